@@ -1,0 +1,1 @@
+//! What the operator asks and orders, answered in process or over the control socket.

@@ -1,0 +1,1 @@
+//! Outbound delivery: route, connect, TLS policy, send, outcome, bounces.

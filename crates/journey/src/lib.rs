@@ -1,0 +1,1 @@
+//! The record of each message's way, and its telling in words.

@@ -1,0 +1,1 @@
+//! An internet in a box: DNS, a certificate authority, servers and faults, on loopback.

@@ -1,0 +1,1 @@
+//! Mailboxes, messages, flags, UIDs and modification sequences.

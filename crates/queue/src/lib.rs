@@ -1,0 +1,1 @@
+//! The spool: messages and errands, their schedule, leases and ends.

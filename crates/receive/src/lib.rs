@@ -1,0 +1,1 @@
+//! Listeners for SMTP and submission: drives smtp sessions, gathers evidence, commits.

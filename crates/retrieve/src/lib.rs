@@ -1,0 +1,1 @@
+//! Listeners for IMAP and POP3.

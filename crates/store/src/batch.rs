@@ -1,0 +1,167 @@
+//! A batch: everything that must become true together, as a value.
+
+use crate::blob::{BlobId, StagedBlob};
+use crate::key::Key;
+use crate::tables::Topic;
+
+/// Operations in one batch at most.
+pub const BATCH_OPS_MAX: usize = 100_000;
+
+/// Names a batch, so that asking again after an unknown outcome applies it once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct CommitId(pub u128);
+
+/// What must hold at the moment of commit, or nothing of the batch happens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Require {
+    /// No value stands under this key.
+    KeyAbsent(Key),
+    /// Some value stands under this key.
+    KeyPresent(Key),
+    /// The value under this key has this version (see [`crate::Versioned`]).
+    VersionIs(Key, u64),
+    /// The lease record under this key (a value that begins with the epoch, 8 octets big-endian)
+    /// still has this epoch.
+    LeaseHeld(Key, u64),
+    /// The counter under this key, after this batch's own additions, is at most this.
+    AtMost(Key, i64),
+}
+
+/// A number to be assigned at commit: `count` consecutive values of the counter under `counter`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Alloc {
+    /// The counter's key. A counter that was never used starts so that its first value is 1.
+    pub counter: Key,
+    /// How many consecutive values. The slot stands for the first.
+    pub count: u64,
+}
+
+/// Refers to an allocation of the same batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slot(pub(crate) usize);
+
+/// Where an allocated number goes: written big-endian over the octets at `offset`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patch {
+    /// Which allocation.
+    pub slot: Slot,
+    /// Added to the slot's first value.
+    pub plus: u64,
+    /// Offset in the key or the value.
+    pub offset: usize,
+    /// 4 or 8 octets.
+    pub width: u8,
+}
+
+/// One change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// Sets the value under a key, with numbers patched in and blobs referred to.
+    Put {
+        /// The key; octets at the patches' offsets are placeholders.
+        key: Key,
+        /// The value; likewise.
+        value: Vec<u8>,
+        /// Allocated numbers that go into the key.
+        key_patches: Vec<Patch>,
+        /// Allocated numbers that go into the value.
+        value_patches: Vec<Patch>,
+        /// Blobs that this entry refers to. A blob lives as long as some entry refers to it.
+        refs: Vec<BlobId>,
+    },
+    /// Removes a key and its references. Removing what is not there is no error.
+    Delete(Key),
+    /// Adds to a counter (a signed 64-bit number, 0 when absent).
+    Add(Key, i64),
+}
+
+/// Everything that must become true together. Built with the methods, then given to
+/// [`crate::Tables::commit`].
+#[derive(Default, Debug)]
+pub struct Batch {
+    pub(crate) commit_id: Option<CommitId>,
+    pub(crate) require: Vec<Require>,
+    pub(crate) alloc: Vec<Alloc>,
+    pub(crate) ops: Vec<Op>,
+    pub(crate) blobs: Vec<StagedBlob>,
+    pub(crate) topics: Vec<Topic>,
+}
+
+impl Batch {
+    /// An empty batch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names the batch, for callers that may have to ask again.
+    pub fn name(&mut self, id: CommitId) {
+        self.commit_id = Some(id);
+    }
+
+    /// Adds a precondition.
+    pub fn require(&mut self, r: Require) {
+        self.require.push(r);
+    }
+
+    /// Asks for `count` consecutive numbers of a counter; see [`Alloc`].
+    pub fn alloc(&mut self, counter: Key, count: u64) -> Slot {
+        self.alloc.push(Alloc { counter, count });
+        Slot(self.alloc.len() - 1)
+    }
+
+    /// Sets a value.
+    pub fn put(&mut self, key: Key, value: Vec<u8>) {
+        self.put_with(key, value, Vec::new(), Vec::new(), Vec::new());
+    }
+
+    /// Sets a value that refers to blobs.
+    pub fn put_ref(&mut self, key: Key, value: Vec<u8>, refs: Vec<BlobId>) {
+        self.put_with(key, value, Vec::new(), Vec::new(), refs);
+    }
+
+    /// Sets a value with allocated numbers patched into key and value.
+    pub fn put_with(
+        &mut self,
+        key: Key,
+        value: Vec<u8>,
+        key_patches: Vec<Patch>,
+        value_patches: Vec<Patch>,
+        refs: Vec<BlobId>,
+    ) {
+        self.ops.push(Op::Put {
+            key,
+            value,
+            key_patches,
+            value_patches,
+            refs,
+        });
+    }
+
+    /// Removes a key.
+    pub fn delete(&mut self, key: Key) {
+        self.ops.push(Op::Delete(key));
+    }
+
+    /// Adds to a counter.
+    pub fn add(&mut self, key: Key, n: i64) {
+        self.ops.push(Op::Add(key, n));
+    }
+
+    /// Makes a staged blob part of the batch: durable with it, readable after it. The caller must
+    /// also refer to it in some put, or it may be reclaimed at once.
+    pub fn blob(&mut self, staged: StagedBlob) {
+        self.blobs.push(staged);
+    }
+
+    /// Wakes those who watch this topic, after the commit.
+    pub fn notify(&mut self, topic: Topic) {
+        self.topics.push(topic);
+    }
+
+    /// Whether nothing was asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty() && self.alloc.is_empty() && self.blobs.is_empty() && self.require.is_empty()
+    }
+}

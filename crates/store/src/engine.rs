@@ -1,0 +1,3 @@
+//! The embedded engine (under construction).
+/// A synced file that holds a large staged blob.
+pub struct StagedFile;

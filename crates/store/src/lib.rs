@@ -1,0 +1,27 @@
+//! Durable storage behind two traits, [`Tables`] and [`Blobs`], and their embedded engine.
+//!
+//! Callers never read-modify-write across an await and never sync. They hand over one [`Batch`], a
+//! value: preconditions, allocations, operations and staged blobs. `commit(batch)` answering `Ok`
+//! means durable, atomic and visible. Batches compose: several domains add to the same batch, and
+//! one commit makes all of it true together.
+//!
+//! Never: a transaction held open across an await, a flush, a mutable blob, a word of mail.
+
+pub mod batch;
+pub mod blob;
+pub mod engine;
+pub mod key;
+pub mod memory;
+pub mod tables;
+
+pub use batch::{Alloc, Batch, CommitId, Op, Patch, Require, Slot};
+pub use blob::{BlobError, BlobId, BlobWriter, Blobs, StagedBlob};
+pub use key::{Key, KeyRange, KeyReader};
+pub use tables::{CommitError, ReadError, Receipt, Seq, Snapshot, Tables, Topic, Versioned, Watch};
+
+/// A future that can be put behind `dyn`.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Both halves of a store; what the rest of the program holds as `Arc<dyn Store>`.
+pub trait Store: Tables + Blobs {}
+impl<T: Tables + Blobs> Store for T {}

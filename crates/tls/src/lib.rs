@@ -1,0 +1,1 @@
+//! Certificates (files, self-signed), SNI, reload, and how a peer is verified.
