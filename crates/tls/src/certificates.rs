@@ -1,0 +1,299 @@
+//! Our certificates: where they come from, which one a client is shown, and how they are renewed
+//! while the server runs.
+//!
+//! Promises: [`Certificates::reload`] either takes everything new or keeps everything old; a client
+//! that names an unknown host is shown the default certificate and may judge for itself.
+
+use crate::error::TlsError;
+use crate::{pem, provider, self_signed};
+use arc_swap::ArcSwap;
+use mail::{Domain, Timestamp};
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use x509_parser::extensions::GeneralName;
+
+/// A certificate chain and its key, each in a PEM file. Both may be the same file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CertificateFiles {
+    /// The chain: the server's own certificate first, then the intermediates.
+    pub chain: PathBuf,
+    /// The private key, not encrypted (PKCS#8, SEC1 or PKCS#1).
+    pub key: PathBuf,
+}
+
+/// Where our certificates come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CertificateSource {
+    /// Files of an operator or an ACME client. The first is the default; the others are chosen by SNI.
+    Files(Vec<CertificateFiles>),
+    /// One that we make ourselves when there is none, and renew before it ends.
+    SelfSigned {
+        /// The folder for it: `<data>/tls`. Created when missing.
+        dir: PathBuf,
+        /// Our host name. `localhost`, `127.0.0.1` and `::1` are named as well.
+        host_name: Domain,
+    },
+}
+
+/// What a certificate says of itself, for people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CertificateInfo {
+    /// Names and addresses it is for, lower case.
+    pub names: Vec<String>,
+    /// Who issued it.
+    pub issuer: String,
+    /// From when it is valid.
+    pub not_before: Timestamp,
+    /// Until when it is valid.
+    pub not_after: Timestamp,
+}
+
+/// The certificates in use, and the TLS settings that show them.
+pub struct Certificates {
+    source: CertificateSource,
+    shown: Arc<Shown>,
+    config: Arc<ServerConfig>,
+}
+
+impl Certificates {
+    /// Loads the certificates, or makes a self-signed one. Reads and writes files: not for a busy
+    /// async thread.
+    ///
+    /// # Errors
+    /// When a file cannot be used; the text says which, why, and what to change.
+    pub fn open(source: CertificateSource, now: Timestamp) -> Result<Self, TlsError> {
+        let shown = Arc::new(Shown(ArcSwap::from_pointee(load(&source, now)?)));
+        let config = server_config(Arc::clone(&shown))?;
+        Ok(Self {
+            source,
+            shown,
+            config: Arc::new(config),
+        })
+    }
+
+    /// Loads everything anew. Connections that begin after this see the new certificates.
+    ///
+    /// # Errors
+    /// When something new cannot be used; then everything old stays in use.
+    pub fn reload(&self, now: Timestamp) -> Result<(), TlsError> {
+        let loaded = load(&self.source, now)?;
+        self.shown.0.store(Arc::new(loaded));
+        Ok(())
+    }
+
+    /// The settings for listeners. The same before and after a reload: they show what is newest.
+    #[must_use]
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// What is in use, the default certificate first.
+    #[must_use]
+    pub fn describe(&self) -> Vec<CertificateInfo> {
+        let loaded = self.shown.0.load();
+        loaded.entries.iter().map(|e| e.info.clone()).collect()
+    }
+
+    /// What an operator should look at: ended or soon ending certificates, keys that everybody may
+    /// read. Empty when all is well.
+    #[must_use]
+    pub fn warnings(&self, now: Timestamp) -> Vec<String> {
+        let loaded = self.shown.0.load();
+        let mut out = Vec::new();
+        for entry in &loaded.entries {
+            let (path, end) = (entry.files.chain.display(), entry.info.not_after);
+            let day = mail::date::iso8601(end);
+            if end <= now {
+                out.push(format!(
+                    "the certificate in {path} ended {day}; renew it and reload"
+                ));
+            } else if end <= now.plus(WARN_BEFORE_END) {
+                out.push(format!("the certificate in {path} ends {day}; renew it soon"));
+            }
+            if is_world_readable(&entry.files.key) {
+                let key = entry.files.key.display();
+                out.push(format!(
+                    "every user of this machine may read the key {key}; chmod 600 it"
+                ));
+            }
+        }
+        out
+    }
+}
+
+/// How long before its end a certificate is worth a warning. ACME clients renew a month before.
+const WARN_BEFORE_END: std::time::Duration = std::time::Duration::from_secs(14 * 86_400);
+
+fn is_world_readable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o004 != 0)
+}
+
+fn server_config(shown: Arc<Shown>) -> Result<ServerConfig, TlsError> {
+    let crypto = |e: rustls::Error| TlsError::Crypto(e.to_string());
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(crypto)?
+        .with_no_client_auth()
+        .with_cert_resolver(shown);
+    // Stateless tickets: a resumed session costs the client one signature less, us no memory.
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(crypto)?;
+    Ok(config)
+}
+
+#[derive(Debug)]
+struct Entry {
+    files: CertificateFiles,
+    info: CertificateInfo,
+    key: Arc<CertifiedKey>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    /// Never empty; the first is the default.
+    entries: Vec<Entry>,
+}
+
+/// Chooses a certificate by the name that the client asks for.
+#[derive(Debug)]
+struct Shown(ArcSwap<Loaded>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load().choose(hello.server_name())
+    }
+}
+
+impl Loaded {
+    fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let named = name.and_then(|name| {
+            let name = name.to_ascii_lowercase();
+            self.entries
+                .iter()
+                .find(|e| e.info.names.iter().any(|pattern| covers(pattern, &name)))
+        });
+        // rustls ends the handshake when there is no answer; mail wants the default instead.
+        named.or(self.entries.first()).map(|e| Arc::clone(&e.key))
+    }
+}
+
+/// Whether a certificate's name covers `name`. A wildcard stands for exactly one label
+/// (RFC 9525 §6.3).
+fn covers(pattern: &str, name: &str) -> bool {
+    match pattern.strip_prefix("*.") {
+        Some(parent) => name.split_once('.').is_some_and(|(_, rest)| rest == parent),
+        None => pattern == name,
+    }
+}
+
+fn load(source: &CertificateSource, now: Timestamp) -> Result<Loaded, TlsError> {
+    let files = match source {
+        CertificateSource::Files(files) if files.is_empty() => return Err(TlsError::NothingConfigured),
+        CertificateSource::Files(files) => files.clone(),
+        CertificateSource::SelfSigned { dir, host_name } => {
+            let names = self_signed_names(host_name);
+            if !self_signed::is_usable(dir, &names, now) {
+                self_signed::make(dir, &names, now)?;
+            }
+            let path = self_signed::identity_path(dir);
+            vec![CertificateFiles {
+                chain: path.clone(),
+                key: path,
+            }]
+        }
+    };
+    let entries = files.into_iter().map(load_entry).collect::<Result<_, _>>()?;
+    Ok(Loaded { entries })
+}
+
+fn self_signed_names(host_name: &Domain) -> Vec<String> {
+    let mut names = vec![host_name.to_string()];
+    for more in ["localhost", "127.0.0.1", "::1"] {
+        if !names.iter().any(|n| n == more) {
+            names.push(more.to_owned());
+        }
+    }
+    names
+}
+
+fn load_entry(files: CertificateFiles) -> Result<Entry, TlsError> {
+    let chain_pem = pem::read_file("the certificate", &files.chain)?;
+    let chain = pem::certificates(&chain_pem, &files.chain)?;
+    let key_pem = pem::read_file("the private key", &files.key)?;
+    let key = pem::private_key(&key_pem, &files.key)?;
+    let info = chain.first().and_then(info_of).ok_or_else(|| TlsError::Damaged {
+        path: files.chain.clone(),
+        reason: "the first certificate is not valid X.509".to_owned(),
+    })?;
+    let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|e| match e {
+        rustls::Error::InconsistentKeys(_) => TlsError::Mismatch {
+            chain: files.chain.clone(),
+            key: files.key.clone(),
+        },
+        e => TlsError::UnusableKey {
+            path: files.key.clone(),
+            reason: e.to_string(),
+        },
+    })?;
+    Ok(Entry {
+        files,
+        info,
+        key: Arc::new(key),
+    })
+}
+
+/// Reads what a certificate says of itself; `None` when it is not X.509.
+pub(crate) fn info_of(der: &CertificateDer<'_>) -> Option<CertificateInfo> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let names = match certificate.subject_alternative_name() {
+        Ok(Some(extension)) => extension
+            .value
+            .general_names
+            .iter()
+            .filter_map(shown_name)
+            .collect(),
+        _ => Vec::new(),
+    };
+    let validity = certificate.validity();
+    Some(CertificateInfo {
+        names,
+        issuer: certificate.issuer().to_string(),
+        not_before: Timestamp::from_secs(validity.not_before.timestamp()),
+        not_after: Timestamp::from_secs(validity.not_after.timestamp()),
+    })
+}
+
+fn shown_name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::IPAddress(octets) => {
+            let v4 = <[u8; 4]>::try_from(*octets).map(IpAddr::from).ok();
+            let v6 = || <[u8; 16]>::try_from(*octets).map(IpAddr::from).ok();
+            v4.or_else(v6).map(|ip| ip.to_string())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_stands_for_one_label() {
+        for (pattern, name, expected) in [
+            ("mail.example.com", "mail.example.com", true),
+            ("mail.example.com", "example.com", false),
+            ("*.example.com", "mail.example.com", true),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", "a.mail.example.com", false),
+        ] {
+            assert_eq!(covers(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

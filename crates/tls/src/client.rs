@@ -1,0 +1,222 @@
+//! TLS towards others: what is asked of their certificate, and what was found.
+//!
+//! Between mail servers TLS is opportunistic (RFC 7435): any certificate is better than none, so the
+//! handshake goes on whatever is shown. Whether it *would* have verified is still found out and kept,
+//! for the journey and for the operator who thinks of requiring it.
+
+use crate::error::TlsError;
+use crate::{pem, provider};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+/// The certificate authorities that we believe.
+#[derive(Clone, Debug)]
+pub struct Roots(Arc<RootCertStore>);
+
+impl Roots {
+    /// The public authorities (Mozilla's list, compiled in).
+    #[must_use]
+    pub fn public() -> Self {
+        let anchors = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
+        Self(Arc::new(RootCertStore {
+            roots: anchors.collect(),
+        }))
+    }
+
+    /// These and those of a PEM file besides: a private authority, or a self-signed certificate.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something that is no certificate.
+    pub fn with_file(&self, path: &Path) -> Result<Self, TlsError> {
+        let bytes = pem::read_file("the root certificates", path)?;
+        self.with_certificates(pem::certificates(&bytes, path)?)
+            .map_err(|e| TlsError::Damaged {
+                path: path.to_owned(),
+                reason: e.to_string(),
+            })
+    }
+
+    /// These and the given ones besides.
+    ///
+    /// # Errors
+    /// When one is not valid X.509.
+    pub fn with_certificates(
+        &self,
+        certificates: impl IntoIterator<Item = CertificateDer<'static>>,
+    ) -> Result<Self, TlsError> {
+        let mut store = RootCertStore::clone(&self.0);
+        for certificate in certificates {
+            store
+                .add(certificate)
+                .map_err(|e| TlsError::Crypto(e.to_string()))?;
+        }
+        Ok(Self(Arc::new(store)))
+    }
+}
+
+/// What is asked of a peer's certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verification {
+    /// Nothing: encryption with anybody is better than none (RFC 7435).
+    Opportunistic,
+    /// It must be valid for the host's name and issued by an authority that we believe.
+    Required,
+}
+
+/// What was found of a peer's certificate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Valid for the name and issued by an authority that we believe.
+    Verified,
+    /// Not so, and why.
+    Unverified(String),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Verified => f.write_str("certificate verified"),
+            Verdict::Unverified(why) => write!(f, "certificate not verified: {why}"),
+        }
+    }
+}
+
+/// Tells the verdict of one handshake, after it.
+#[derive(Clone, Debug, Default)]
+pub struct VerdictHandle(Arc<OnceLock<Verdict>>);
+
+impl VerdictHandle {
+    /// The verdict; `None` before the peer has shown its certificate.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.0.get().cloned()
+    }
+}
+
+/// Makes TLS settings for connections to others.
+pub struct Client {
+    base: ClientConfig,
+    webpki: Arc<WebPkiServerVerifier>,
+}
+
+impl Client {
+    /// A client that believes these authorities.
+    ///
+    /// # Errors
+    /// When there is not one authority.
+    pub fn new(roots: &Roots) -> Result<Self, TlsError> {
+        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots.0), provider())
+            .build()
+            .map_err(|e| TlsError::Crypto(e.to_string()))?;
+        let mut base = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|e| TlsError::Crypto(e.to_string()))?
+            .with_webpki_verifier(Arc::clone(&webpki))
+            .with_no_client_auth();
+        // A resumed session shows no certificate, so there would be no verdict to record.
+        base.resumption = rustls::client::Resumption::disabled();
+        Ok(Self { base, webpki })
+    }
+
+    /// Settings for one connection, and the handle that tells its verdict.
+    #[must_use]
+    pub fn config(&self, verification: Verification) -> (Arc<ClientConfig>, VerdictHandle) {
+        let handle = VerdictHandle::default();
+        let mut config = self.base.clone();
+        config.dangerous().set_certificate_verifier(Arc::new(Remembering {
+            webpki: Arc::clone(&self.webpki),
+            verification,
+            verdict: handle.clone(),
+        }));
+        (Arc::new(config), handle)
+    }
+}
+
+/// The name of a host (or its IP address) in the type that a handshake takes.
+///
+/// # Errors
+/// When the text is neither.
+pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(host.to_owned())
+        .map_err(|_| TlsError::Crypto(format!("{host} is no host name that TLS knows")))
+}
+
+/// Verifies as the web does, remembers what came out, and lets pass what the policy lets pass.
+#[derive(Debug)]
+struct Remembering {
+    webpki: Arc<WebPkiServerVerifier>,
+    verification: Verification,
+    verdict: VerdictHandle,
+}
+
+impl ServerCertVerifier for Remembering {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let found =
+            self.webpki
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verdict = match &found {
+            Ok(_) => Verdict::Verified,
+            Err(e) => Verdict::Unverified(in_words(e)),
+        };
+        // A second certificate cannot come in one handshake; the first verdict stands.
+        let _ = self.verdict.0.set(verdict);
+        match self.verification {
+            Verification::Required => found,
+            Verification::Opportunistic => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    // The signatures of the handshake are checked always: they cost the peer nothing and prove that
+    // it holds the key of the certificate on which the verdict was given.
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
+
+fn in_words(e: &rustls::Error) -> String {
+    use rustls::CertificateError as C;
+    match e {
+        rustls::Error::InvalidCertificate(c) => match c {
+            C::UnknownIssuer => "its issuer is not an authority that we know (self-signed?)".to_owned(),
+            C::Expired | C::ExpiredContext { .. } => "it has expired".to_owned(),
+            C::NotValidYet | C::NotValidYetContext { .. } => "it is not valid yet".to_owned(),
+            C::NotValidForName | C::NotValidForNameContext { .. } => {
+                "it was issued for another name".to_owned()
+            }
+            other => other.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
