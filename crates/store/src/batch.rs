@@ -30,7 +30,9 @@ pub enum Require {
 /// A number to be assigned at commit: `count` consecutive values of the counter under `counter`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Alloc {
-    /// The counter's key. A counter that was never used starts so that its first value is 1.
+    /// The counter's key. A counter that was never used starts so that its first value is 1; the
+    /// counter itself reads as the last number given out. Counters and values don't meet: the same
+    /// key may hold both, and scans show values only.
     pub counter: Key,
     /// How many consecutive values. The slot stands for the first.
     pub count: u64,
@@ -66,12 +68,15 @@ pub enum Op {
         key_patches: Vec<Patch>,
         /// Allocated numbers that go into the value.
         value_patches: Vec<Patch>,
-        /// Blobs that this entry refers to. A blob lives as long as some entry refers to it.
+        /// Blobs that this entry refers to. A blob lives as long as some entry refers to it; a
+        /// reference to a blob that is gone makes the batch `Invalid` (guard a copy with
+        /// [`Require::VersionIs`] on the entry it was taken from to get `Conflict` instead).
         refs: Vec<BlobId>,
     },
-    /// Removes a key and its references. Removing what is not there is no error.
+    /// Removes the value under a key, its references, and the counter under the key. Removing what
+    /// is not there is no error.
     Delete(Key),
-    /// Adds to a counter (a signed 64-bit number, 0 when absent).
+    /// Adds to a counter (a signed 64-bit number, 0 when absent). A counter at 0 takes no room.
     Add(Key, i64),
 }
 

@@ -7,12 +7,18 @@
 //!
 //! Never: a transaction held open across an await, a flush, a mutable blob, a word of mail.
 
+mod apply;
 pub mod batch;
 pub mod blob;
 pub mod engine;
 pub mod key;
 pub mod memory;
+mod overlay;
+mod rows;
 pub mod tables;
+mod watches;
+
+pub use apply::{BATCH_OCTETS_MAX, COMMIT_IDS_REMEMBERED, REFS_MAX, TOPIC_OCTETS_MAX, VALUE_OCTETS_MAX};
 
 pub use batch::{Alloc, Batch, CommitId, Op, Patch, Require, Slot};
 pub use blob::{BlobError, BlobId, BlobWriter, Blobs, StagedBlob};
