@@ -306,8 +306,8 @@ impl<V: View + ?Sized> Work<'_, V> {
                     let blob = BlobRow::decode(&row).ok_or(DAMAGED)?;
                     dropped.extend(self.recount(id, row_key, blob, delta)?);
                 }
-                // Put and replaced within the same batch.
-                (None, _) if delta == 0 => {}
+                // Put and replaced within the same batch; or an entry goes whose blob was lost before.
+                (None, _) if delta <= 0 => {}
                 (None, Some(staged)) => kept.push((staged, delta.unsigned_abs())),
                 (None, None) => {
                     return Err(CommitError::Invalid(
@@ -316,7 +316,6 @@ impl<V: View + ?Sized> Work<'_, V> {
                 }
             }
         }
-        let mut taken = Vec::with_capacity(kept.len());
         // Read before the first blob is placed: nothing may fail behind that.
         let segment_key = placer.segment().map(rows::segment_key);
         let mut figures = match &segment_key {
