@@ -3,6 +3,13 @@
 //! Promises: every answer tells apart "there is none" (final) from "could not find out" (try later),
 //! because the first may bounce a message and the second never may.
 
+pub mod hickory;
+pub mod name;
+pub mod observe;
+pub mod table;
+
+pub use name::{Name, NotAName};
+
 use futures_util::future::BoxFuture;
 use mail::Domain;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -75,4 +82,77 @@ pub trait Resolver: Send + Sync {
     fn aaaa<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Ipv6Addr>>;
     /// Names of an address (reverse lookup).
     fn ptr(&self, ip: IpAddr) -> BoxFuture<'_, Result<Domain>>;
+
+    // The same questions of names that need not be host names: what SPF macros expand to
+    // (RFC 7208 §7). A resolver that knows only host names answers that there is no such name.
+
+    /// Like [`Resolver::mx`], of any name.
+    fn mx_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Mx>> {
+        Box::pin(async move { self.mx(&hostname(name)?).await })
+    }
+    /// Like [`Resolver::txt`], of any name.
+    fn txt_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<u8>>> {
+        Box::pin(async move { self.txt(&hostname(name)?).await })
+    }
+    /// Like [`Resolver::a`], of any name.
+    fn a_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Ipv4Addr>> {
+        Box::pin(async move { self.a(&hostname(name)?).await })
+    }
+    /// Like [`Resolver::aaaa`], of any name.
+    fn aaaa_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Ipv6Addr>> {
+        Box::pin(async move { self.aaaa(&hostname(name)?).await })
+    }
+}
+
+fn hostname(name: &Name) -> std::result::Result<Domain, DnsError> {
+    name.to_domain()
+        .ok_or_else(|| DnsError::NoSuchName(name.to_string()))
+}
+
+/// The name under `in-addr.arpa` or `ip6.arpa` at which an address's names are kept
+/// (RFC 1035 §3.5, RFC 3596 §2.5).
+#[must_use]
+pub fn reverse_name(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(_) => format!("{}.in-addr.arpa", reverse_labels(ip)),
+        IpAddr::V6(_) => format!("{}.ip6.arpa", reverse_labels(ip)),
+    }
+}
+
+/// The octets (v4) or nibbles (v6) of an address in reverse, dotted: what `in-addr.arpa`,
+/// `ip6.arpa` and DNS lists (RFC 5782 §2.1, §2.4) put before their zone.
+#[must_use]
+pub fn reverse_labels(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            format!("{d}.{c}.{b}.{a}")
+        }
+        IpAddr::V6(v6) => {
+            let nibbles: Vec<String> = v6
+                .octets()
+                .iter()
+                .rev()
+                .flat_map(|o| [format!("{:x}", o & 15), format!("{:x}", o >> 4)])
+                .collect();
+            nibbles.join(".")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reverse_names() {
+        assert_eq!(
+            reverse_name("192.0.2.5".parse().unwrap()),
+            "5.2.0.192.in-addr.arpa"
+        );
+        assert_eq!(
+            reverse_name("2001:db8::567:89ab".parse().unwrap()),
+            "b.a.9.8.7.6.5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"
+        );
+    }
 }

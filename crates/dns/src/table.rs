@@ -1,0 +1,218 @@
+//! A resolver that answers from a table: for tests, and for programs that bring their own DNS.
+//!
+//! Promises: answers like a server that is authoritative for everything. A name that is in the
+//! table, or has names below it, exists; every other does not; a name told to fail is unavailable.
+//! CNAMEs are followed, at most [`CNAMES_MAX`] of them. Never: any I/O.
+
+use crate::{Answer, DnsError, Dnssec, Mx, Name, Resolver, Result, reverse_name};
+use futures_util::future::{BoxFuture, ready};
+use mail::Domain;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// How many CNAMEs are followed for one question; more is "could not find out".
+pub const CNAMES_MAX: usize = 16;
+/// The time to live of every answer, in seconds.
+pub const TTL_SECS: u32 = 300;
+
+#[derive(Clone, Debug, Default)]
+struct Node {
+    mx: Vec<Mx>,
+    txt: Vec<Vec<u8>>,
+    a: Vec<Ipv4Addr>,
+    aaaa: Vec<Ipv6Addr>,
+    ptr: Vec<Domain>,
+    cname: Option<String>,
+}
+
+/// A table of records. Built with its `with_…` methods; names are dotted and case does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct TableResolver {
+    nodes: BTreeMap<String, Node>,
+    failing: BTreeMap<String, String>,
+    parents: BTreeSet<String>,
+}
+
+fn key(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+impl TableResolver {
+    /// An empty table: no name exists.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn node(&mut self, name: &str) -> &mut Node {
+        let key = key(name);
+        let mut rest = key.as_str();
+        while let Some((_, parent)) = rest.split_once('.') {
+            self.parents.insert(parent.to_owned());
+            rest = parent;
+        }
+        self.nodes.entry(key).or_default()
+    }
+
+    /// Adds a text, in one piece.
+    #[must_use]
+    pub fn with_txt(mut self, name: &str, text: impl AsRef<[u8]>) -> Self {
+        self.node(name).txt.push(text.as_ref().to_vec());
+        self
+    }
+
+    /// Adds an address, v4 or v6.
+    #[must_use]
+    pub fn with_address(mut self, name: &str, ip: impl Into<IpAddr>) -> Self {
+        match ip.into() {
+            IpAddr::V4(v4) => self.node(name).a.push(v4),
+            IpAddr::V6(v6) => self.node(name).aaaa.push(v6),
+        }
+        self
+    }
+
+    /// Adds a mail exchanger; `None` is the null MX (RFC 7505).
+    #[must_use]
+    pub fn with_mx(mut self, name: &str, preference: u16, exchange: Option<Domain>) -> Self {
+        self.node(name).mx.push(Mx { preference, exchange });
+        self
+    }
+
+    /// Adds a name for an address.
+    #[must_use]
+    pub fn with_ptr(mut self, ip: impl Into<IpAddr>, name: Domain) -> Self {
+        self.node(&reverse_name(ip.into())).ptr.push(name);
+        self
+    }
+
+    /// Makes `name` another name of `target`.
+    #[must_use]
+    pub fn with_cname(mut self, name: &str, target: &str) -> Self {
+        self.node(name).cname = Some(key(target));
+        self
+    }
+
+    /// Makes a name exist without records.
+    #[must_use]
+    pub fn with_empty(mut self, name: &str) -> Self {
+        self.node(name);
+        self
+    }
+
+    /// Makes every question about this name time out.
+    #[must_use]
+    pub fn with_timeout(self, name: &str) -> Self {
+        self.with_failure(name, "no answer in time")
+    }
+
+    /// Makes every question about this name fail for a passing reason.
+    #[must_use]
+    pub fn with_failure(mut self, name: &str, reason: &str) -> Self {
+        self.failing.insert(key(name), reason.to_owned());
+        self
+    }
+
+    fn ask<T: Clone>(&self, name: &str, take: impl Fn(&Node) -> &Vec<T>) -> Result<T> {
+        let unavailable = |reason: &str| DnsError::Unavailable {
+            name: name.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let mut at = key(name);
+        for _ in 0..=CNAMES_MAX {
+            if let Some(reason) = self.failing.get(&at) {
+                return Err(unavailable(reason));
+            }
+            let records = match self.nodes.get(&at) {
+                Some(Node {
+                    cname: Some(target), ..
+                }) => {
+                    at.clone_from(target);
+                    continue;
+                }
+                Some(node) => take(node).clone(),
+                None if self.parents.contains(&at) => Vec::new(),
+                None => return Err(DnsError::NoSuchName(name.to_owned())),
+            };
+            return Ok(Answer {
+                records,
+                ttl_secs: TTL_SECS,
+                dnssec: Dnssec::Insecure,
+            });
+        }
+        Err(unavailable("too many CNAMEs follow each other"))
+    }
+}
+
+impl Resolver for TableResolver {
+    fn mx<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Mx>> {
+        Box::pin(ready(self.ask(name.as_str(), |n| &n.mx)))
+    }
+    fn txt<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Vec<u8>>> {
+        Box::pin(ready(self.ask(name.as_str(), |n| &n.txt)))
+    }
+    fn a<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Ipv4Addr>> {
+        Box::pin(ready(self.ask(name.as_str(), |n| &n.a)))
+    }
+    fn aaaa<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Ipv6Addr>> {
+        Box::pin(ready(self.ask(name.as_str(), |n| &n.aaaa)))
+    }
+    fn ptr(&self, ip: IpAddr) -> BoxFuture<'_, Result<Domain>> {
+        Box::pin(ready(self.ask(&reverse_name(ip), |n| &n.ptr)))
+    }
+    fn mx_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Mx>> {
+        Box::pin(ready(self.ask(name.as_str(), |n| &n.mx)))
+    }
+    fn txt_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<u8>>> {
+        Box::pin(ready(self.ask(name.as_str(), |n| &n.txt)))
+    }
+    fn a_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Ipv4Addr>> {
+        Box::pin(ready(self.ask(name.as_str(), |n| &n.a)))
+    }
+    fn aaaa_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Ipv6Addr>> {
+        Box::pin(ready(self.ask(name.as_str(), |n| &n.aaaa)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    fn now<T>(future: BoxFuture<'_, Result<T>>) -> Result<T> {
+        future.now_or_never().expect("a table answers at once")
+    }
+
+    #[test]
+    fn none_nothing_and_unknown_stay_apart() {
+        let ip: Ipv4Addr = "192.0.2.1".parse().unwrap();
+        let d = |s: &str| Domain::parse(s).unwrap();
+        let table = TableResolver::new()
+            .with_address("Host.example.com", ip)
+            .with_cname("alias.example.com", "host.example.com")
+            .with_cname("loop.example.com", "loop.example.com")
+            .with_mx("null.example", 0, None)
+            .with_ptr(ip, d("host.example.com"))
+            .with_timeout("slow.example.com");
+        assert_eq!(now(table.a(&d("host.example.com"))).unwrap().records, vec![ip]);
+        assert_eq!(now(table.a(&d("alias.example.com"))).unwrap().records, vec![ip]);
+        assert!(now(table.txt(&d("host.example.com"))).unwrap().records.is_empty());
+        assert!(
+            now(table.txt(&d("example.com"))).unwrap().records.is_empty(),
+            "an empty name between"
+        );
+        assert_eq!(
+            now(table.a(&d("no.example.com"))),
+            Err(DnsError::NoSuchName("no.example.com".into()))
+        );
+        assert!(now(table.a(&d("slow.example.com"))).unwrap_err().is_temporary());
+        assert!(now(table.a(&d("loop.example.com"))).unwrap_err().is_temporary());
+        assert_eq!(
+            now(table.mx(&d("null.example"))).unwrap().records[0].exchange,
+            None
+        );
+        assert_eq!(
+            now(table.ptr(ip.into())).unwrap().records,
+            vec![d("host.example.com")]
+        );
+    }
+}
