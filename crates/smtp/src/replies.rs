@@ -1,0 +1,620 @@
+//! Every reply that the server can give, in one table: number, meaning and words side by side.
+//!
+//! Promises: a refusal says what to change. Never: a reply written anywhere else.
+//! The codes follow RFC 5321 §4.2, RFC 3463, RFC 4954 §6, RFC 7372 and the IANA registry of
+//! enhanced status codes.
+
+use crate::reply::Reply;
+use mail::{AddressError, EnhancedStatus, QueueId};
+use std::fmt::Display;
+
+const fn s(class: u8, subject: u16, detail: u16) -> EnhancedStatus {
+    EnhancedStatus::new(class, subject, detail)
+}
+
+// The course of a session.
+
+/// The greeting.
+#[must_use]
+pub fn greeting(hostname: &str) -> Reply {
+    Reply {
+        code: 220,
+        status: None,
+        text: format!("{hostname} ESMTP ready").into(),
+    }
+}
+
+/// The answer to EHLO: our name, then one extension a line.
+#[must_use]
+pub fn ehlo(hostname: &str, extensions: &[String]) -> Reply {
+    Reply {
+        code: 250,
+        status: None,
+        text: format!("{hostname}\n{}", extensions.join("\n")).into(),
+    }
+}
+
+/// The answer to HELO.
+#[must_use]
+pub fn helo(hostname: &str) -> Reply {
+    Reply {
+        code: 250,
+        status: None,
+        text: hostname.to_owned().into(),
+    }
+}
+
+/// STARTTLS may begin.
+pub const READY_FOR_TLS: Reply = Reply::fixed(220, s(2, 0, 0), "Ready to start TLS");
+/// QUIT.
+pub const BYE: Reply = Reply::fixed(221, s(2, 0, 0), "Bye");
+/// NOOP.
+pub const NOOP: Reply = Reply::fixed(250, s(2, 0, 0), "OK");
+/// RSET.
+pub const RESET: Reply = Reply::fixed(250, s(2, 0, 0), "OK, nothing is begun now");
+/// MAIL was accepted.
+pub const SENDER_OK: Reply = Reply::fixed(250, s(2, 1, 0), "OK");
+/// RCPT was accepted.
+pub const RECIPIENT_OK: Reply = Reply::fixed(250, s(2, 1, 5), "OK");
+/// DATA: the message may come.
+pub const START_MAIL_INPUT: Reply = Reply::bare(354, "Start mail input; end with <CRLF>.<CRLF>");
+/// VRFY: no list of who exists is given to strangers (RFC 5321 §7.3).
+pub const VRFY_UNTOLD: Reply = Reply::fixed(
+    252,
+    s(2, 5, 0),
+    "We do not tell who exists; send the message and it will be tried",
+);
+/// HELP.
+pub const HELP: Reply = Reply::fixed(
+    214,
+    s(2, 0, 0),
+    "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\n\
+     A message goes: EHLO, MAIL FROM:<you>, RCPT TO:<them>, DATA, the message, a line with one dot\n\
+     RFC 5321 has the details",
+);
+
+/// The message is on stable storage.
+#[must_use]
+pub fn queued(id: QueueId) -> Reply {
+    Reply::made(250, s(2, 0, 0), format!("OK, message queued as {id}"))
+}
+
+// Wrong lines.
+
+/// No such command.
+pub const UNKNOWN_COMMAND: Reply =
+    Reply::fixed(500, s(5, 5, 1), "No such command; HELP lists the ones that exist");
+/// The line is longer than the limit (RFC 5321 §4.5.3.1.4).
+pub const LINE_TOO_LONG: Reply = Reply::fixed(500, s(5, 5, 2), "The command line is too long");
+/// A line of an AUTH exchange is longer than the limit (RFC 4954 §4).
+pub const AUTH_LINE_TOO_LONG: Reply = Reply::fixed(500, s(5, 5, 6), "The authentication line is too long");
+/// LF without CR.
+pub const BARE_LF: Reply = Reply::fixed(
+    500,
+    s(5, 5, 2),
+    "A line must end with CR LF; this one ended with LF alone",
+);
+/// CR without LF.
+pub const BARE_CR: Reply = Reply::fixed(
+    500,
+    s(5, 5, 2),
+    "A line must end with CR LF; this one holds a CR that no LF follows",
+);
+/// An octet of value zero.
+pub const NUL: Reply = Reply::fixed(500, s(5, 5, 2), "The command holds an octet of value zero");
+/// Octets that are not UTF-8.
+pub const NOT_UTF8: Reply = Reply::fixed(500, s(5, 5, 2), "The command is not valid UTF-8");
+/// A control character.
+pub const CONTROL_CHARACTER: Reply = Reply::fixed(500, s(5, 5, 2), "The command holds a control character");
+/// An HTTP request. The connection closes.
+pub const NOT_HTTP: Reply = Reply::fixed(421, s(4, 7, 0), "This is a mail server; it does not speak HTTP");
+/// An argument where none belongs.
+pub const NO_ARGUMENT_ALLOWED: Reply = Reply::fixed(501, s(5, 5, 4), "This command takes no argument");
+/// No argument where one belongs.
+pub const ARGUMENT_MISSING: Reply = Reply::fixed(501, s(5, 5, 4), "This command needs an argument");
+/// EHLO without a name.
+pub const HELO_NAME_MISSING: Reply = Reply::fixed(
+    501,
+    s(5, 5, 4),
+    "Say your host's name, for example: EHLO mail.example.net",
+);
+/// EHLO with a name that cannot be one.
+pub const HELO_NAME_BAD: Reply = Reply::fixed(
+    501,
+    s(5, 5, 4),
+    "The host name must be one word of at most 255 octets without spaces",
+);
+/// MAIL that is not one.
+pub const MAIL_SYNTAX: Reply = Reply::fixed(501, s(5, 5, 4), "Write it so: MAIL FROM:<user@example.net>");
+/// RCPT that is not one.
+pub const RCPT_SYNTAX: Reply = Reply::fixed(501, s(5, 5, 4), "Write it so: RCPT TO:<user@example.net>");
+/// AUTH that is not one.
+pub const AUTH_SYNTAX: Reply = Reply::fixed(
+    501,
+    s(5, 5, 4),
+    "Write it so: AUTH PLAIN, optionally with one base64 word behind it",
+);
+/// A parameter that we know with a value that it cannot have.
+pub const PARAMETER_VALUE: Reply = Reply::fixed(
+    501,
+    s(5, 5, 4),
+    "A parameter of the command has a value that it cannot have",
+);
+/// A parameter that stands twice.
+pub const PARAMETER_TWICE: Reply = Reply::fixed(501, s(5, 5, 4), "A parameter stands twice in the command");
+/// A parameter of an extension that was not offered (RFC 5321 §4.1.1.11).
+pub const UNKNOWN_PARAMETER: Reply = Reply::fixed(
+    555,
+    s(5, 5, 4),
+    "The command has a parameter that the answer to EHLO did not offer",
+);
+/// An address that is none.
+#[must_use]
+pub fn bad_address(why: &AddressError) -> Reply {
+    Reply::made(553, s(5, 1, 3), format!("This is not an address: {why}"))
+}
+/// An address beyond ASCII without SMTPUTF8 (RFC 6531 §3.5).
+pub const NEEDS_SMTPUTF8: Reply = Reply::fixed(
+    553,
+    s(5, 6, 7),
+    "The address is not ASCII; MAIL must say SMTPUTF8 to carry it",
+);
+
+// Wrong order.
+
+/// Before EHLO or HELO.
+pub const EHLO_FIRST: Reply = Reply::fixed(503, s(5, 5, 1), "Say EHLO first");
+/// RCPT or DATA before MAIL.
+pub const MAIL_FIRST: Reply = Reply::fixed(503, s(5, 5, 1), "Say MAIL FROM first");
+/// DATA before RCPT.
+pub const RCPT_FIRST: Reply = Reply::fixed(503, s(5, 5, 1), "No recipient was accepted; say RCPT TO first");
+/// A second MAIL.
+pub const MAIL_TWICE: Reply = Reply::fixed(
+    503,
+    s(5, 5, 1),
+    "A message is begun already; say RSET to begin another",
+);
+/// EXPN.
+pub const EXPN_UNKNOWN: Reply = Reply::fixed(502, s(5, 5, 1), "Mailing lists are not expanded here");
+/// Something stood behind STARTTLS in the same flight (RFC 3207 §4.2, command injection).
+pub const DATA_BEHIND_STARTTLS: Reply = Reply::fixed(
+    421,
+    s(4, 7, 0),
+    "Nothing may follow STARTTLS before the handshake; closing",
+);
+/// STARTTLS inside TLS.
+pub const TLS_ALREADY: Reply = Reply::fixed(503, s(5, 5, 1), "TLS is on already");
+/// STARTTLS where it is not offered.
+pub const TLS_UNAVAILABLE: Reply = Reply::fixed(502, s(5, 5, 1), "STARTTLS is not offered here");
+/// The message came before we asked for it.
+pub const DATA_TOO_EARLY: Reply = Reply::fixed(
+    421,
+    s(4, 7, 0),
+    "The message came before the 354 that asks for it; wait for each reply to DATA; closing",
+);
+/// The client spoke before the greeting (RFC 5321 §4.3.1).
+pub const EARLY_TALKER: Reply = Reply::fixed(
+    554,
+    s(5, 7, 0),
+    "You spoke before the greeting; a mail client waits for it; closing",
+);
+
+// Authentication (RFC 4954 §6).
+
+/// A LOGIN or PLAIN prompt.
+#[must_use]
+pub fn auth_prompt(challenge_base64: String) -> Reply {
+    Reply {
+        code: 334,
+        status: None,
+        text: challenge_base64.into(),
+    }
+}
+/// It worked.
+pub const AUTH_OK: Reply = Reply::fixed(235, s(2, 7, 0), "Authentication succeeded");
+/// A server for strangers.
+pub const AUTH_NOT_HERE: Reply = Reply::fixed(
+    502,
+    s(5, 5, 1),
+    "There is no login on this port; send your mail through port 465 or 587",
+);
+/// AUTH in clear.
+pub const AUTH_NEEDS_TLS: Reply = Reply::fixed(
+    538,
+    s(5, 7, 11),
+    "A password must not travel in clear: turn on TLS (STARTTLS) in your mail program, then log in",
+);
+/// MAIL in clear on a submission port (RFC 3207 §4).
+pub const TLS_FIRST: Reply = Reply::fixed(
+    530,
+    s(5, 7, 0),
+    "Must issue a STARTTLS command first: turn on TLS in your mail program",
+);
+/// MAIL without login.
+pub const AUTH_REQUIRED: Reply = Reply::fixed(
+    530,
+    s(5, 7, 0),
+    "Authentication required: give your user name and password in your mail program",
+);
+/// AUTH after it succeeded.
+pub const AUTH_TWICE: Reply = Reply::fixed(503, s(5, 5, 1), "You are logged in already");
+/// AUTH within a transaction.
+pub const AUTH_IN_TRANSACTION: Reply = Reply::fixed(
+    503,
+    s(5, 5, 1),
+    "Log in before MAIL; say RSET to drop the message",
+);
+/// A mechanism that we don't offer.
+pub const AUTH_MECHANISM: Reply = Reply::fixed(
+    504,
+    s(5, 5, 4),
+    "This way to authenticate is not offered; use PLAIN or LOGIN",
+);
+/// Not base64, or not what the mechanism wants.
+pub const AUTH_MALFORMED: Reply = Reply::fixed(
+    501,
+    s(5, 5, 2),
+    "The authentication data is not what the mechanism asks for",
+);
+/// `*` (RFC 4954 §4).
+pub const AUTH_CANCELLED: Reply = Reply::fixed(501, s(5, 7, 0), "Authentication cancelled, as you asked");
+/// Wrong name or wrong password; which of them is not told.
+pub const AUTH_FAILED: Reply = Reply::fixed(
+    535,
+    s(5, 7, 8),
+    "User name or password is wrong; the user name is the whole address",
+);
+/// The account has a second factor.
+pub const APP_PASSWORD_NEEDED: Reply = Reply::fixed(
+    534,
+    s(5, 7, 9),
+    "This account has a second factor, so mail programs need an app password: make one in your \
+     account's settings and use it here",
+);
+/// Credentials are right but do not open this service.
+pub const AUTH_NOT_FOR_THIS: Reply = Reply::fixed(
+    535,
+    s(5, 7, 8),
+    "This password is not allowed to send mail; use one that is",
+);
+/// The directory could not be asked.
+pub const AUTH_UNAVAILABLE: Reply = Reply::fixed(
+    454,
+    s(4, 7, 0),
+    "Logins cannot be checked right now; try again in a minute",
+);
+/// Too many failures on this connection or from this address.
+pub const AUTH_TOO_MANY: Reply = Reply::fixed(
+    421,
+    s(4, 7, 0),
+    "Too many failed logins; wait before you try again; closing",
+);
+
+// Limits.
+
+/// SIZE= is over the limit (RFC 1870 §6.1).
+#[must_use]
+pub fn size_declared_too_large(size_max_octets: u64) -> Reply {
+    Reply::made(
+        552,
+        s(5, 3, 4),
+        format!("The message is too large; at most {size_max_octets} octets are taken"),
+    )
+}
+/// The message was over the limit.
+#[must_use]
+pub fn message_too_large(size_max_octets: u64) -> Reply {
+    size_declared_too_large(size_max_octets)
+}
+/// The recipients' limit (RFC 5321 §4.5.3.1.10: 452).
+pub const TOO_MANY_RECIPIENTS: Reply = Reply::fixed(
+    452,
+    s(4, 5, 3),
+    "Too many recipients in one message; send to the others in a further one",
+);
+/// The errors' limit.
+pub const TOO_MANY_ERRORS: Reply = Reply::fixed(421, s(4, 7, 0), "Too many errors; closing");
+/// Commands that lead to no message.
+pub const TOO_MUCH_IDLE_TALK: Reply =
+    Reply::fixed(421, s(4, 7, 0), "Too many commands without a message; closing");
+/// Messages of one session.
+pub const TOO_MANY_MESSAGES: Reply = Reply::fixed(
+    421,
+    s(4, 7, 0),
+    "Enough messages on one connection; connect again for more; closing",
+);
+/// The client was silent (RFC 5321 §4.5.3.2.7).
+pub const TIMED_OUT: Reply = Reply::fixed(421, s(4, 4, 2), "You were silent for too long; closing");
+/// The server shuts down.
+pub const SHUTTING_DOWN: Reply = Reply::fixed(
+    421,
+    s(4, 3, 2),
+    "The server is shutting down; try again in a minute; closing",
+);
+/// Our own fault.
+pub const INTERNAL_ERROR: Reply = Reply::fixed(
+    421,
+    s(4, 3, 0),
+    "Something went wrong on our side; try again; closing",
+);
+/// All connections are taken.
+pub const TOO_MANY_CONNECTIONS: Reply = Reply::fixed(
+    421,
+    s(4, 3, 2),
+    "All connections are taken; try again later; closing",
+);
+/// One address has too many connections.
+pub const TOO_MANY_CONNECTIONS_FROM_YOU: Reply = Reply::fixed(
+    421,
+    s(4, 7, 0),
+    "Too many connections from your address; close some; closing",
+);
+/// No memory for a message now.
+pub const BUSY: Reply = Reply::fixed(
+    452,
+    s(4, 3, 1),
+    "Too many messages are coming in right now; try again in a minute",
+);
+/// The disk is full.
+pub const DISK_FULL: Reply = Reply::fixed(452, s(4, 3, 1), "There is no room to store mail; try again later");
+/// The store could not keep the message.
+pub const STORE_FAILED: Reply = Reply::fixed(
+    451,
+    s(4, 3, 0),
+    "The message could not be stored; try again later",
+);
+
+// Mail data.
+
+/// LF without CR in the message (RFC 5321 §2.3.8).
+pub const DATA_BARE_LF: Reply = Reply::fixed(
+    554,
+    s(5, 6, 0),
+    "The message has lines that end with LF alone; every line must end with CR LF",
+);
+/// CR without LF in the message.
+pub const DATA_BARE_CR: Reply = Reply::fixed(
+    554,
+    s(5, 6, 0),
+    "The message holds a CR that no LF follows; every line must end with CR LF",
+);
+/// An octet of value zero in the message.
+pub const DATA_NUL: Reply = Reply::fixed(
+    554,
+    s(5, 6, 0),
+    "The message holds an octet of value zero; encode it (base64)",
+);
+/// A line longer than the operator allows (RFC 5321 §4.5.3.1.6).
+pub const DATA_LINE_TOO_LONG: Reply = Reply::fixed(
+    554,
+    s(5, 6, 0),
+    "The message has a line that is too long; fold or encode it (998 octets at most)",
+);
+
+// What the driver decides about sender and recipient.
+
+/// No such user here.
+#[must_use]
+pub fn unknown_user(address: impl Display) -> Reply {
+    Reply::made(
+        550,
+        s(5, 1, 1),
+        format!("There is no {address} here; check the address"),
+    )
+}
+/// Not our domain, and the client is nobody that we send for.
+#[must_use]
+pub fn relaying_denied(domain: impl Display) -> Reply {
+    Reply::made(
+        550,
+        s(5, 7, 1),
+        format!(
+            "Relaying denied: {domain} is not served here; log in on port 465 or 587 to send mail to others"
+        ),
+    )
+}
+/// The account takes no mail now.
+#[must_use]
+pub fn account_disabled(address: impl Display) -> Reply {
+    Reply::made(550, s(5, 2, 1), format!("{address} takes no mail"))
+}
+/// The domain takes no mail (suspended).
+#[must_use]
+pub fn domain_suspended(domain: impl Display) -> Reply {
+    Reply::made(
+        450,
+        s(4, 2, 1),
+        format!("Mail for {domain} is suspended; try again later"),
+    )
+}
+/// The mailbox is over its quota.
+#[must_use]
+pub fn mailbox_full(address: impl Display) -> Reply {
+    Reply::made(
+        452,
+        s(4, 2, 2),
+        format!("The mailbox of {address} is full; try again later"),
+    )
+}
+/// A domain that does not exist cannot be sent to.
+#[must_use]
+pub fn recipient_loops(address: impl Display) -> Reply {
+    Reply::made(
+        554,
+        s(5, 4, 6),
+        format!("{address} leads back to itself; its aliases go in a circle"),
+    )
+}
+/// An address that is a literal, where we route none.
+pub const NO_LITERALS: Reply = Reply::fixed(
+    550,
+    s(5, 1, 2),
+    "Mail to an address literal is not taken; use a domain name",
+);
+/// The directory could not be asked.
+pub const LOOKUP_FAILED: Reply = Reply::fixed(
+    451,
+    s(4, 3, 0),
+    "The address cannot be looked up right now; try again later",
+);
+/// The login may not send as this address (envelope).
+#[must_use]
+pub fn sender_not_yours(address: impl Display, login: impl Display) -> Reply {
+    Reply::made(
+        553,
+        s(5, 7, 1),
+        format!("{login} may not send as {address}; send as one of your own addresses"),
+    )
+}
+/// The login may not send as this address (From field).
+#[must_use]
+pub fn author_not_yours(address: impl Display, login: impl Display) -> Reply {
+    Reply::made(
+        550,
+        s(5, 7, 1),
+        format!(
+            "The From field says {address}, which does not belong to {login}; write as one of your own addresses"
+        ),
+    )
+}
+/// No usable From field (RFC 5322 §3.6).
+pub const AUTHOR_MISSING: Reply = Reply::fixed(
+    550,
+    s(5, 6, 0),
+    "The message must have exactly one From field with an address in it",
+);
+/// The client's address is on a blocklist.
+#[must_use]
+pub fn blocklisted(peer: impl Display, list: impl Display, words: &str) -> Reply {
+    let words = if words.is_empty() {
+        String::new()
+    } else {
+        format!(": {words}")
+    };
+    Reply::made(
+        550,
+        s(5, 7, 1),
+        format!("{peer} is on the blocklist {list}{words}; ask that list to remove it"),
+    )
+}
+/// Too many Received fields (RFC 5321 §6.3).
+pub const MAIL_LOOP: Reply = Reply::fixed(
+    554,
+    s(5, 4, 6),
+    "The message has passed too many servers; it probably goes in a circle",
+);
+/// DMARC asks to refuse (RFC 7489 §10.3, RFC 7372).
+#[must_use]
+pub fn dmarc_refused(why: impl Display) -> Reply {
+    Reply::made(550, s(5, 7, 26), why.to_string())
+}
+/// SPF says fail and policy refuses (RFC 7372 §3.2).
+#[must_use]
+pub fn spf_refused(why: impl Display) -> Reply {
+    Reply::made(550, s(5, 7, 23), why.to_string())
+}
+/// A message that policy refuses for another reason.
+#[must_use]
+pub fn policy_refused(why: impl Display) -> Reply {
+    Reply::made(550, s(5, 7, 1), why.to_string())
+}
+/// The sender's authentication could not be checked (RFC 7372 §3.3: 4.7.24 for SPF).
+#[must_use]
+pub fn judgement_deferred(why: impl Display) -> Reply {
+    Reply::made(451, s(4, 7, 24), why.to_string())
+}
+/// The DNS could not be asked.
+#[must_use]
+pub fn dns_unavailable(why: impl Display) -> Reply {
+    Reply::made(451, s(4, 4, 3), why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_and_status_agree() {
+        let all = [
+            READY_FOR_TLS,
+            BYE,
+            NOOP,
+            RESET,
+            SENDER_OK,
+            RECIPIENT_OK,
+            VRFY_UNTOLD,
+            HELP,
+            UNKNOWN_COMMAND,
+            LINE_TOO_LONG,
+            AUTH_LINE_TOO_LONG,
+            BARE_LF,
+            BARE_CR,
+            NUL,
+            NOT_UTF8,
+            CONTROL_CHARACTER,
+            NOT_HTTP,
+            NO_ARGUMENT_ALLOWED,
+            ARGUMENT_MISSING,
+            HELO_NAME_MISSING,
+            HELO_NAME_BAD,
+            MAIL_SYNTAX,
+            RCPT_SYNTAX,
+            AUTH_SYNTAX,
+            PARAMETER_VALUE,
+            PARAMETER_TWICE,
+            UNKNOWN_PARAMETER,
+            NEEDS_SMTPUTF8,
+            EHLO_FIRST,
+            MAIL_FIRST,
+            RCPT_FIRST,
+            MAIL_TWICE,
+            EXPN_UNKNOWN,
+            DATA_BEHIND_STARTTLS,
+            TLS_ALREADY,
+            TLS_UNAVAILABLE,
+            DATA_TOO_EARLY,
+            EARLY_TALKER,
+            AUTH_OK,
+            AUTH_NOT_HERE,
+            AUTH_NEEDS_TLS,
+            TLS_FIRST,
+            AUTH_REQUIRED,
+            AUTH_TWICE,
+            AUTH_IN_TRANSACTION,
+            AUTH_MECHANISM,
+            AUTH_MALFORMED,
+            AUTH_CANCELLED,
+            AUTH_FAILED,
+            APP_PASSWORD_NEEDED,
+            AUTH_NOT_FOR_THIS,
+            AUTH_UNAVAILABLE,
+            AUTH_TOO_MANY,
+            TOO_MANY_RECIPIENTS,
+            TOO_MANY_ERRORS,
+            TOO_MUCH_IDLE_TALK,
+            TOO_MANY_MESSAGES,
+            TIMED_OUT,
+            SHUTTING_DOWN,
+            INTERNAL_ERROR,
+            TOO_MANY_CONNECTIONS,
+            TOO_MANY_CONNECTIONS_FROM_YOU,
+            BUSY,
+            DISK_FULL,
+            STORE_FAILED,
+            DATA_BARE_LF,
+            DATA_BARE_CR,
+            DATA_NUL,
+            DATA_LINE_TOO_LONG,
+            NO_LITERALS,
+            LOOKUP_FAILED,
+            AUTHOR_MISSING,
+            MAIL_LOOP,
+        ];
+        for reply in all {
+            // RFC 2034 §4: the class of the status must agree with the first digit of the code.
+            let class = u16::from(reply.status.unwrap().class);
+            assert_eq!(reply.code / 100, class, "{reply}");
+            assert!(reply.text.is_ascii(), "{reply}");
+        }
+    }
+}

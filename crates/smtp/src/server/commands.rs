@@ -1,0 +1,326 @@
+//! What each command does, given the state: "may it?" first, then "do it".
+
+use super::state::{
+    AuthStep, AuthToken, BeginToken, Envelope, Greeted, MailGiven, RcptGiven, RecipientToken, SenderToken,
+    State,
+};
+use super::{Question, Server, Step};
+use crate::command::{Command, MailFrom, RcptTo};
+use crate::replies;
+use crate::reply::Reply;
+use crate::sasl::{self, Credentials, Mechanism};
+use mail::Secret;
+
+/// What EHLO offers on top of SIZE, STARTTLS and AUTH.
+const EXTENSIONS: [&str; 5] = [
+    "PIPELINING",
+    "8BITMIME",
+    "SMTPUTF8",
+    "ENHANCEDSTATUSCODES",
+    "HELP",
+];
+
+impl Server {
+    /// Does one command. `more_waits` tells whether the client sent further octets already.
+    pub(super) fn command(&mut self, command: Command, more_waits: bool) -> Option<Step<'static>> {
+        if let Err(reply) = self.may(&command, more_waits) {
+            if reply.code == 421 {
+                self.drop_transaction(Some(&reply));
+            }
+            self.refuse(&reply);
+            return None;
+        }
+        match command {
+            Command::Ehlo(name) => self.hello(name, true),
+            Command::Helo(name) => self.hello(name, false),
+            Command::Mail(mail) => return self.mail(mail),
+            Command::Rcpt(rcpt) => return self.rcpt(rcpt),
+            Command::Data => return self.data(),
+            Command::StartTls => {
+                self.drop_transaction(None);
+                self.say(&replies::READY_FOR_TLS);
+                self.state = State::Handshake;
+            }
+            Command::Auth { mechanism, initial } => return self.auth(&mechanism, initial),
+            Command::Rset => self.reset(),
+            Command::Noop => self.say(&replies::NOOP),
+            Command::Vrfy => self.say(&replies::VRFY_UNTOLD),
+            Command::Expn => self.refuse(&replies::EXPN_UNKNOWN),
+            Command::Help => self.say(&replies::HELP),
+            Command::Quit => {
+                self.drop_transaction(None);
+                self.say_and_close(&replies::BYE);
+            }
+        }
+        None
+    }
+
+    /// Whether the command is allowed in this state, on this connection.
+    fn may(&mut self, command: &Command, more_waits: bool) -> Result<(), Reply> {
+        self.count_idle(command)?;
+        match command {
+            Command::Mail(mail) => self.may_mail(mail),
+            Command::Rcpt(_) | Command::Data => self.may_go_on(command, more_waits),
+            Command::StartTls => self.may_start_tls(more_waits),
+            Command::Auth { mechanism, .. } => self.may_auth(mechanism),
+            _ => Ok(()),
+        }
+    }
+
+    fn count_idle(&mut self, command: &Command) -> Result<(), Reply> {
+        if !matches!(command, Command::Rcpt(_) | Command::Quit) {
+            self.idle_commands += 1;
+        }
+        if self.idle_commands > self.options.idle_commands_max {
+            return Err(replies::TOO_MUCH_IDLE_TALK);
+        }
+        Ok(())
+    }
+
+    fn may_mail(&self, mail: &MailFrom) -> Result<(), Reply> {
+        let greeted = match &self.state {
+            State::Greeted(greeted) => greeted,
+            State::MailGiven(_) | State::RcptGiven(_) => return Err(replies::MAIL_TWICE),
+            _ => return Err(replies::EHLO_FIRST),
+        };
+        if self.role.is_submission() && self.options.auth_required && self.login.is_none() {
+            return Err(if self.may_show_password() {
+                replies::AUTH_REQUIRED
+            } else {
+                replies::TLS_FIRST
+            });
+        }
+        if self.messages >= self.options.messages_max {
+            return Err(replies::TOO_MANY_MESSAGES);
+        }
+        if mail.has_parameters && !greeted.extended {
+            return Err(replies::UNKNOWN_PARAMETER);
+        }
+        if mail.path_is_utf8 && !mail.smtputf8 {
+            return Err(replies::NEEDS_SMTPUTF8);
+        }
+        let size_max = self.options.size_max_octets;
+        if mail.size_octets.is_some_and(|n| n > size_max) {
+            return Err(replies::size_declared_too_large(size_max));
+        }
+        Ok(())
+    }
+
+    /// RCPT and DATA.
+    fn may_go_on(&self, command: &Command, more_waits: bool) -> Result<(), Reply> {
+        let (mail, recipients) = match &self.state {
+            State::MailGiven(given) => (&given.mail, 0),
+            State::RcptGiven(given) => (&given.given.mail, given.recipients.len()),
+            State::Greeted(_) => return Err(replies::MAIL_FIRST),
+            _ => return Err(replies::EHLO_FIRST),
+        };
+        match command {
+            Command::Rcpt(rcpt) if rcpt.path_is_utf8 && !mail.smtputf8 => Err(replies::NEEDS_SMTPUTF8),
+            Command::Rcpt(_) if recipients >= self.options.recipients_max => {
+                Err(replies::TOO_MANY_RECIPIENTS)
+            }
+            Command::Rcpt(_) => Ok(()),
+            // RFC 2920 §3.1: DATA ends a group. A client that goes on does not read replies, and
+            // what it sends next must not be taken for commands, whatever the reply is.
+            _ if more_waits && self.options.refuse_early_data => Err(replies::DATA_TOO_EARLY),
+            _ if recipients == 0 => Err(replies::RCPT_FIRST),
+            _ => Ok(()),
+        }
+    }
+
+    fn may_start_tls(&self, more_waits: bool) -> Result<(), Reply> {
+        if self.tls {
+            return Err(replies::TLS_ALREADY);
+        }
+        if !self.options.offer_starttls {
+            return Err(replies::TLS_UNAVAILABLE);
+        }
+        if matches!(self.state, State::Fresh) {
+            return Err(replies::EHLO_FIRST);
+        }
+        // RFC 3207 §4.2: what came in clear must never be taken for what came inside TLS.
+        if more_waits {
+            return Err(replies::DATA_BEHIND_STARTTLS);
+        }
+        Ok(())
+    }
+
+    fn may_auth(&self, mechanism: &str) -> Result<(), Reply> {
+        if !self.role.is_submission() {
+            return Err(replies::AUTH_NOT_HERE);
+        }
+        match &self.state {
+            State::MailGiven(_) | State::RcptGiven(_) => return Err(replies::AUTH_IN_TRANSACTION),
+            State::Greeted(greeted) if greeted.extended => {}
+            _ => return Err(replies::EHLO_FIRST),
+        }
+        if !self.may_show_password() {
+            return Err(replies::AUTH_NEEDS_TLS);
+        }
+        if self.login.is_some() {
+            return Err(replies::AUTH_TWICE);
+        }
+        if !matches!(mechanism, "PLAIN" | "LOGIN") {
+            return Err(replies::AUTH_MECHANISM);
+        }
+        Ok(())
+    }
+
+    fn may_show_password(&self) -> bool {
+        self.tls || self.options.allow_plaintext_auth
+    }
+
+    fn hello(&mut self, helo: String, extended: bool) {
+        self.drop_transaction(None);
+        self.state = State::Greeted(Greeted { helo, extended });
+        let reply = if extended {
+            replies::ehlo(&self.options.hostname, &self.extensions())
+        } else {
+            replies::helo(&self.options.hostname)
+        };
+        self.say(&reply);
+    }
+
+    fn extensions(&self) -> Vec<String> {
+        let mut offered = vec![format!("SIZE {}", self.options.size_max_octets)];
+        if !self.tls && self.options.offer_starttls {
+            offered.push("STARTTLS".to_owned());
+        }
+        // RFC 4954 §4: not offered any more after a login.
+        if self.role.is_submission() && self.may_show_password() && self.login.is_none() {
+            offered.push("AUTH PLAIN LOGIN".to_owned());
+        }
+        offered.extend(EXTENSIONS.map(str::to_owned));
+        offered
+    }
+
+    fn reset(&mut self) {
+        self.drop_transaction(None);
+        self.state = match std::mem::replace(&mut self.state, State::Closed) {
+            State::MailGiven(given) => State::Greeted(given.greeted),
+            State::RcptGiven(given) => State::Greeted(given.given.greeted),
+            other => other,
+        };
+        self.say(&replies::RESET);
+    }
+
+    fn mail(&mut self, mail: MailFrom) -> Option<Step<'static>> {
+        let State::Greeted(greeted) = std::mem::replace(&mut self.state, State::Asking) else {
+            return None;
+        };
+        Some(Step::Ask(Question::Sender {
+            helo: greeted.helo.clone(),
+            mail: mail.clone(),
+            token: SenderToken { greeted, mail },
+        }))
+    }
+
+    fn rcpt(&mut self, rcpt: RcptTo) -> Option<Step<'static>> {
+        let given = match std::mem::replace(&mut self.state, State::Asking) {
+            State::MailGiven(given) => RcptGiven {
+                given,
+                recipients: Vec::new(),
+            },
+            State::RcptGiven(given) => given,
+            _ => return None,
+        };
+        Some(Step::Ask(Question::Recipient {
+            rcpt: rcpt.clone(),
+            token: RecipientToken { given, rcpt },
+        }))
+    }
+
+    fn data(&mut self) -> Option<Step<'static>> {
+        let State::RcptGiven(given) = std::mem::replace(&mut self.state, State::Asking) else {
+            return None;
+        };
+        let MailGiven { greeted, mail } = &given.given;
+        let envelope = Envelope {
+            helo: greeted.helo.clone(),
+            protocol: self.protocol(greeted.extended, mail.smtputf8),
+            mail: mail.clone(),
+            recipients: given.recipients.clone(),
+        };
+        Some(Step::Ask(Question::Begin {
+            token: BeginToken(given),
+            envelope,
+        }))
+    }
+
+    /// RFC 3848 and RFC 6531 §4.3.
+    fn protocol(&self, extended: bool, utf8: bool) -> &'static str {
+        match (utf8, self.tls, self.login.is_some()) {
+            _ if !extended => "SMTP",
+            (false, false, false) => "ESMTP",
+            (false, true, false) => "ESMTPS",
+            (false, false, true) => "ESMTPA",
+            (false, true, true) => "ESMTPSA",
+            (true, false, false) => "UTF8SMTP",
+            (true, true, false) => "UTF8SMTPS",
+            (true, false, true) => "UTF8SMTPA",
+            (true, true, true) => "UTF8SMTPSA",
+        }
+    }
+
+    fn auth(&mut self, mechanism: &str, initial: Option<Secret>) -> Option<Step<'static>> {
+        let State::Greeted(greeted) = std::mem::replace(&mut self.state, State::Asking) else {
+            return None;
+        };
+        let (step, prompt) = if mechanism == "PLAIN" {
+            (AuthStep::Plain, "")
+        } else {
+            (AuthStep::LoginName, "Username:")
+        };
+        self.state = State::Auth(greeted, step);
+        if let Some(initial) = initial {
+            return self.auth_response(initial.expose().as_bytes());
+        }
+        self.say(&replies::auth_prompt(sasl::encode(prompt)));
+        None
+    }
+
+    /// One response of the client within AUTH.
+    pub(super) fn auth_response(&mut self, line: &[u8]) -> Option<Step<'static>> {
+        let State::Auth(greeted, step) = std::mem::replace(&mut self.state, State::Asking) else {
+            return None;
+        };
+        let fail = |session: &mut Self, greeted, reply: &Reply| {
+            session.state = State::Greeted(greeted);
+            session.refuse(reply);
+            None
+        };
+        if line == b"*" {
+            return fail(self, greeted, &replies::AUTH_CANCELLED);
+        }
+        let Some(text) = std::str::from_utf8(line).ok().and_then(sasl::decode) else {
+            return fail(self, greeted, &replies::AUTH_MALFORMED);
+        };
+        let (mechanism, credentials) = match step {
+            AuthStep::Plain => match sasl::plain(&text) {
+                Some(credentials) => (Mechanism::Plain, credentials),
+                None => return fail(self, greeted, &replies::AUTH_MALFORMED),
+            },
+            AuthStep::LoginName if text.is_empty() || text.contains('\0') => {
+                return fail(self, greeted, &replies::AUTH_MALFORMED);
+            }
+            AuthStep::LoginName => {
+                self.state = State::Auth(greeted, AuthStep::LoginPassword { name: text });
+                self.say(&replies::auth_prompt(sasl::encode("Password:")));
+                return None;
+            }
+            AuthStep::LoginPassword { name } => (
+                Mechanism::Login,
+                Credentials {
+                    authorization: None,
+                    login: name,
+                    password: Secret::new(text),
+                },
+            ),
+        };
+        Some(Step::Ask(Question::Authenticate {
+            token: AuthToken(greeted),
+            mechanism,
+            credentials,
+        }))
+    }
+}

@@ -1,0 +1,554 @@
+//! The server side of a session, as a value that is fed with bytes.
+//!
+//! The driver owns the connection. It reads some bytes and calls [`Server::step`] until the answer
+//! is [`Step::Read`]; replies gather in [`Server::output`] and are to be written before waiting for
+//! anything. Questions carry a token; the answer consumes it. A body is handed out in pieces of the
+//! very bytes that came in.
+//!
+//! Promises: nothing is accepted that the driver did not say yes to; MAIL before login or TLS where
+//! these are due never reaches the driver; memory is bounded by [`Options`]. Never: a wait, a clock.
+
+mod commands;
+mod options;
+mod state;
+
+pub use options::{Options, Role, Timeouts};
+pub use state::{AuthToken, BeginToken, Envelope, MessageToken, RecipientToken, SenderToken};
+
+use crate::command::{MailFrom, RcptTo};
+use crate::framer::{DataFault, DataPiece, LineFault, Lines};
+use crate::replies;
+use crate::reply::Reply;
+use crate::sasl::{Credentials, Mechanism};
+use crate::tap::{BLOTTED, TLS_REMARK, Tap, Tapped};
+use state::{Body, State};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the driver is to do next.
+// A step is looked at once and at once; a box for each question would cost more than its size.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Write the output out, read more, call again. Also when the input is used up for now.
+    Read,
+    /// Answer this, then call again.
+    Ask(Question),
+    /// The next octets of the message that [`Question::Begin`] announced.
+    Chunk(&'a [u8]),
+    /// The transaction that was open is over without a message: forget it. The reply tells why,
+    /// unless the client itself dropped it (RSET, EHLO, QUIT).
+    Dropped(Option<Reply>),
+    /// Write the output out, do the TLS handshake, call [`Server::tls_started`].
+    StartTls,
+    /// Write the output out and close.
+    Close,
+}
+
+/// What the session must know from its driver.
+#[derive(Debug)]
+pub enum Question {
+    /// Is the login good? Answer with [`Server::authenticated`].
+    Authenticate {
+        /// For the answer.
+        token: AuthToken,
+        /// How it came.
+        mechanism: Mechanism,
+        /// Name and password.
+        credentials: Credentials,
+    },
+    /// May this sender? Answer with [`Server::sender`].
+    Sender {
+        /// For the answer.
+        token: SenderToken,
+        /// The name in EHLO or HELO; nobody has checked it.
+        helo: String,
+        /// MAIL FROM and its parameters.
+        mail: MailFrom,
+    },
+    /// May this recipient? Answer with [`Server::recipient`].
+    Recipient {
+        /// For the answer.
+        token: RecipientToken,
+        /// RCPT TO.
+        rcpt: RcptTo,
+    },
+    /// May the message come? Answer with [`Server::begin`].
+    Begin {
+        /// For the answer.
+        token: BeginToken,
+        /// All that was agreed about it.
+        envelope: Envelope,
+    },
+    /// The message is whole. Answer with [`Server::message`]; a positive reply is a promise.
+    Message {
+        /// For the answer.
+        token: MessageToken,
+        /// Its octets, as they were handed out.
+        octets: u64,
+    },
+}
+
+/// A server session.
+pub struct Server {
+    options: Arc<Options>,
+    role: Role,
+    tls: bool,
+    login: Option<String>,
+    state: State,
+    lines: Lines,
+    output: Vec<u8>,
+    /// Told before anything else happens.
+    dropped: Option<Option<Reply>>,
+    errors: u32,
+    auth_failures: u32,
+    idle_commands: u32,
+    messages: u32,
+    deferrals: usize,
+    progress: u64,
+    tap: Option<Tapped>,
+}
+
+impl Server {
+    /// A session that is about to greet. `tls` tells whether the connection is inside TLS already.
+    #[must_use]
+    pub fn new(options: Arc<Options>, role: Role, tls: bool, tap: Option<(Arc<dyn Tap>, String)>) -> Self {
+        let mut session = Self {
+            options,
+            role,
+            tls,
+            login: None,
+            state: State::Fresh,
+            lines: Lines::default(),
+            output: Vec::new(),
+            dropped: None,
+            errors: 0,
+            auth_failures: 0,
+            idle_commands: 0,
+            messages: 0,
+            deferrals: 0,
+            progress: 0,
+            tap: tap.map(|(tap, name)| Tapped::new(tap, name)),
+        };
+        let greeting = replies::greeting(&session.options.hostname);
+        session.say(&greeting);
+        session
+    }
+
+    /// Goes on until something has to be done outside. Takes what it uses off `input`.
+    pub fn step<'a>(&mut self, input: &mut &'a [u8]) -> Step<'a> {
+        loop {
+            if let Some(why) = self.dropped.take() {
+                return Step::Dropped(why);
+            }
+            match std::mem::replace(&mut self.state, State::Closed) {
+                State::Closed => return Step::Close,
+                State::Handshake => {
+                    self.state = State::Handshake;
+                    return Step::StartTls;
+                }
+                // Its token is gone, and with it the state: a fault of ours, never a hang.
+                State::Asking => self.say_and_close(&replies::INTERNAL_ERROR),
+                State::Body(body) => {
+                    if let Some(step) = self.body(body, input) {
+                        return step;
+                    }
+                }
+                state => {
+                    self.state = state;
+                    match self.next_line(input) {
+                        None => return Step::Read,
+                        Some(Some(step)) => return step,
+                        Some(None) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Replies that wait to be written.
+    #[must_use]
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// Takes the replies that wait to be written.
+    #[must_use]
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    /// The handshake is done; the session begins anew, without a greeting (RFC 3207 §4.2).
+    pub fn tls_started(&mut self) {
+        if matches!(self.state, State::Handshake) {
+            self.tls = true;
+            self.login = None;
+            self.lines = Lines::default();
+            self.state = State::Fresh;
+            if let Some(tap) = &self.tap {
+                tap.line(true, TLS_REMARK.as_bytes());
+            }
+        }
+    }
+
+    /// Says this reply and closes, whatever is going on: a time-out, a shutdown, an early talker.
+    pub fn close_with(&mut self, reply: &Reply) {
+        if !matches!(self.state, State::Closed | State::Handshake) {
+            self.say(reply);
+        }
+        self.state = State::Closed;
+    }
+
+    /// Refuses the message that is coming in. No more of it is handed out; the reply is told when
+    /// it ends, with [`Step::Dropped`].
+    pub fn refuse_message(&mut self, reply: Reply) {
+        if let State::Body(body) = &mut self.state {
+            body.refusal.get_or_insert(reply);
+        }
+    }
+
+    /// How long the client may take from the last [`Server::progress`] on.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        match self.state {
+            State::Body(_) => self.options.timeouts.data,
+            State::Handshake => self.options.timeouts.handshake,
+            _ => self.options.timeouts.command,
+        }
+    }
+
+    /// Rises with every whole command and every octet of a message: with all that counts as the
+    /// client getting on. Octets of an unfinished line don't.
+    #[must_use]
+    pub fn progress(&self) -> u64 {
+        self.progress
+    }
+
+    /// Whether no transaction is open: a good moment to end the session.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(
+            self.state,
+            State::Fresh | State::Greeted(_) | State::Auth(..) | State::Closed
+        )
+    }
+
+    /// Whether a message is coming in.
+    #[must_use]
+    pub fn is_receiving(&self) -> bool {
+        matches!(self.state, State::Body(_))
+    }
+
+    /// Whether the session has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Whether the connection is inside TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Whom the session serves.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The name that logged in.
+    #[must_use]
+    pub fn login(&self) -> Option<&str> {
+        self.login.as_deref()
+    }
+
+    /// Answers [`Question::Authenticate`]: the login's name, or the refusal.
+    pub fn authenticated(&mut self, token: AuthToken, verdict: Result<String, Reply>) {
+        self.state = State::Greeted(token.0);
+        match verdict {
+            Ok(login) => {
+                self.login = Some(login);
+                self.say(&replies::AUTH_OK);
+            }
+            Err(reply) => {
+                self.refuse(&reply);
+                // Only a wrong password counts; a directory that is down is not the client's fault.
+                if reply.is_permanent() {
+                    self.auth_failures += 1;
+                }
+                if self.auth_failures >= self.options.auth_failures_max {
+                    self.say_and_close(&replies::AUTH_TOO_MANY);
+                }
+            }
+        }
+    }
+
+    /// Answers [`Question::Sender`].
+    pub fn sender(&mut self, token: SenderToken, verdict: Result<(), Reply>) {
+        let SenderToken { greeted, mail } = token;
+        match verdict {
+            Ok(()) => {
+                self.state = State::MailGiven(state::MailGiven { greeted, mail });
+                self.say(&replies::SENDER_OK);
+            }
+            Err(reply) => {
+                self.state = State::Greeted(greeted);
+                self.refuse(&reply);
+            }
+        }
+    }
+
+    /// Answers [`Question::Recipient`].
+    pub fn recipient(&mut self, token: RecipientToken, verdict: Result<(), Reply>) {
+        let RecipientToken { mut given, rcpt } = token;
+        if verdict.is_ok() {
+            given.recipients.push(rcpt.recipient);
+        }
+        self.state = given.settle();
+        match verdict {
+            Ok(()) => self.say(&replies::RECIPIENT_OK),
+            Err(reply) => self.refuse(&reply),
+        }
+    }
+
+    /// Answers [`Question::Begin`]. A refusal ends the transaction.
+    pub fn begin(&mut self, token: BeginToken, verdict: Result<(), Reply>) {
+        let greeted = token.0.given.greeted;
+        match verdict {
+            Ok(()) => {
+                let line_max = self.options.data_line_octets_max.unwrap_or(usize::MAX);
+                self.state = State::Body(Box::new(Body {
+                    greeted,
+                    framer: crate::framer::Data::new(line_max),
+                    octets: 0,
+                    wire_octets: 0,
+                    refusal: None,
+                }));
+                self.say(&replies::START_MAIL_INPUT);
+            }
+            Err(reply) => {
+                self.state = State::Greeted(greeted);
+                self.refuse(&reply);
+            }
+        }
+    }
+
+    /// Answers [`Question::Message`]. The transaction is over either way.
+    pub fn message(&mut self, token: MessageToken, reply: &Reply) {
+        self.state = State::Greeted(token.0);
+        if !reply.is_positive() {
+            self.refuse(reply);
+            return;
+        }
+        self.say(reply);
+        self.idle_commands = 0;
+        self.messages += 1;
+    }
+
+    /// Takes one line. `None`: there is none yet. `Some(None)`: done, go on.
+    fn next_line<'a>(&mut self, input: &mut &'a [u8]) -> Option<Option<Step<'a>>> {
+        let octets_max = match self.state {
+            State::Auth(..) => self.options.auth_octets_max,
+            // AUTH with an initial response may be as long as a response of its own.
+            _ if self.role.is_submission() => self.options.auth_octets_max,
+            _ => self.options.command_octets_max,
+        };
+        let mut lines = std::mem::take(&mut self.lines);
+        let taken = lines.next(input, octets_max, |line| line.map(<[u8]>::to_vec));
+        self.lines = lines;
+        let line = taken?;
+        self.progress += 1;
+        Some(match line {
+            Ok(line) => self.whole_line(&line, !input.is_empty()),
+            Err(fault) => {
+                self.faulty_line(fault);
+                None
+            }
+        })
+    }
+
+    fn whole_line(&mut self, line: &[u8], more_waits: bool) -> Option<Step<'static>> {
+        if matches!(self.state, State::Auth(..)) {
+            self.hear(BLOTTED.as_bytes());
+            return self.auth_response(line);
+        }
+        self.hear(&blotted(line));
+        let is_auth = line.get(..5).is_some_and(|v| v.eq_ignore_ascii_case(b"AUTH "));
+        if !is_auth && line.len() + 2 > self.options.command_octets_max {
+            self.refuse(&replies::LINE_TOO_LONG);
+            return None;
+        }
+        match crate::command::parse(line) {
+            Ok(command) => self.command(command, more_waits),
+            Err(reply) => {
+                self.refuse(&reply);
+                None
+            }
+        }
+    }
+
+    fn faulty_line(&mut self, fault: LineFault) {
+        let in_auth = matches!(self.state, State::Auth(..));
+        let reply = match fault {
+            LineFault::TooLong if in_auth => replies::AUTH_LINE_TOO_LONG,
+            LineFault::TooLong => replies::LINE_TOO_LONG,
+            LineFault::BareLf => replies::BARE_LF,
+            LineFault::BareCr => replies::BARE_CR,
+            LineFault::Nul => replies::NUL,
+        };
+        self.hear(b"(a line that is not shown: wrong line ending, zero octet or too long)");
+        if let State::Auth(greeted, _) = &self.state {
+            // An exchange that went wrong is over.
+            self.state = State::Greeted(greeted.clone());
+        }
+        self.refuse(&reply);
+    }
+
+    /// Takes the next piece of the message. `None`: go on.
+    fn body<'a>(&mut self, mut body: Box<Body>, input: &mut &'a [u8]) -> Option<Step<'a>> {
+        let before = input.len();
+        let piece = body.framer.next(input);
+        let taken = (before - input.len()) as u64;
+        body.wire_octets = body.wire_octets.saturating_add(taken);
+        self.progress = self.progress.saturating_add(taken);
+        match piece {
+            DataPiece::End => return Some(self.body_end(*body)),
+            DataPiece::LooseEnd => {
+                let reply = body.refusal.or(fault_reply(body.framer.fault()));
+                let reply = reply.unwrap_or(replies::DATA_BARE_LF);
+                self.say_and_close(&reply);
+                return Some(Step::Dropped(Some(reply)));
+            }
+            DataPiece::Octets(octets) => self.count(&mut body, octets),
+            DataPiece::More => {}
+        }
+        let options = &self.options;
+        let wire_max = options.size_max_octets.saturating_add(options.discard_max_octets);
+        if body.wire_octets > wire_max {
+            // More was thrown away than manners ask for.
+            let reply = replies::message_too_large(options.size_max_octets);
+            self.say_and_close(&reply);
+            return Some(Step::Dropped(Some(reply)));
+        }
+        let wanted = body.refusal.is_none();
+        self.state = State::Body(body);
+        match piece {
+            DataPiece::Octets(octets) => wanted.then_some(Step::Chunk(octets)),
+            _ => Some(Step::Read),
+        }
+    }
+
+    fn count(&mut self, body: &mut Body, octets: &[u8]) {
+        body.octets = body.octets.saturating_add(octets.len() as u64);
+        if body.octets > self.options.size_max_octets {
+            let reply = replies::message_too_large(self.options.size_max_octets);
+            body.refusal.get_or_insert(reply);
+        } else if let Some(tap) = &mut self.tap {
+            tap.body(octets);
+        }
+    }
+
+    fn body_end<'a>(&mut self, body: Body) -> Step<'a> {
+        if let Some(tap) = &mut self.tap {
+            tap.body_end();
+            tap.line(true, b".");
+        }
+        self.progress += 1;
+        match body.refusal.or(fault_reply(body.framer.fault())) {
+            Some(reply) => {
+                self.state = State::Greeted(body.greeted);
+                self.refuse(&reply);
+                Step::Dropped(Some(reply))
+            }
+            None => {
+                self.state = State::Asking;
+                Step::Ask(Question::Message {
+                    token: MessageToken(body.greeted),
+                    octets: body.octets,
+                })
+            }
+        }
+    }
+
+    /// Says a reply. 421 ends the session (RFC 5321 §3.8).
+    fn say(&mut self, reply: &Reply) {
+        let start = self.output.len();
+        reply.write(&mut self.output);
+        if let Some(tap) = &self.tap {
+            for line in self.output[start..].split(|b| *b == b'\n') {
+                if let Some(line) = line.strip_suffix(b"\r") {
+                    tap.line(false, line);
+                }
+            }
+        }
+        if reply.code == 421 {
+            self.state = State::Closed;
+        }
+    }
+
+    /// Says a refusal and counts it. One that asks to come again later is no error of the client,
+    /// but nobody may collect them without end either.
+    fn refuse(&mut self, reply: &Reply) {
+        self.say(reply);
+        if reply.is_transient() {
+            self.deferrals += 1;
+        } else {
+            self.errors += 1;
+        }
+        let too_many = self.errors > self.options.errors_max || self.deferrals > self.options.deferrals_max;
+        if too_many && !self.is_closed() {
+            self.drop_transaction(Some(&replies::TOO_MANY_ERRORS));
+            self.say_and_close(&replies::TOO_MANY_ERRORS);
+        }
+    }
+
+    fn say_and_close(&mut self, reply: &Reply) {
+        self.say(reply);
+        self.state = State::Closed;
+    }
+
+    /// Remembers to tell the driver that the open transaction, if there is one, is over.
+    fn drop_transaction(&mut self, why: Option<&Reply>) {
+        if matches!(self.state, State::MailGiven(_) | State::RcptGiven(_)) {
+            self.dropped = Some(why.cloned());
+        }
+    }
+
+    fn hear(&self, line: &[u8]) {
+        if let Some(tap) = &self.tap {
+            tap.line(true, line);
+        }
+    }
+}
+
+fn fault_reply(fault: Option<DataFault>) -> Option<Reply> {
+    Some(match fault? {
+        DataFault::BareLf => replies::DATA_BARE_LF,
+        DataFault::BareCr => replies::DATA_BARE_CR,
+        DataFault::Nul => replies::DATA_NUL,
+        DataFault::LineTooLong => replies::DATA_LINE_TOO_LONG,
+    })
+}
+
+/// The line as it may be shown: without the initial response of AUTH.
+fn blotted(line: &[u8]) -> Vec<u8> {
+    let mut words = line.splitn(3, |b| *b == b' ');
+    match (words.next(), words.next(), words.next()) {
+        (Some(verb), Some(mechanism), Some(_)) if verb.eq_ignore_ascii_case(b"AUTH") => {
+            [verb, b" ", mechanism, b" ", BLOTTED.as_bytes()].concat()
+        }
+        _ => line.to_vec(),
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("role", &self.role)
+            .field("tls", &self.tls)
+            .field("login", &self.login)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,121 @@
+//! The states of a server session. Each owns what it may know; going on consumes it, so that "DATA
+//! before RCPT" has nowhere to hide.
+
+use crate::command::{MailFrom, RcptTo};
+use crate::framer;
+use crate::reply::Reply;
+use mail::Recipient;
+
+/// The client said its name.
+#[derive(Debug, Clone)]
+pub(crate) struct Greeted {
+    pub(crate) helo: String,
+    /// EHLO rather than HELO.
+    pub(crate) extended: bool,
+}
+
+/// MAIL was accepted.
+#[derive(Debug)]
+pub(crate) struct MailGiven {
+    pub(crate) greeted: Greeted,
+    pub(crate) mail: MailFrom,
+}
+
+/// At least one RCPT was accepted.
+#[derive(Debug)]
+pub(crate) struct RcptGiven {
+    pub(crate) given: MailGiven,
+    pub(crate) recipients: Vec<Recipient>,
+}
+
+/// The message is coming in.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) greeted: Greeted,
+    pub(crate) framer: framer::Data,
+    /// Octets of the message so far, dots unstuffed.
+    pub(crate) octets: u64,
+    /// Octets that came in for it, whether used or thrown away.
+    pub(crate) wire_octets: u64,
+    /// What will be said at the end instead of asking the driver.
+    pub(crate) refusal: Option<Reply>,
+}
+
+/// Which response of an AUTH exchange is awaited.
+#[derive(Debug)]
+pub(crate) enum AuthStep {
+    Plain,
+    LoginName,
+    LoginPassword { name: String },
+}
+
+#[derive(Debug)]
+pub(crate) enum State {
+    /// Nothing was said since the greeting or since TLS began.
+    Fresh,
+    Greeted(Greeted),
+    MailGiven(MailGiven),
+    RcptGiven(RcptGiven),
+    Body(Box<Body>),
+    Auth(Greeted, AuthStep),
+    /// A question is out; its token holds the state.
+    Asking,
+    /// 220 was said to STARTTLS.
+    Handshake,
+    Closed,
+}
+
+/// The envelope of a message (RFC 5321 §2.3.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The name in EHLO or HELO; nobody has checked it.
+    pub helo: String,
+    /// How it came, for Received: ESMTPS and the like (RFC 3848, RFC 6531 §4.3).
+    pub protocol: &'static str,
+    /// MAIL FROM and its parameters.
+    pub mail: MailFrom,
+    /// The accepted recipients, in the order in which they came.
+    pub recipients: Vec<Recipient>,
+}
+
+/// The right to answer [`super::Question::Authenticate`].
+#[must_use = "the session waits for the answer"]
+#[derive(Debug)]
+pub struct AuthToken(pub(crate) Greeted);
+
+/// The right to answer [`super::Question::Sender`].
+#[must_use = "the session waits for the answer"]
+#[derive(Debug)]
+pub struct SenderToken {
+    pub(crate) greeted: Greeted,
+    pub(crate) mail: MailFrom,
+}
+
+/// The right to answer [`super::Question::Recipient`].
+#[must_use = "the session waits for the answer"]
+#[derive(Debug)]
+pub struct RecipientToken {
+    pub(crate) given: RcptGiven,
+    pub(crate) rcpt: RcptTo,
+}
+
+/// The right to answer [`super::Question::Begin`].
+#[must_use = "the session waits for the answer"]
+#[derive(Debug)]
+pub struct BeginToken(pub(crate) RcptGiven);
+
+/// The right to answer [`super::Question::Message`].
+#[must_use = "the session waits for the answer"]
+#[derive(Debug)]
+pub struct MessageToken(pub(crate) Greeted);
+
+impl RcptGiven {
+    /// Back to the state that fits the number of recipients.
+    pub(crate) fn settle(self) -> State {
+        if self.recipients.is_empty() {
+            State::MailGiven(self.given)
+        } else {
+            State::RcptGiven(self)
+        }
+    }
+}
