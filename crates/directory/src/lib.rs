@@ -1,1 +1,99 @@
-//! Domains, accounts, aliases, credentials and app passwords.
+//! Who is served here: domains with their signing keys, accounts, aliases, and the secrets that
+//! open them.
+//!
+//! Promises: an address belongs to at most one account or alias; no password is stored or printed
+//! in clear; a login that names nobody costs and says the same as one with a wrong password; any
+//! change of a password counts from the next login on.
+//!
+//! Never: a protocol, a socket, the wall clock, randomness of its own.
+
+mod account;
+mod alias;
+mod app_password;
+mod auth;
+mod cache;
+mod domain;
+mod error;
+mod hash;
+mod keys;
+mod random;
+mod record;
+mod resolve;
+mod second_factor;
+mod value;
+
+pub use account::{Account, NewAccount};
+pub use alias::Alias;
+pub use app_password::{APP_PASSWORDS_PER_ACCOUNT_MAX, AppPassword, NewAppPassword, Scopes};
+pub use auth::{AuthOutcome, AuthReason, Candidate, PASSWORD_OCTETS_MAX, Protocol, Via};
+pub use domain::{DomainRecord, SigningAlgorithm, SigningKey};
+pub use error::Error;
+pub use hash::{Argon2Cost, PasswordHash};
+pub use random::{NoRandomness, Random, SystemRandom};
+pub use resolve::Resolution;
+pub use second_factor::{TOTP_STEP_SECS, TotpSecret};
+
+use mail::Domain;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a change is decided anew after another one was quicker.
+pub const CONFLICT_RETRIES_MAX: usize = 32;
+
+/// How the directory behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What hashing a main password costs.
+    pub argon2: Argon2Cost,
+    /// Accounts whose verified main password is remembered, so that argon2 runs once and not at
+    /// every login. Default 100,000 (about 8 MiB); 0 turns it off.
+    pub verified_max: usize,
+    /// A credential's last use is written at most once in this time. Default 10 minutes.
+    pub note_login_every: Duration,
+    /// What a login without `@` belongs to. Default none: such a login names nobody.
+    pub default_domain: Option<Domain>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            argon2: Argon2Cost::default(),
+            verified_max: 100_000,
+            note_login_every: Duration::from_secs(600),
+            default_domain: None,
+        }
+    }
+}
+
+/// The directory of a store. Cheap to clone; clones share what they remember.
+#[derive(Clone)]
+pub struct Directory {
+    store: Arc<dyn store::Store>,
+    options: Options,
+    random: Arc<dyn Random>,
+    verified: Arc<cache::Verified>,
+    /// Verified when the login names nobody, so that this takes as long as a wrong password.
+    dummy: PasswordHash,
+}
+
+impl Directory {
+    /// The directory that lives in `store`.
+    ///
+    /// # Errors
+    /// When `random` gives nothing, or the cost of argon2 is not acceptable.
+    pub fn new(
+        store: Arc<dyn store::Store>,
+        options: Options,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, Error> {
+        let verified = Arc::new(cache::Verified::new(options.verified_max, random.as_ref())?);
+        let dummy = PasswordHash::unmatchable(options.argon2, random.as_ref())?;
+        Ok(Self {
+            store,
+            options,
+            random,
+            verified,
+            dummy,
+        })
+    }
+}

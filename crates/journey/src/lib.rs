@@ -1,1 +1,43 @@
 //! The record of each message's way, and its telling in words.
+//!
+//! Promises: a record joins the batch of what it tells of, so that both are true or neither; old
+//! records stay readable (fields are only added, with defaults); what is told never holds a
+//! message's text or subject, nor a password.
+//!
+//! Never: a decision, a socket, the wall clock.
+
+mod error;
+mod event;
+mod find;
+mod keys;
+mod record;
+mod tell;
+mod words;
+
+pub use error::Error;
+pub use event::{AttemptOutcome, Check, Event, MxHost, Reply, TlsUsed};
+pub use find::{FIND_MAX, Query};
+pub use record::{EVENTS_READ_MAX, Record};
+pub use tell::{Step, Story, tell};
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+/// The journeys of a store. Cheap to clone; clones share the tiebreak.
+#[derive(Clone)]
+pub struct Journey {
+    store: Arc<dyn store::Store>,
+    /// Orders events of the same microsecond as they were recorded.
+    tiebreak: Arc<AtomicU32>,
+}
+
+impl Journey {
+    /// The journeys that live in `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn store::Store>) -> Self {
+        Self {
+            store,
+            tiebreak: Arc::new(AtomicU32::new(0)),
+        }
+    }
+}

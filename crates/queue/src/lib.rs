@@ -1,1 +1,94 @@
-//! The spool: messages and errands, their schedule, leases and ends.
+//! The spool: messages that still have somewhere to go, and their errands.
+//!
+//! A message is the bytes, once. An errand is one recipient's delivery with its own state, retries
+//! and end. Promises: an accepted errand ends exactly once, as delivered, relayed, bounced, expired
+//! or dropped by the operator; until then it is listed; only the near future is read to find work.
+//!
+//! Never: a socket, a route, the wall clock, a decision whether an outcome is permanent.
+
+mod due;
+mod error;
+mod id;
+mod keys;
+mod operate;
+mod record;
+mod schedule;
+mod settle;
+
+pub use due::{Claim, Due};
+pub use error::Error;
+pub use id::IdSource;
+pub use operate::{Filter, Listed, Stats};
+pub use record::{
+    Body, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, LastOutcome, Message, NewErrand, REPLY_OCTETS_MAX,
+};
+pub use schedule::{Next, Schedule};
+pub use settle::{Outcome, Settled};
+
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Batch, Topic, Watch};
+
+/// How often an operator's order is decided anew after the queue changed under it.
+pub const CONFLICT_RETRIES_MAX: usize = 32;
+
+/// How the queue behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// When to try again and when to give up.
+    pub schedule: Schedule,
+    /// How long a claim holds unless it is renewed. Default 30 minutes: longer than one attempt may
+    /// take by RFC 5321 §4.5.3.2 (greeting, commands and data each have minutes).
+    pub lease_for: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            schedule: Schedule::default(),
+            lease_for: Duration::from_secs(30 * 60),
+        }
+    }
+}
+
+/// The queue of a store. Cheap to clone.
+#[derive(Clone)]
+pub struct Queue {
+    store: Arc<dyn store::Store>,
+    options: Options,
+}
+
+impl Queue {
+    /// The queue that lives in `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn store::Store>, options: Options) -> Self {
+        Self { store, options }
+    }
+
+    /// When to try again and when to give up.
+    #[must_use]
+    pub fn schedule(&self) -> &Schedule {
+        &self.options.schedule
+    }
+
+    /// Adds a message and its errands to a batch. Errands that are settled in the same batch (a
+    /// mailbox here) are not given; with no errand left, nothing of the message is queued. The
+    /// errands are numbered from 0 in the given order.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] beyond [`ERRANDS_PER_MESSAGE_MAX`]; the batch is unchanged then.
+    pub fn accept(&self, batch: &mut Batch, message: &Message, errands: &[NewErrand]) -> Result<(), Error> {
+        let _ = (batch, message, errands);
+        todo!()
+    }
+
+    /// Wakes whenever errands were added or became due earlier.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        self.store.watch(&topic())
+    }
+}
+
+pub(crate) fn topic() -> Topic {
+    Topic(vec![0x30])
+}

@@ -1,0 +1,1 @@
+//! Stored values: a version byte and JSON.

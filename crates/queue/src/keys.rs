@@ -1,0 +1,64 @@
+//! The keys of this crate's tables, 0x30 to 0x3f.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | 0x30 | queue id | message; refers to its blob |
+//! | 0x31 | queue id, errand no | errand |
+//! | 0x32 | due time, queue id, errand no | recipient's domain |
+//! | 0x33 | queue id, errand no | lease: epoch, version byte, end |
+//! | 0x34 | queue id | counter: minus the number of open errands |
+//! | 0x35 | which | counters: queued messages, open errands |
+
+use mail::{QueueId, Timestamp};
+use store::Key;
+
+pub(crate) fn messages() -> Key {
+    Key::table(0x30)
+}
+
+pub(crate) fn message(id: QueueId) -> Key {
+    messages().u64(id.0)
+}
+
+pub(crate) fn errands_of(id: QueueId) -> Key {
+    Key::table(0x31).u64(id.0)
+}
+
+pub(crate) fn errand(id: QueueId, no: u32) -> Key {
+    errands_of(id).u32(no)
+}
+
+pub(crate) fn due_all() -> Key {
+    Key::table(0x32)
+}
+
+pub(crate) fn due(at: Timestamp, id: QueueId, no: u32) -> Key {
+    due_all().u64(at.micros()).u64(id.0).u32(no)
+}
+
+/// First key behind everything due at `now` or before.
+pub(crate) fn due_after(now: Timestamp) -> Key {
+    due_all().u64(now.micros().saturating_add(1))
+}
+
+pub(crate) fn leases() -> Key {
+    Key::table(0x33)
+}
+
+pub(crate) fn lease(id: QueueId, no: u32) -> Key {
+    leases().u64(id.0).u32(no)
+}
+
+/// Counts from minus the number of errands up to 0, so that "another errand is still open" can be
+/// said as a precondition: `AtMost(-1)`.
+pub(crate) fn open(id: QueueId) -> Key {
+    Key::table(0x34).u64(id.0)
+}
+
+pub(crate) fn messages_queued() -> Key {
+    Key::table(0x35).u8(1)
+}
+
+pub(crate) fn errands_open() -> Key {
+    Key::table(0x35).u8(2)
+}

@@ -1,0 +1,189 @@
+//! The nouns of the queue, and the bytes under which they are stored.
+//!
+//! A stored value is a version byte and JSON; a message's prefix octets stand between the two.
+
+use mail::{EmailAddress, EnhancedStatus, QueueId, ReversePath, Timestamp};
+use serde::{Deserialize, Serialize};
+use store::BlobId;
+
+/// Errands of one message at most.
+pub const ERRANDS_PER_MESSAGE_MAX: usize = 10_000;
+/// Octets of a remote reply that are kept.
+pub const REPLY_OCTETS_MAX: usize = 1024;
+
+/// What the message's body needs to be carried (RFC 6152 BODY).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Body {
+    /// Only ASCII.
+    #[default]
+    SevenBit,
+    /// Octets above 127: the next server must say 8BITMIME.
+    EightBit,
+}
+
+/// A queued message: the bytes, once, and their envelope.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Message {
+    /// Its name, from reception to the end.
+    pub id: QueueId,
+    /// Where failures are reported.
+    pub reverse_path: ReversePath,
+    /// The message's bytes.
+    #[serde(with = "blob_text")]
+    pub blob: BlobId,
+    /// Their number.
+    pub blob_len: u64,
+    /// Header octets that stand before the blob, e.g. Received and DKIM-Signature. At most 64 KiB.
+    #[serde(skip)]
+    pub prefix: Vec<u8>,
+    /// When it was accepted.
+    pub received_at: Timestamp,
+    /// The Message-ID header field's id, without brackets, when there is one.
+    #[serde(default)]
+    pub message_id: Option<String>,
+    /// The login that submitted it.
+    #[serde(default)]
+    pub login: Option<String>,
+    /// What the body needs.
+    #[serde(default)]
+    pub body: Body,
+    /// Whether header or envelope need SMTPUTF8 (RFC 6531).
+    #[serde(default)]
+    pub smtputf8: bool,
+    /// The sender's envelope id (RFC 3461 §4.4 ENVID).
+    #[serde(default)]
+    pub envid: Option<String>,
+    /// Whether the sender asked for headers only or the full text in reports (RFC 3461 §4.3 RET).
+    #[serde(default)]
+    pub ret: Option<String>,
+}
+
+impl Message {
+    /// Octets of the whole message: prefix and blob.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.prefix.len() as u64 + self.blob_len
+    }
+}
+
+/// An errand as it is handed in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewErrand {
+    /// To whom.
+    pub recipient: EmailAddress,
+    /// The recipient that the sender named, when it is another (RFC 3461 §4.2 ORCPT).
+    pub original_recipient: Option<String>,
+    /// The sender's wishes for reports (RFC 3461 §4.1 NOTIFY).
+    pub notify: Option<String>,
+    /// When it is due; the time of acceptance for a first attempt at once.
+    pub next_attempt: Timestamp,
+}
+
+/// How an errand stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum ErrandState {
+    /// It has still to be done.
+    Waiting {
+        /// When it is due.
+        next_attempt: Timestamp,
+    },
+    /// It is in a mailbox here.
+    Delivered {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// The next server took it.
+    Relayed {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// It failed for good and the sender was told.
+    Bounced {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// It could not be done in time and the sender was told.
+    Expired {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// The operator dropped it.
+    Dropped {
+        /// Since when.
+        at: Timestamp,
+        /// Who.
+        by: String,
+    },
+}
+
+impl ErrandState {
+    /// Whether there is still something to do.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self, ErrandState::Waiting { .. })
+    }
+}
+
+/// What the last attempt brought.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LastOutcome {
+    /// When.
+    pub at: Timestamp,
+    /// The server that was spoken to, when it came to that.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Its reply in its words, or ours when there was none; cut after [`REPLY_OCTETS_MAX`].
+    pub reply: String,
+    /// The enhanced status that stands for it.
+    #[serde(default)]
+    pub status: Option<EnhancedStatus>,
+}
+
+/// One recipient's delivery.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Errand {
+    /// Which message.
+    pub message: QueueId,
+    /// Which of its errands, from 0.
+    pub no: u32,
+    /// To whom.
+    pub recipient: EmailAddress,
+    /// See [`NewErrand::original_recipient`].
+    #[serde(default)]
+    pub original_recipient: Option<String>,
+    /// See [`NewErrand::notify`].
+    #[serde(default)]
+    pub notify: Option<String>,
+    /// How it stands.
+    pub state: ErrandState,
+    /// Attempts made so far.
+    #[serde(default)]
+    pub attempts: u32,
+    /// When it entered the queue.
+    pub first_queued: Timestamp,
+    /// What the last attempt brought.
+    #[serde(default)]
+    pub last: Option<LastOutcome>,
+    /// Whether the sender was told of the delay.
+    #[serde(default)]
+    pub delay_told: bool,
+    /// The epoch of the last settled lease.
+    #[serde(default)]
+    pub(crate) epoch: u64,
+}
+
+mod blob_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use store::BlobId;
+
+    pub(super) fn serialize<S: Serializer>(id: &BlobId, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BlobId, D::Error> {
+        let text = String::deserialize(d)?;
+        BlobId::parse(&text).ok_or_else(|| D::Error::custom("not a blob id"))
+    }
+}
