@@ -52,6 +52,18 @@ pub fn free_port(addresses: &[IpAddr]) -> io::Result<u16> {
     Err(io::Error::other("no port is free on all addresses"))
 }
 
+/// `wanted` when it is free on each of these addresses, else a port that is.
+///
+/// # Errors
+/// As [`free_port`].
+pub fn free_port_near(wanted: u16, addresses: &[IpAddr]) -> io::Result<u16> {
+    let free = |ip: &IpAddr| TcpListener::bind(SocketAddr::new(*ip, wanted)).is_ok();
+    match addresses.iter().all(free) {
+        true => Ok(wanted),
+        false => free_port(addresses),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,7 +74,8 @@ mod tests {
         // The same address twice can never be free the second time.
         assert!(free_port(&ips).is_err());
         let port = free_port(&ips[..1]).unwrap();
-        TcpListener::bind((ips[0], port)).unwrap();
+        let _taken = TcpListener::bind((ips[0], port)).unwrap();
+        assert_ne!(free_port_near(port, &ips[..1]).unwrap(), port);
         assert!(free_port(&[]).is_err());
     }
 

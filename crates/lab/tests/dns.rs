@@ -43,7 +43,7 @@ async fn udp_and_tcp_say_the_same_and_every_question_is_heard() {
          $ORIGIN blocklist.example.\n66.3.0.127 A 127.0.0.2\n66.3.0.127 TXT \"sends spam\"\n",
     )
     .unwrap();
-    let server = DnsServer::start(
+    let mut server = DnsServer::start(
         "127.0.0.1:0".parse().unwrap(),
         zones,
         Some(Arc::new(move |_, asked: &Asked| {
@@ -92,6 +92,17 @@ async fn udp_and_tcp_say_the_same_and_every_question_is_heard() {
     });
     let mended = ask_udp(server.addr(), "example.com.", RecordType::MX).await;
     assert_eq!(mended.answers.len(), 1);
+
+    let other = server.listen("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
+    assert_eq!(
+        ask_udp(other, "example.com.", RecordType::MX).await.answers,
+        mended.answers
+    );
+    assert_eq!(
+        heard.lock().unwrap().len(),
+        8,
+        "the second address has its own observer"
+    );
 
     let addr = server.addr();
     server.shutdown().await;

@@ -59,20 +59,37 @@ impl DnsServer {
     /// # Errors
     /// When the address cannot be bound for both UDP and TCP.
     pub async fn start(addr: SocketAddr, zones: Zones, observer: Option<DnsObserver>) -> io::Result<Self> {
-        let (udp, tcp) = bind(addr).await?;
-        let addr = udp.local_addr()?;
-        let zones = Arc::new(RwLock::new(zones));
-        let shared = Shared {
-            zones: Arc::clone(&zones),
-            observer,
+        let mut server = Self {
+            addr,
+            zones: Arc::new(RwLock::new(zones)),
+            tasks: JoinSet::new(),
         };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(serve_udp(udp, shared.clone()));
-        tasks.spawn(serve_tcp(tcp, shared));
-        Ok(Self { addr, zones, tasks })
+        server.addr = server.listen(addr, observer).await?;
+        Ok(server)
     }
 
-    /// Where it listens.
+    /// Serves the same zones at one more address, watched by its own observer: so that it can be
+    /// told who asks when all ask from 127.0.0.1. Answers with the address (port 0: a free one).
+    ///
+    /// # Errors
+    /// When the address cannot be bound for both UDP and TCP.
+    pub async fn listen(
+        &mut self,
+        addr: SocketAddr,
+        observer: Option<DnsObserver>,
+    ) -> io::Result<SocketAddr> {
+        let (udp, tcp) = bind(addr).await?;
+        let addr = udp.local_addr()?;
+        let shared = Shared {
+            zones: Arc::clone(&self.zones),
+            observer,
+        };
+        self.tasks.spawn(serve_udp(udp, shared.clone()));
+        self.tasks.spawn(serve_tcp(tcp, shared));
+        Ok(addr)
+    }
+
+    /// Where it listens first.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
