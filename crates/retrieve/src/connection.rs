@@ -1,0 +1,142 @@
+//! One connection's bytes: plain or TLS, with time limits, seen by the tap.
+
+use crate::{Context, Direction, Protocol};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// Octets read at once.
+const READ_OCTETS: usize = 8 * 1024;
+
+/// Octets written under one time limit.
+const WRITE_OCTETS: usize = 64 * 1024;
+
+/// What a session can run over.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsFailed {
+    /// No certificate was given to the [`Context`].
+    #[error("no certificate")]
+    NoCertificate,
+    /// The handshake failed, or took too long.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(#[from] io::Error),
+}
+
+/// A connection to a client.
+pub struct Connection {
+    io: Box<dyn Io>,
+    peer: SocketAddr,
+    protocol: Protocol,
+    tls: Option<tls::TlsInfo>,
+    context: Arc<Context>,
+}
+
+impl Connection {
+    /// A connection over an established stream.
+    #[must_use]
+    pub fn new(context: Arc<Context>, io: Box<dyn Io>, peer: SocketAddr, protocol: Protocol) -> Self {
+        Self {
+            io,
+            peer,
+            protocol,
+            tls: None,
+            context,
+        }
+    }
+
+    /// The client's address.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// What TLS agreed on, once it runs.
+    #[must_use]
+    pub fn tls(&self) -> Option<&tls::TlsInfo> {
+        self.tls.as_ref()
+    }
+
+    /// Runs the server's side of a TLS handshake over the stream.
+    ///
+    /// # Errors
+    /// See [`TlsFailed`]; the connection is of no use afterwards.
+    pub async fn start_tls(self, within: Duration) -> Result<Self, TlsFailed> {
+        let certificates = self.context.tls.as_ref().ok_or(TlsFailed::NoCertificate)?;
+        let acceptor = tokio_rustls::TlsAcceptor::from(certificates.server_config());
+        let stream = timeout(within, acceptor.accept(self.io))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let info = tls::describe(stream.get_ref().1);
+        Ok(Self {
+            io: Box::new(stream),
+            tls: Some(info),
+            ..self
+        })
+    }
+
+    /// Reads some octets, at least one; an empty answer means that the peer has closed.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn read(&mut self) -> io::Result<Vec<u8>> {
+        let mut octets = Vec::new();
+        // A buffer only once there is something: idle connections hold none.
+        let mut first = [0u8; 1];
+        if self.io.read(&mut first).await? == 0 {
+            return Ok(octets);
+        }
+        octets.reserve(READ_OCTETS);
+        octets.push(first[0]);
+        let io = &mut self.io;
+        std::future::poll_fn(|cx| {
+            let mut chunk = [0u8; READ_OCTETS - 1];
+            let mut buffer = tokio::io::ReadBuf::new(&mut chunk);
+            // What has arrived already is taken; nothing is waited for.
+            if std::pin::Pin::new(&mut *io).poll_read(cx, &mut buffer).is_ready() {
+                octets.extend_from_slice(buffer.filled());
+            }
+            std::task::Poll::Ready(())
+        })
+        .await;
+        Ok(octets)
+    }
+
+    /// Writes octets and waits until they are handed to the system.
+    ///
+    /// # Errors
+    /// What the stream says, or that the peer reads too slowly.
+    pub async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        if octets.is_empty() {
+            return Ok(());
+        }
+        self.show(Direction::Server, octets);
+        let within = self.context.options.write_timeout;
+        // In pieces, so that the limit is one of progress and not of size.
+        for piece in octets.chunks(WRITE_OCTETS) {
+            let written = timeout(within, self.io.write_all(piece)).await;
+            written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        }
+        let flushed = timeout(within, self.io.flush()).await;
+        flushed.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    /// Shows octets to the tap.
+    pub fn show(&self, direction: Direction, octets: &[u8]) {
+        if let Some(tap) = &self.context.tap {
+            tap.saw(self.protocol, self.peer, direction, octets);
+        }
+    }
+
+    /// Ends the connection in order: TLS close_notify, then FIN.
+    pub async fn close(mut self) {
+        let _ = timeout(Duration::from_secs(5), self.io.shutdown()).await;
+    }
+}
