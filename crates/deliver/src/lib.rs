@@ -1,1 +1,16 @@
-//! Outbound delivery: route, connect, TLS policy, send, outcome, bounces.
+//! Outbound delivery: plan (pure), attempt (I/O), settle (pure and one batch).
+//!
+//! Promises: a message that was accepted ends exactly once per recipient, as relayed, bounced or
+//! expired; the batch that ends it holds the journey's record and the report to the sender. DNS
+//! trouble never bounces. A message without a reverse-path never causes a report.
+//!
+//! Never: a read of a mailbox, a judgement on content, the wall clock (but for waiting).
+
+pub mod dsn;
+pub mod explain;
+pub mod failure;
+pub mod plan;
+pub mod route;
+
+pub use failure::Failure;
+pub use route::{Route, RouteFor, ServerName, TlsPolicy};

@@ -1,0 +1,361 @@
+//! Where a message goes: from what the DNS and the settings say to an ordered list of addresses.
+//!
+//! Pure: the answers come in, a [`Plan`] or a [`Failure`] comes out, with the reasons that the journey
+//! keeps. Promises: RFC 5321 §5.1 (preference order, equal ones shuffled, address fallback, no
+//! delivery to a host of our own or behind it), RFC 7505 (null MX); DNS trouble never bounces.
+
+use crate::failure::Failure;
+use crate::route::{Route, ServerName, TlsPolicy};
+use dns::{DnsError, Mx};
+use mail::{Domain, EnhancedStatus};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Mail exchangers whose addresses are looked up at most; less preferred ones are left out.
+pub const HOSTS_MAX: usize = 8;
+/// Addresses that one attempt tries at most, so that its time is bounded.
+pub const ADDRESSES_MAX: usize = 12;
+
+/// Which of a host's addresses are tried, and in which order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AddressOrder {
+    /// IPv4, then IPv6. The default: many receivers are stricter with IPv6 (reverse names).
+    #[default]
+    V4First,
+    /// IPv6, then IPv4.
+    V6First,
+    /// IPv4 alone.
+    V4Only,
+    /// IPv6 alone.
+    V6Only,
+}
+
+/// What the plan must know of ourselves.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// Names of this host, as MX records may call it.
+    pub names: Vec<Domain>,
+    /// The port of servers that are found by MX. Default 25.
+    pub port: u16,
+    /// Which addresses are tried first.
+    pub order: AddressOrder,
+}
+
+/// What the DNS says of one host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Addresses {
+    /// Its IPv4 addresses.
+    pub v4: Result<Vec<Ipv4Addr>, DnsError>,
+    /// Its IPv6 addresses.
+    pub v6: Result<Vec<Ipv6Addr>, DnsError>,
+}
+
+/// Addresses by host name.
+pub type AddressBook = BTreeMap<Domain, Addresses>;
+
+/// One server to try.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hop {
+    /// Its name, for TLS and for people.
+    pub host: ServerName,
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// Its MX preference, when it was found by MX.
+    pub preference: Option<u16>,
+}
+
+/// How the hops were found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum By {
+    /// MX records.
+    Mx,
+    /// The domain's own address, for want of MX records (RFC 5321 §5.1).
+    AddressFallback,
+    /// An address literal in the recipient's address.
+    Literal,
+    /// A route in the settings, by its pattern.
+    Route(String),
+}
+
+/// Servers to try, in this order, until one has answered.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How they were found.
+    pub by: By,
+    /// The servers; never empty.
+    pub hops: Vec<Hop>,
+    /// What is asked of TLS.
+    pub tls: TlsPolicy,
+    /// The login there.
+    pub login: Option<crate::route::Login>,
+    /// What was left out and why, in words.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// The plan in one line, for the journey.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let by = match &self.by {
+            By::Mx => "by MX".to_owned(),
+            By::AddressFallback => "no MX records, so the domain's own address".to_owned(),
+            By::Literal => "the address in the recipient's address".to_owned(),
+            By::Route(pattern) => format!("by the route for {pattern} in the settings"),
+        };
+        let hops = self.hops.iter().map(|hop| {
+            let preference = hop
+                .preference
+                .map(|p| format!(" (preference {p})"))
+                .unwrap_or_default();
+            format!("{} at {}{preference}", hop.host, hop.address)
+        });
+        let mut text = format!("{by}: {}; {}", hops.collect::<Vec<_>>().join(", then "), self.tls);
+        for note in &self.notes {
+            text.push_str("; ");
+            text.push_str(note);
+        }
+        text
+    }
+}
+
+/// The first half: which hosts, before their addresses are known.
+#[derive(Clone, Debug)]
+pub struct Hosts {
+    by: By,
+    hosts: Vec<(ServerName, Option<u16>)>,
+    port: u16,
+    tls: TlsPolicy,
+    login: Option<crate::route::Login>,
+    notes: Vec<String>,
+}
+
+impl Hosts {
+    /// The names whose addresses are wanted.
+    pub fn names(&self) -> impl Iterator<Item = &Domain> {
+        self.hosts.iter().filter_map(|(host, _)| match host {
+            ServerName::Name(name) => Some(name),
+            ServerName::Ip(_) => None,
+        })
+    }
+}
+
+/// The hosts that a route names.
+#[must_use]
+pub fn hosts_by_route(route: &Route) -> Hosts {
+    Hosts {
+        by: By::Route(route.for_domains.to_string()),
+        hosts: vec![(route.host.clone(), None)],
+        port: route.port,
+        tls: route.tls,
+        login: route.login.clone(),
+        notes: Vec::new(),
+    }
+}
+
+/// The host that an address literal names (RFC 5321 §4.1.3).
+#[must_use]
+pub fn hosts_by_literal(ip: IpAddr, own: &Own) -> Hosts {
+    found(By::Literal, vec![(ServerName::Ip(ip), None)], own)
+}
+
+fn found(by: By, hosts: Vec<(ServerName, Option<u16>)>, own: &Own) -> Hosts {
+    Hosts {
+        by,
+        hosts,
+        port: own.port,
+        tls: TlsPolicy::Opportunistic,
+        login: None,
+        notes: Vec::new(),
+    }
+}
+
+/// The hosts that the DNS names for a domain. `random` gives numbers below its argument, to shuffle
+/// hosts of equal preference.
+///
+/// # Errors
+/// A permanent failure when the domain takes no mail; a temporary one when the DNS could not say.
+pub fn hosts_by_mx(
+    domain: &Domain,
+    answer: Result<Vec<Mx>, DnsError>,
+    own: &Own,
+    random: &mut dyn FnMut(usize) -> usize,
+) -> Result<Hosts, Failure> {
+    let records = answer.map_err(|e| dns_failure(domain, &e))?;
+    if records.is_empty() {
+        return Ok(found(
+            By::AddressFallback,
+            vec![(ServerName::Name(domain.clone()), None)],
+            own,
+        ));
+    }
+    let mut named: Vec<(u16, Domain)> = records
+        .into_iter()
+        .filter_map(|mx| mx.exchange.map(|host| (mx.preference, host)))
+        .collect();
+    // RFC 7505 §3: beside a null MX there must be no other; where there is, the other counts.
+    if named.is_empty() {
+        return Err(Failure::ours(
+            556,
+            EnhancedStatus::new(5, 1, 10),
+            format!("{domain} has a null MX record: it takes no mail (RFC 7505)"),
+        ));
+    }
+    shuffle(&mut named, random);
+    named.sort_by_key(|(preference, _)| *preference);
+    let notes = cut_loop(domain, &mut named, own)?;
+    let left_out = named.len().saturating_sub(HOSTS_MAX);
+    named.truncate(HOSTS_MAX);
+    let hosts = named
+        .into_iter()
+        .map(|(preference, host)| (ServerName::Name(host), Some(preference)))
+        .collect();
+    let mut hosts = found(By::Mx, hosts, own);
+    hosts.notes = notes;
+    if left_out > 0 {
+        hosts
+            .notes
+            .push(format!("{left_out} less preferred hosts left out"));
+    }
+    Ok(hosts)
+}
+
+/// Fisher and Yates; the sort behind it is stable, so equal preferences stay shuffled.
+fn shuffle<T>(items: &mut [T], random: &mut dyn FnMut(usize) -> usize) {
+    for i in (1..items.len()).rev() {
+        items.swap(i, random(i + 1).min(i));
+    }
+}
+
+/// RFC 5321 §5.1: where we are an exchanger ourselves, only hosts with a lower preference number than
+/// ours may be tried, or mail would go in circles.
+fn cut_loop(domain: &Domain, named: &mut Vec<(u16, Domain)>, own: &Own) -> Result<Vec<String>, Failure> {
+    let Some((ours, name)) = named.iter().find(|(_, host)| own.names.contains(host)).cloned() else {
+        return Ok(Vec::new());
+    };
+    named.retain(|(preference, _)| *preference < ours);
+    if named.is_empty() {
+        return Err(Failure::ours(
+            550,
+            EnhancedStatus::new(5, 4, 6),
+            format!(
+                "the MX record of {domain} names this server ({name}), but {domain} is not one of its domains: the mail would loop; add the domain here or correct its MX record"
+            ),
+        ));
+    }
+    Ok(vec![format!(
+        "hosts with preference {ours} and above left out, because {name} is this server"
+    )])
+}
+
+fn dns_failure(domain: &Domain, e: &DnsError) -> Failure {
+    match e {
+        DnsError::NoSuchName(_) => Failure::ours(
+            550,
+            EnhancedStatus::new(5, 1, 2),
+            format!("the domain {domain} does not exist"),
+        ),
+        DnsError::Unavailable { .. } => Failure::ours(451, EnhancedStatus::new(4, 4, 3), e.to_string()),
+    }
+}
+
+/// The second half: the hosts' addresses make it a plan.
+///
+/// # Errors
+/// When no host has an address: permanent if that is certain, temporary if the DNS could not say.
+pub fn plan(hosts: Hosts, book: &AddressBook, order: AddressOrder) -> Result<Plan, Failure> {
+    let mut notes = hosts.notes;
+    let mut hops: Vec<Hop> = Vec::new();
+    let mut trouble: Option<DnsError> = None;
+    for (host, preference) in &hosts.hosts {
+        let ips = match host {
+            ServerName::Ip(ip) => vec![*ip],
+            ServerName::Name(name) => match host_addresses(book.get(name), order) {
+                Ok(ips) => ips,
+                Err(None) => {
+                    notes.push(format!("{name} has no address"));
+                    continue;
+                }
+                Err(Some(e)) => {
+                    notes.push(e.to_string());
+                    trouble = Some(e);
+                    continue;
+                }
+            },
+        };
+        for ip in ips {
+            let address = SocketAddr::new(ip, hosts.port);
+            // Two names of one machine are one hop.
+            if hops.len() < ADDRESSES_MAX && !hops.iter().any(|h| h.address == address) {
+                hops.push(Hop {
+                    host: host.clone(),
+                    address,
+                    preference: *preference,
+                });
+            }
+        }
+    }
+    if hops.is_empty() {
+        return Err(no_address(&hosts.by, &hosts.hosts, trouble));
+    }
+    Ok(Plan {
+        by: hosts.by,
+        hops,
+        tls: hosts.tls,
+        login: hosts.login,
+        notes,
+    })
+}
+
+fn no_address(by: &By, hosts: &[(ServerName, Option<u16>)], trouble: Option<DnsError>) -> Failure {
+    if let Some(e) = trouble {
+        return Failure::ours(451, EnhancedStatus::new(4, 4, 3), e.to_string());
+    }
+    let names: Vec<String> = hosts.iter().map(|(host, _)| host.to_string()).collect();
+    let names = names.join(", ");
+    match by {
+        By::AddressFallback => Failure::ours(
+            550,
+            EnhancedStatus::new(5, 1, 2),
+            format!("{names} has neither MX nor address records: it takes no mail"),
+        ),
+        // A setting of ours that leads nowhere is ours to correct; the sender's mail waits for it.
+        By::Route(pattern) => Failure::ours(
+            451,
+            EnhancedStatus::new(4, 4, 4),
+            format!("the route for {pattern} names {names}, which has no address; correct the settings"),
+        ),
+        _ => Failure::ours(
+            550,
+            EnhancedStatus::new(5, 4, 4),
+            format!("the MX records name {names}, which have no address"),
+        ),
+    }
+}
+
+/// A host's addresses in the wanted order. `Err(None)`: it has none. `Err(Some)`: could not find out.
+fn host_addresses(found: Option<&Addresses>, order: AddressOrder) -> Result<Vec<IpAddr>, Option<DnsError>> {
+    let Some(found) = found else { return Err(None) };
+    let v4 = found.v4.as_ref().map(|ips| ips.iter().copied().map(IpAddr::V4));
+    let v6 = found.v6.as_ref().map(|ips| ips.iter().copied().map(IpAddr::V6));
+    let mut ips: Vec<IpAddr> = Vec::new();
+    let (use_v4, use_v6) = (order != AddressOrder::V6Only, order != AddressOrder::V4Only);
+    if let (Ok(v4), true) = (v4, use_v4) {
+        ips.extend(v4);
+    }
+    if let (Ok(v6), true) = (v6, use_v6) {
+        let at = if order == AddressOrder::V6First {
+            0
+        } else {
+            ips.len()
+        };
+        ips.splice(at..at, v6);
+    }
+    if !ips.is_empty() {
+        return Ok(ips);
+    }
+    let errors = [
+        found.v4.as_ref().err().filter(|_| use_v4),
+        found.v6.as_ref().err().filter(|_| use_v6),
+    ];
+    Err(errors.into_iter().flatten().find(|e| e.is_temporary()).cloned())
+}
