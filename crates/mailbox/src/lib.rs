@@ -16,7 +16,7 @@ mod keys;
 mod naming;
 mod types;
 
-pub use change::{ExpungeWhich, Expunged, FlagChange, FlagOp, MESSAGES_PER_COPY_MAX, Moved};
+pub use change::{ExpungeWhich, Expunged, FlagChange, FlagOp, Flagged, MESSAGES_PER_COPY_MAX, Moved};
 pub use delivery::{Appended, Delivered, Delivery, PREFIX_OCTETS_MAX};
 pub use error::Error;
 pub use folders::MAILBOXES_PER_ACCOUNT_MAX;
