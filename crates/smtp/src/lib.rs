@@ -5,10 +5,11 @@
 //! the peer sends; any split of the input gives the same events. Never: a socket, a clock, a task,
 //! a directory, a decision about who may send to whom. Those questions go to the driver.
 
+pub mod client;
 pub mod command;
-
+pub mod dialogue;
 pub mod framer;
-
+pub mod fuzz;
 pub mod replies;
 pub mod reply;
 pub mod sasl;

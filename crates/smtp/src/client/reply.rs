@@ -171,7 +171,9 @@ mod tests {
 
     #[test]
     fn replies() {
-        let r = read("250-mail.example.com\r\n250-SIZE 100\r\n250 OK\r\n").unwrap().unwrap();
+        let r = read("250-mail.example.com\r\n250-SIZE 100\r\n250 OK\r\n")
+            .unwrap()
+            .unwrap();
         assert_eq!(r.lines, ["mail.example.com", "SIZE 100", "OK"]);
         let r = read("550 5.1.1 no\r\n").unwrap().unwrap();
         assert_eq!(r.status, Some(EnhancedStatus::new(5, 1, 1)));
@@ -188,7 +190,10 @@ mod tests {
             assert_eq!(read(text), Err(error), "{text}");
         }
         assert_eq!(read(&"250-x\r\n".repeat(300)), Err(ReplyError::TooLong));
-        assert_eq!(read(&format!("250 {}\r\n", "x".repeat(5_000))), Err(ReplyError::TooLong));
+        assert_eq!(
+            read(&format!("250 {}\r\n", "x".repeat(5_000))),
+            Err(ReplyError::TooLong)
+        );
     }
 
     proptest! {

@@ -1,0 +1,615 @@
+//! The client side of a session, as a value that is fed with bytes.
+//!
+//! The driver owns the connection and writes [`Client::take_output`] before it waits. [`Client::step`]
+//! says what to do next; when it is [`Step::Ready`], [`Client::send`] begins a message.
+//!
+//! Promises: every reply is attributed to its command; a password is sent only inside TLS (unless
+//! the options say otherwise); nothing that came in clear is taken for what came inside TLS.
+//! Never: a retry, a route, a clock.
+
+mod outcome;
+mod reply;
+mod transaction;
+
+pub use outcome::{CannotSend, Failure, Outcome, Stage, Verdict};
+pub use reply::{LINE_OCTETS_MAX, LINES_MAX, Replies, ReplyError, ServerReply};
+pub use transaction::{OUTSTANDING_MAX, Outgoing};
+
+use crate::framer::Stuffer;
+use crate::sasl;
+use crate::tap::{BLOTTED, TLS_REMARK, Tap, Tapped};
+use mail::Secret;
+use std::sync::Arc;
+use std::time::Duration;
+use transaction::{Progress, Transaction};
+
+/// How much TLS matters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TlsWish {
+    /// Not even when it is offered.
+    Never,
+    /// When it is offered; a refusal of STARTTLS does not end the session (RFC 7435).
+    IfOffered,
+    /// Or the session ends.
+    Required,
+}
+
+/// What a client session should do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The name for EHLO.
+    pub helo: String,
+    /// Default [`TlsWish::IfOffered`].
+    pub tls: TlsWish,
+    /// Name and password for AUTH; `None` (default) for no login.
+    pub login: Option<(String, Secret)>,
+    /// Whether the password may go over a connection in clear. Default false.
+    pub allow_plaintext_auth: bool,
+    /// Whether PIPELINING is used when it is offered. Default true.
+    pub pipelining: bool,
+    /// How long the server may take.
+    pub timeouts: Timeouts,
+}
+
+/// How long a client waits (RFC 5321 §4.5.3.2; these are its minimums).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// For the greeting: 5 minutes.
+    pub greeting: Duration,
+    /// For EHLO, STARTTLS, AUTH, MAIL, RCPT, RSET: 5 minutes.
+    pub command: Duration,
+    /// For the 354: 2 minutes.
+    pub data: Duration,
+    /// For a piece of the message to be taken: 3 minutes.
+    pub block: Duration,
+    /// For the reply to the message: 10 minutes.
+    pub end_of_message: Duration,
+    /// For the reply to QUIT: 10 seconds; nothing depends on it.
+    pub quit: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            greeting: Duration::from_secs(300),
+            command: Duration::from_secs(300),
+            data: Duration::from_secs(120),
+            block: Duration::from_secs(180),
+            end_of_message: Duration::from_secs(600),
+            quit: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Options {
+    /// The defaults, for a client of that name.
+    #[must_use]
+    pub fn new(helo: impl Into<String>) -> Self {
+        Self {
+            helo: helo.into(),
+            tls: TlsWish::IfOffered,
+            login: None,
+            allow_plaintext_auth: false,
+            pipelining: true,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// What the server said it can do, in its last answer to EHLO.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// STARTTLS.
+    pub starttls: bool,
+    /// PIPELINING.
+    pub pipelining: bool,
+    /// 8BITMIME.
+    pub eight_bit: bool,
+    /// SMTPUTF8.
+    pub smtputf8: bool,
+    /// SIZE, with the most octets that it takes; 0 when it did not say.
+    pub size_max_octets: Option<u64>,
+    /// The mechanisms of AUTH, in upper case.
+    pub auth: Vec<String>,
+}
+
+impl Capabilities {
+    fn of(reply: &ServerReply) -> Self {
+        let mut found = Self::default();
+        for line in reply.lines.iter().skip(1) {
+            // Some old servers write AUTH=LOGIN.
+            let line = line.to_ascii_uppercase().replace("AUTH=", "AUTH ");
+            let mut words = line.split_ascii_whitespace();
+            match words.next() {
+                Some("STARTTLS") => found.starttls = true,
+                Some("PIPELINING") => found.pipelining = true,
+                Some("8BITMIME") => found.eight_bit = true,
+                Some("SMTPUTF8") => found.smtputf8 = true,
+                Some("SIZE") => {
+                    found.size_max_octets = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0));
+                }
+                Some("AUTH") => found.auth.extend(words.map(str::to_owned)),
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+/// What the driver is to do next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Write the output out, read more, call again.
+    Read,
+    /// Write the output out, do the TLS handshake, call [`Client::tls_started`].
+    StartTls,
+    /// Call [`Client::send`] or [`Client::quit`].
+    Ready,
+    /// Call [`Client::body`] with the message, piece by piece, and then [`Client::body_end`].
+    Body,
+    /// The message is dealt with. Told once.
+    Sent(Outcome),
+    /// The session is of no use (any more). Close.
+    Failed(Failure),
+    /// QUIT is done. Close.
+    Closed,
+}
+
+#[derive(Debug)]
+enum State {
+    Greeting,
+    Ehlo,
+    Helo,
+    StartTls,
+    Handshake,
+    AuthPlain,
+    AuthLoginName,
+    AuthLoginPassword,
+    AuthDone,
+    Ready,
+    Transaction(Box<Transaction>),
+    Body(Box<Transaction>),
+    /// The outcome is to be told, then comes the next state.
+    Tell(Outcome, Option<Failure>),
+    Quit,
+    /// While a reply is worked on; never seen from outside.
+    Between,
+    Closed,
+    Failed(Failure),
+}
+
+/// A client session.
+pub struct Client {
+    options: Options,
+    tls: bool,
+    state: State,
+    capabilities: Capabilities,
+    greeting: Option<ServerReply>,
+    replies: Replies,
+    stuffer: Stuffer,
+    output: Vec<u8>,
+    tap: Option<Tapped>,
+}
+
+impl Client {
+    /// A session that waits for the greeting. `tls` tells whether the connection is inside TLS
+    /// already.
+    #[must_use]
+    pub fn new(options: Options, tls: bool, tap: Option<(Arc<dyn Tap>, String)>) -> Self {
+        Self {
+            options,
+            tls,
+            state: State::Greeting,
+            capabilities: Capabilities::default(),
+            greeting: None,
+            replies: Replies::default(),
+            stuffer: Stuffer::default(),
+            output: Vec::new(),
+            tap: tap.map(|(tap, name)| Tapped::new(tap, name)),
+        }
+    }
+
+    /// Goes on until something has to be done outside. Takes what it uses off `input`.
+    pub fn step(&mut self, input: &mut &[u8]) -> Step {
+        loop {
+            match &self.state {
+                State::Handshake => return Step::StartTls,
+                State::Ready => return Step::Ready,
+                State::Closed => return Step::Closed,
+                State::Failed(failure) => return Step::Failed(failure.clone()),
+                State::Tell(..) => return self.tell(),
+                _ => {}
+            }
+            let tap = &self.tap;
+            let hear = |line: &[u8]| {
+                if let Some(tap) = tap {
+                    tap.line(false, line);
+                }
+            };
+            match self.replies.next(input, hear) {
+                Ok(Some(reply)) => self.reply(reply, !input.is_empty()),
+                Ok(None) if matches!(self.state, State::Body(_)) => return Step::Body,
+                Ok(None) => return Step::Read,
+                Err(error) => {
+                    let stage = self.stage();
+                    self.fail(Failure::Protocol { stage, error });
+                }
+            }
+        }
+    }
+
+    /// Bytes that wait to be written.
+    #[must_use]
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// Takes the bytes that wait to be written.
+    #[must_use]
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    /// The handshake is done; EHLO is said again (RFC 3207 §4.2).
+    pub fn tls_started(&mut self) {
+        if matches!(self.state, State::Handshake) {
+            self.tls = true;
+            self.capabilities = Capabilities::default();
+            self.replies = Replies::default();
+            if let Some(tap) = &self.tap {
+                tap.line(true, TLS_REMARK.as_bytes());
+            }
+            self.say_ehlo();
+        }
+    }
+
+    /// Begins a message. Allowed when the last step was [`Step::Ready`].
+    ///
+    /// # Errors
+    /// When this server cannot carry it; nothing was sent then.
+    pub fn send(&mut self, outgoing: Outgoing) -> Result<(), CannotSend> {
+        if !matches!(self.state, State::Ready) || outgoing.recipients.is_empty() {
+            return Err(CannotSend::NotReady);
+        }
+        let offered = &self.capabilities;
+        let smtputf8 = outgoing.needs_smtputf8();
+        if smtputf8 && !offered.smtputf8 {
+            return Err(CannotSend::NeedsSmtpUtf8);
+        }
+        let mut parameters = String::new();
+        if let Some(max_octets) = offered.size_max_octets {
+            if max_octets != 0 && outgoing.size_octets > max_octets {
+                return Err(CannotSend::TooLarge { max_octets });
+            }
+            parameters.push_str(&format!(" SIZE={}", outgoing.size_octets));
+        }
+        if outgoing.eight_bit && offered.eight_bit {
+            parameters.push_str(" BODY=8BITMIME");
+        }
+        if smtputf8 {
+            parameters.push_str(" SMTPUTF8");
+        }
+        let pipelining = self.options.pipelining && offered.pipelining;
+        let mut transaction = Box::new(Transaction::new(outgoing, parameters, pipelining));
+        self.say_commands(&mut transaction);
+        self.state = State::Transaction(transaction);
+        Ok(())
+    }
+
+    /// The next octets of the message. Line endings become CRLF and dots are stuffed.
+    pub fn body(&mut self, octets: &[u8]) {
+        if matches!(self.state, State::Body(_)) {
+            self.stuffer.push(octets, &mut self.output);
+            if let Some(tap) = &mut self.tap {
+                tap.body(octets);
+            }
+        }
+    }
+
+    /// The message is whole.
+    pub fn body_end(&mut self) {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Body(mut transaction) => {
+                self.stuffer.finish(&mut self.output);
+                if let Some(tap) = &mut self.tap {
+                    tap.body_end();
+                    tap.line(true, b".");
+                }
+                transaction.body_sent();
+                self.state = State::Transaction(transaction);
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// Says QUIT, if the session is ready for it.
+    pub fn quit(&mut self) {
+        if matches!(self.state, State::Ready) {
+            self.say("QUIT");
+            self.state = State::Quit;
+        }
+    }
+
+    /// The connection was lost.
+    pub fn lost(&mut self) {
+        let stage = self.stage();
+        self.fail(Failure::Lost { stage });
+    }
+
+    /// The time is over ([`Client::timeout`] has passed without a step forward).
+    pub fn timed_out(&mut self) {
+        let stage = self.stage();
+        self.fail(Failure::TimedOut { stage });
+    }
+
+    /// How long to wait for the server now.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        let timeouts = &self.options.timeouts;
+        match self.stage() {
+            Stage::Greeting => timeouts.greeting,
+            Stage::Data => timeouts.data,
+            Stage::Body => timeouts.block,
+            Stage::EndOfMessage => timeouts.end_of_message,
+            Stage::Quit => timeouts.quit,
+            _ => timeouts.command,
+        }
+    }
+
+    /// What the server was asked last.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        match &self.state {
+            State::Greeting => Stage::Greeting,
+            State::Ehlo | State::Helo | State::Ready => Stage::Ehlo,
+            State::StartTls | State::Handshake => Stage::StartTls,
+            State::AuthPlain | State::AuthLoginName | State::AuthLoginPassword | State::AuthDone => {
+                Stage::Auth
+            }
+            State::Transaction(transaction) => transaction.stage(),
+            State::Body(_) => Stage::Body,
+            State::Tell(..) => Stage::EndOfMessage,
+            State::Quit | State::Between | State::Closed | State::Failed(_) => Stage::Quit,
+        }
+    }
+
+    /// What the server can do.
+    #[must_use]
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// The server's greeting.
+    #[must_use]
+    pub fn greeting(&self) -> Option<&ServerReply> {
+        self.greeting.as_ref()
+    }
+
+    /// Whether the connection is inside TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    fn reply(&mut self, reply: ServerReply, more_waits: bool) {
+        match std::mem::replace(&mut self.state, State::Between) {
+            State::Greeting => {
+                if reply.is_positive() {
+                    self.greeting = Some(reply);
+                    self.say_ehlo();
+                } else {
+                    self.refused(Stage::Greeting, reply);
+                }
+            }
+            State::Ehlo => self.ehlo_reply(reply),
+            State::Helo if reply.is_positive() => self.hello_done(),
+            State::Helo => self.refused(Stage::Ehlo, reply),
+            State::StartTls => self.starttls_reply(reply, more_waits),
+            State::AuthPlain | State::AuthLoginName | State::AuthLoginPassword | State::AuthDone
+                if !reply.is_positive() && !reply.is_intermediate() =>
+            {
+                self.refused(Stage::Auth, reply);
+            }
+            State::AuthPlain if reply.code == 334 => {
+                self.say_plain("");
+            }
+            State::AuthLoginName if reply.code == 334 => {
+                let name = self.login_name();
+                self.say_secret("", &sasl::encode(&name), State::AuthLoginPassword);
+            }
+            State::AuthLoginPassword if reply.code == 334 => {
+                let password = self.login_password();
+                self.say_secret("", &sasl::encode(&password), State::AuthDone);
+            }
+            State::AuthPlain | State::AuthDone if reply.code == 235 => self.state = State::Ready,
+            State::AuthPlain | State::AuthLoginName | State::AuthLoginPassword | State::AuthDone => {
+                self.fail(Failure::Unexpected {
+                    stage: Stage::Auth,
+                    reply,
+                });
+            }
+            State::Transaction(transaction) | State::Body(transaction) => {
+                self.transaction_reply(transaction, reply);
+            }
+            State::Quit => self.state = State::Closed,
+            // Not asked here: step() returns before it reads.
+            other => self.state = other,
+        }
+    }
+
+    fn ehlo_reply(&mut self, reply: ServerReply) {
+        if reply.is_positive() {
+            self.capabilities = Capabilities::of(&reply);
+            self.hello_done();
+        } else if reply.is_permanent() && self.options.tls != TlsWish::Required {
+            // RFC 5321 §3.2: a server that does not know EHLO gets HELO.
+            let line = format!("HELO {}", self.options.helo);
+            self.say(&line);
+            self.state = State::Helo;
+        } else {
+            self.refused(Stage::Ehlo, reply);
+        }
+    }
+
+    fn hello_done(&mut self) {
+        let offered = self.capabilities.starttls;
+        match self.options.tls {
+            TlsWish::Required if !self.tls && !offered => self.fail(Failure::TlsNotOffered),
+            TlsWish::Required | TlsWish::IfOffered if !self.tls && offered => {
+                self.say("STARTTLS");
+                self.state = State::StartTls;
+            }
+            _ => self.begin_auth(),
+        }
+    }
+
+    fn starttls_reply(&mut self, reply: ServerReply, more_waits: bool) {
+        if reply.is_positive() && more_waits {
+            self.fail(Failure::DataBehindStartTls);
+        } else if reply.is_positive() {
+            self.state = State::Handshake;
+        } else if self.options.tls == TlsWish::Required || reply.code == 421 {
+            self.refused(Stage::StartTls, reply);
+        } else {
+            self.begin_auth();
+        }
+    }
+
+    fn begin_auth(&mut self) {
+        if self.options.login.is_none() {
+            self.state = State::Ready;
+            return;
+        }
+        if !self.tls && !self.options.allow_plaintext_auth {
+            self.fail(Failure::AuthNeedsTls);
+            return;
+        }
+        let offers = |name: &str| self.capabilities.auth.iter().any(|m| m == name);
+        if offers("PLAIN") {
+            self.say_plain("AUTH PLAIN ");
+        } else if offers("LOGIN") {
+            self.say("AUTH LOGIN");
+            self.state = State::AuthLoginName;
+        } else {
+            self.fail(Failure::AuthNotOffered);
+        }
+    }
+
+    fn say_plain(&mut self, before: &str) {
+        let Some((name, password)) = &self.options.login else {
+            return;
+        };
+        let message = sasl::encode(sasl::plain_message(name, password).expose());
+        let next = if before.is_empty() {
+            State::AuthDone
+        } else {
+            State::AuthPlain
+        };
+        self.say_secret(before, &message, next);
+    }
+
+    fn login_name(&self) -> String {
+        self.options
+            .login
+            .as_ref()
+            .map(|(name, _)| name.clone())
+            .unwrap_or_default()
+    }
+
+    fn login_password(&self) -> String {
+        self.options
+            .login
+            .as_ref()
+            .map(|(_, p)| p.expose().to_owned())
+            .unwrap_or_default()
+    }
+
+    fn transaction_reply(&mut self, mut transaction: Box<Transaction>, reply: ServerReply) {
+        let mut further = Vec::new();
+        let progress = transaction.reply(reply, |line| further.push(line.to_owned()));
+        for line in further {
+            self.say(&line);
+        }
+        match progress {
+            Progress::Going => {
+                self.say_commands(&mut transaction);
+                self.state = State::Transaction(transaction);
+            }
+            Progress::Body => self.state = State::Body(transaction),
+            Progress::Over => self.state = State::Tell(transaction.outcome(), None),
+            Progress::Broken(failure) => self.state = State::Tell(transaction.outcome(), Some(failure)),
+        }
+    }
+
+    fn say_commands(&mut self, transaction: &mut Transaction) {
+        while let Some(line) = transaction.next_command() {
+            self.say(&line);
+        }
+    }
+
+    fn tell(&mut self) -> Step {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Tell(outcome, then) => {
+                self.state = then.map_or(State::Ready, State::Failed);
+                Step::Sent(outcome)
+            }
+            other => {
+                self.state = other;
+                Step::Read
+            }
+        }
+    }
+
+    fn refused(&mut self, stage: Stage, reply: ServerReply) {
+        self.fail(Failure::Refused { stage, reply });
+    }
+
+    /// Ends the session; a message that is under way is told of first.
+    fn fail(&mut self, failure: Failure) {
+        self.state = match std::mem::replace(&mut self.state, State::Closed) {
+            State::Transaction(mut transaction) | State::Body(mut transaction) => {
+                let _ = transaction.broken(failure.clone());
+                State::Tell(transaction.outcome(), Some(failure))
+            }
+            State::Tell(outcome, None) => State::Tell(outcome, Some(failure)),
+            // What is over cannot fail any more.
+            State::Quit | State::Closed => State::Closed,
+            State::Failed(first) => State::Failed(first),
+            State::Tell(outcome, first) => State::Tell(outcome, first),
+            _ => State::Failed(failure),
+        };
+    }
+
+    fn say_ehlo(&mut self) {
+        let line = format!("EHLO {}", self.options.helo);
+        self.say(&line);
+        self.state = State::Ehlo;
+    }
+
+    fn say(&mut self, line: &str) {
+        self.output.extend_from_slice(line.as_bytes());
+        self.output.extend_from_slice(b"\r\n");
+        if let Some(tap) = &self.tap {
+            tap.line(true, line.as_bytes());
+        }
+    }
+
+    fn say_secret(&mut self, before: &str, secret: &str, next: State) {
+        self.output.extend_from_slice(before.as_bytes());
+        self.output.extend_from_slice(secret.as_bytes());
+        self.output.extend_from_slice(b"\r\n");
+        if let Some(tap) = &self.tap {
+            tap.line(true, format!("{before}{BLOTTED}").as_bytes());
+        }
+        self.state = next;
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("tls", &self.tls)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}

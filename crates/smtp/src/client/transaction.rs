@@ -1,0 +1,284 @@
+//! One message on its way out: what was sent, what each reply answers, what becomes of whom.
+//!
+//! Promises: every reply is attributed to the command that it answers, pipelined or not (RFC 2920).
+
+use super::outcome::{Failure, Outcome, Stage, Verdict};
+use super::reply::ServerReply;
+use mail::{Recipient, ReversePath};
+use std::collections::VecDeque;
+
+/// Commands without a reply at most. A bound on what waits in buffers on both sides.
+pub const OUTSTANDING_MAX: usize = 100;
+
+/// What is to be sent.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The reverse-path.
+    pub sender: ReversePath,
+    /// The recipients, at least one.
+    pub recipients: Vec<Recipient>,
+    /// The message's size in octets, told to servers that offer SIZE.
+    pub size_octets: u64,
+    /// Whether the message holds octets above 127.
+    pub eight_bit: bool,
+    /// Whether carrying it needs SMTPUTF8.
+    pub smtputf8: bool,
+}
+
+impl Outgoing {
+    /// Whether message or envelope need SMTPUTF8 (RFC 6531 §3.2).
+    #[must_use]
+    pub fn needs_smtputf8(&self) -> bool {
+        let of_recipient = |r: &Recipient| matches!(r, Recipient::Address(a) if a.needs_smtputf8());
+        self.smtputf8
+            || self.sender.address().is_some_and(|a| a.needs_smtputf8())
+            || self.recipients.iter().any(of_recipient)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sent {
+    Mail,
+    Rcpt(usize),
+    Data,
+    EmptyBody,
+    Body,
+    Reset,
+}
+
+impl Sent {
+    fn stage(self) -> Stage {
+        match self {
+            Sent::Mail => Stage::MailFrom,
+            Sent::Rcpt(_) => Stage::RcptTo,
+            Sent::Data => Stage::Data,
+            Sent::EmptyBody | Sent::Body => Stage::EndOfMessage,
+            Sent::Reset => Stage::Reset,
+        }
+    }
+}
+
+/// Where a transaction stands after it was given a reply.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Replies are awaited, or there is more to send.
+    Going,
+    /// The message may be sent now.
+    Body,
+    /// It is over; the session can go on.
+    Over,
+    /// It is over and the session with it.
+    Broken(Failure),
+}
+
+#[derive(Debug)]
+pub(super) struct Transaction {
+    outgoing: Outgoing,
+    mail_parameters: String,
+    /// Commands at a time.
+    window: usize,
+    awaited: VecDeque<Sent>,
+    mail_sent: bool,
+    rcpts_sent: usize,
+    data_sent: bool,
+    in_body: bool,
+    mail_refused: bool,
+    /// RCPT accepted, waiting for the message's fate.
+    willing: Vec<bool>,
+    verdicts: Vec<Option<Verdict>>,
+}
+
+impl Transaction {
+    pub(super) fn new(outgoing: Outgoing, mail_parameters: String, pipelining: bool) -> Self {
+        let count = outgoing.recipients.len();
+        Self {
+            outgoing,
+            mail_parameters,
+            window: if pipelining { OUTSTANDING_MAX } else { 1 },
+            awaited: VecDeque::new(),
+            mail_sent: false,
+            rcpts_sent: 0,
+            data_sent: false,
+            in_body: false,
+            mail_refused: false,
+            willing: vec![false; count],
+            verdicts: vec![None; count],
+        }
+    }
+
+    /// What the next reply will answer.
+    pub(super) fn stage(&self) -> Stage {
+        match self.awaited.front() {
+            Some(sent) => sent.stage(),
+            None if self.in_body => Stage::Body,
+            None => Stage::MailFrom,
+        }
+    }
+
+    /// The next command line to send, if it is time for one.
+    pub(super) fn next_command(&mut self) -> Option<String> {
+        if self.awaited.len() >= self.window || self.in_body {
+            return None;
+        }
+        if !self.mail_sent {
+            self.mail_sent = true;
+            self.awaited.push_back(Sent::Mail);
+            return Some(format!(
+                "MAIL FROM:{}{}",
+                self.outgoing.sender, self.mail_parameters
+            ));
+        }
+        if self.mail_refused || self.data_sent {
+            return None;
+        }
+        if let Some(recipient) = self.outgoing.recipients.get(self.rcpts_sent) {
+            self.awaited.push_back(Sent::Rcpt(self.rcpts_sent));
+            self.rcpts_sent += 1;
+            return Some(format!("RCPT TO:{recipient}"));
+        }
+        let hope = self.willing.contains(&true) || self.awaited.iter().any(|s| matches!(s, Sent::Rcpt(_)));
+        if hope {
+            self.data_sent = true;
+            self.awaited.push_back(Sent::Data);
+            return Some("DATA".to_owned());
+        }
+        None
+    }
+
+    /// Takes the reply to the oldest command that waits for one. `send` says further commands.
+    pub(super) fn reply(&mut self, reply: ServerReply, mut send: impl FnMut(&str)) -> Progress {
+        let Some(sent) = self.awaited.pop_front() else {
+            // A word while the message is on its way: the server gives up on it.
+            let stage = if self.in_body { Stage::Body } else { Stage::Reset };
+            let failure = Failure::Refused {
+                stage,
+                reply: reply.clone(),
+            };
+            if !reply.is_positive() && !reply.is_intermediate() {
+                self.decide(|_| true, &Verdict::of(stage, reply));
+            }
+            return self.broken(failure);
+        };
+        if reply.code == 421 {
+            let verdict = Verdict::of(sent.stage(), reply.clone());
+            self.decide(|_| true, &verdict);
+            return Progress::Broken(Failure::Refused {
+                stage: sent.stage(),
+                reply,
+            });
+        }
+        // Only DATA asks for more.
+        if reply.is_intermediate() != (sent == Sent::Data && reply.code == 354) {
+            return self.broken(Failure::Unexpected {
+                stage: sent.stage(),
+                reply,
+            });
+        }
+        match sent {
+            Sent::Mail if !reply.is_positive() => {
+                self.mail_refused = true;
+                self.decide(|_| true, &Verdict::of(Stage::MailFrom, reply));
+            }
+            Sent::Mail => {}
+            Sent::Rcpt(i) if reply.is_positive() => self.willing[i] = true,
+            Sent::Rcpt(i) => {
+                self.verdicts[i].get_or_insert(Verdict::of(Stage::RcptTo, reply));
+            }
+            Sent::Data => return self.data_reply(reply, send),
+            Sent::Body => {
+                self.decide(|willing| willing, &Verdict::of(Stage::EndOfMessage, reply));
+                return Progress::Over;
+            }
+            Sent::EmptyBody => return Progress::Over,
+            Sent::Reset if reply.is_positive() => return Progress::Over,
+            Sent::Reset => {
+                return Progress::Broken(Failure::Refused {
+                    stage: Stage::Reset,
+                    reply,
+                });
+            }
+        }
+        self.wind_up_if_hopeless(&mut send)
+    }
+
+    fn data_reply(&mut self, reply: ServerReply, mut send: impl FnMut(&str)) -> Progress {
+        let open = self.open_recipients();
+        if reply.is_intermediate() {
+            if open {
+                self.in_body = true;
+                return Progress::Body;
+            }
+            // RFC 2920 §3.1: 354 although nobody is left; the message is sent empty.
+            self.awaited.push_back(Sent::EmptyBody);
+            send(".");
+            return Progress::Going;
+        }
+        if reply.is_positive() {
+            return self.broken(Failure::Unexpected {
+                stage: Stage::Data,
+                reply,
+            });
+        }
+        self.decide(|willing| willing, &Verdict::of(Stage::Data, reply));
+        self.wind_up(&mut send)
+    }
+
+    fn open_recipients(&self) -> bool {
+        !self.mail_refused
+            && self
+                .willing
+                .iter()
+                .zip(&self.verdicts)
+                .any(|(w, v)| *w && v.is_none())
+    }
+
+    /// When all is answered and nobody is left to send to.
+    fn wind_up_if_hopeless(&mut self, send: &mut impl FnMut(&str)) -> Progress {
+        let all_asked = self.mail_refused || self.rcpts_sent == self.outgoing.recipients.len();
+        if self.awaited.is_empty() && all_asked && !self.open_recipients() {
+            return self.wind_up(send);
+        }
+        Progress::Going
+    }
+
+    /// Leaves the server without a half-begun transaction.
+    fn wind_up(&mut self, send: &mut impl FnMut(&str)) -> Progress {
+        if self.mail_refused {
+            return Progress::Over;
+        }
+        self.awaited.push_back(Sent::Reset);
+        send("RSET");
+        Progress::Going
+    }
+
+    /// The end mark was sent.
+    pub(super) fn body_sent(&mut self) {
+        self.in_body = false;
+        self.awaited.push_back(Sent::Body);
+    }
+
+    /// The session broke: whoever has no verdict stays unanswered.
+    pub(super) fn broken(&mut self, failure: Failure) -> Progress {
+        self.decide(|_| true, &Verdict::Unanswered(failure.clone()));
+        Progress::Broken(failure)
+    }
+
+    fn decide(&mut self, whom: impl Fn(bool) -> bool, verdict: &Verdict) {
+        for (willing, slot) in self.willing.iter().zip(&mut self.verdicts) {
+            if slot.is_none() && whom(*willing) {
+                *slot = Some(verdict.clone());
+            }
+        }
+    }
+
+    pub(super) fn outcome(self) -> Outcome {
+        let unanswered = Verdict::Unanswered(Failure::Lost { stage: Stage::Data });
+        Outcome {
+            recipients: self
+                .verdicts
+                .into_iter()
+                .map(|v| v.unwrap_or_else(|| unanswered.clone()))
+                .collect(),
+        }
+    }
+}

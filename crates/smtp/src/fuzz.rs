@@ -1,0 +1,328 @@
+//! Drives both state machines with any bytes and checks what must hold for all of them.
+//!
+//! Called by property tests and by fuzz targets. A broken promise is a panic.
+
+use crate::client::{self, Client, Outgoing};
+use crate::replies;
+use crate::reply::Reply;
+use crate::server::{Options, Question, Role, Server, Step};
+use mail::{EmailAddress, QueueId, Recipient, ReversePath};
+use std::sync::Arc;
+
+/// Octets that may wait unread in a server session, beyond what one step of input can cause.
+const OUTPUT_OCTETS_MAX: usize = 1 << 20;
+
+/// What one run of the server showed.
+#[derive(PartialEq, Eq, Debug, Default)]
+struct Trace {
+    events: Vec<String>,
+    output: Vec<u8>,
+}
+
+/// The server session, fed with `data`. The first octets choose role and cuts, the rest is input.
+///
+/// # Panics
+/// When a promise is broken: different events for different cuts, an ill-formed reply, a buffer
+/// that grows beyond its limit.
+pub fn server(data: &[u8]) {
+    let Some((choice, rest)) = data.split_first_chunk::<3>() else {
+        return;
+    };
+    let whole = serve(choice[0], rest, &[rest.len().max(1)]);
+    let cuts = [usize::from(choice[1] % 7) + 1, usize::from(choice[2]) + 1];
+    let cut = serve(choice[0], rest, &cuts);
+    assert_eq!(whole, cut, "another cut of the input gave other events");
+    check_replies(&whole.output);
+}
+
+fn serve(choice: u8, data: &[u8], cuts: &[usize]) -> Trace {
+    let role = [Role::Mta, Role::Submission, Role::Submissions][usize::from(choice) % 3];
+    let mut options = Options::new("mail.example.com");
+    options.size_max_octets = 200;
+    options.discard_max_octets = u64::MAX / 2;
+    options.command_octets_max = 100;
+    options.auth_octets_max = 150;
+    options.recipients_max = 3;
+    options.errors_max = 8;
+    options.idle_commands_max = 30;
+    options.allow_plaintext_auth = choice & 0x80 != 0;
+    // Whether the client waited cannot be told from the bytes alone.
+    options.refuse_early_data = false;
+    let mut server = Server::new(Arc::new(options), role, role == Role::Submissions, None);
+    let mut trace = Trace::default();
+    let mut body = Vec::new();
+    let mut rest = data;
+    for cut in cuts.iter().cycle() {
+        let (piece, behind) = rest.split_at((*cut).min(rest.len()));
+        rest = behind;
+        let mut input = piece;
+        if feed(&mut server, &mut input, &mut trace, &mut body, !rest.is_empty()) || rest.is_empty() {
+            break;
+        }
+    }
+    trace
+}
+
+/// One piece of input. Answers whether the session is over.
+fn feed(
+    server: &mut Server,
+    input: &mut &[u8],
+    trace: &mut Trace,
+    body: &mut Vec<u8>,
+    more_comes: bool,
+) -> bool {
+    loop {
+        let step = server.step(input);
+        let said = server.take_output();
+        assert!(said.len() < OUTPUT_OCTETS_MAX, "the output is not bounded");
+        // The one place where the cut matters by intent: octets behind STARTTLS are an attack when
+        // they came with it, and a broken handshake when they came later.
+        let behind_starttls = without(&said, &replies::DATA_BEHIND_STARTTLS).or_else(|| {
+            let more = !input.is_empty() || more_comes;
+            without(&said, &replies::READY_FOR_TLS).filter(|_| more)
+        });
+        if let Some(before) = behind_starttls {
+            trace.output.extend_from_slice(before);
+            trace.events.push("octets behind STARTTLS".to_owned());
+            return true;
+        }
+        match step {
+            Step::Read => {
+                trace.output.extend(said);
+                assert!(input.is_empty(), "input was left although more was asked for");
+                return false;
+            }
+            Step::Ask(question) => {
+                trace.output.extend(said);
+                answer(server, question, trace, body);
+            }
+            Step::Chunk(octets) => {
+                trace.output.extend(said);
+                assert!(!octets.is_empty());
+                body.extend_from_slice(octets);
+                assert!(body.len() <= 200, "more than the size limit was handed out");
+            }
+            Step::Dropped(why) => {
+                trace.output.extend(said);
+                body.clear();
+                trace.events.push(format!("dropped {why:?}"));
+            }
+            Step::StartTls => {
+                trace.output.extend(said);
+                trace.events.push("tls".to_owned());
+                server.tls_started();
+            }
+            Step::Close => {
+                trace.output.extend(said);
+                trace.events.push("closed".to_owned());
+                return true;
+            }
+        }
+    }
+}
+
+/// What was said before this reply, if the reply was the last thing said.
+fn without<'a>(said: &'a [u8], reply: &Reply) -> Option<&'a [u8]> {
+    let mut written = Vec::new();
+    reply.write(&mut written);
+    said.strip_suffix(&written[..])
+}
+
+/// Answers by what was asked, so that every run of the same input answers alike.
+fn answer(server: &mut Server, question: Question, trace: &mut Trace, body: &mut Vec<u8>) {
+    match question {
+        Question::Authenticate {
+            token, credentials, ..
+        } => {
+            trace.events.push(format!("login {}", credentials.login));
+            let verdict = if credentials.login.len() % 2 == 0 {
+                Ok(credentials.login)
+            } else {
+                Err(replies::AUTH_FAILED)
+            };
+            server.authenticated(token, verdict);
+        }
+        Question::Sender { token, mail, .. } => {
+            trace.events.push(format!("sender {mail:?}"));
+            server.sender(
+                token,
+                verdict(mail.path.to_string().len(), replies::LOOKUP_FAILED),
+            );
+        }
+        Question::Recipient { token, rcpt } => {
+            trace.events.push(format!("recipient {rcpt:?}"));
+            let length = rcpt.recipient.to_string().len();
+            server.recipient(token, verdict(length, replies::unknown_user(&rcpt.recipient)));
+        }
+        Question::Begin { token, envelope } => {
+            trace.events.push(format!("begin {envelope:?}"));
+            server.begin(token, verdict(envelope.helo.len(), replies::BUSY));
+        }
+        Question::Message { token, octets } => {
+            assert_eq!(octets, body.len() as u64, "the count is not what was handed out");
+            assert!(
+                !has_bare_line_ending(body),
+                "a bare CR or LF was handed out as good"
+            );
+            trace.events.push(format!("message {}", body.escape_ascii()));
+            body.clear();
+            server.message(token, &replies::queued(QueueId(octets)));
+        }
+    }
+}
+
+fn verdict(seed: usize, refusal: Reply) -> Result<(), Reply> {
+    if seed % 5 == 4 { Err(refusal) } else { Ok(()) }
+}
+
+fn has_bare_line_ending(octets: &[u8]) -> bool {
+    octets.iter().enumerate().any(|(i, b)| match b {
+        b'\n' => i == 0 || octets[i - 1] != b'\r',
+        b'\r' => octets.get(i + 1) != Some(&b'\n'),
+        _ => *b == 0,
+    })
+}
+
+/// Every reply must read back with our own reader.
+fn check_replies(output: &[u8]) {
+    let mut rest = output;
+    let mut replies = client::Replies::default();
+    loop {
+        match replies.next(&mut rest, |_| {}) {
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(error) => panic!("an ill-formed reply: {error}"),
+        }
+    }
+    assert!(
+        output.is_empty() || output.ends_with(b"\r\n"),
+        "a reply without its end"
+    );
+}
+
+/// The client session, fed with `data` as if a server had said it.
+///
+/// # Panics
+/// When a promise is broken: different steps for different cuts, a message told of twice or never,
+/// an ill-formed command.
+pub fn client(data: &[u8]) {
+    let Some((choice, rest)) = data.split_first_chunk::<3>() else {
+        return;
+    };
+    let whole = talk(choice[0], rest, &[rest.len().max(1)]);
+    let cuts = [usize::from(choice[1] % 7) + 1, usize::from(choice[2]) + 1];
+    assert_eq!(
+        whole,
+        talk(choice[0], rest, &cuts),
+        "another cut gave other steps"
+    );
+}
+
+fn talk(choice: u8, data: &[u8], cuts: &[usize]) -> Trace {
+    let mut options = client::Options::new("client.example.net");
+    options.tls = [
+        client::TlsWish::Never,
+        client::TlsWish::IfOffered,
+        client::TlsWish::Required,
+    ][usize::from(choice) % 3];
+    options.pipelining = choice & 0x40 == 0;
+    if choice & 0x20 != 0 {
+        options.login = Some(("alice".to_owned(), mail::Secret::new("geheim")));
+        options.allow_plaintext_auth = choice & 0x10 != 0;
+    }
+    let mut client = Client::new(options, false, None);
+    let mut trace = Trace::default();
+    let mut open = 0u32;
+    let mut rest = data;
+    let mut cuts = cuts.iter().cycle();
+    loop {
+        // At most one line at a time: a driver sends the message when it is told to, so what came
+        // behind the 354 in the same piece would otherwise be seen earlier than in a later piece.
+        let cut = cuts.next().map_or(1, |cut| (*cut).min(rest.len()));
+        let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |i| i + 1);
+        let (piece, behind) = rest.split_at(cut.min(line));
+        rest = behind;
+        let mut input = piece;
+        if converse(&mut client, &mut input, &mut trace, &mut open, !rest.is_empty()) {
+            break;
+        }
+        if rest.is_empty() {
+            client.lost();
+            converse(&mut client, &mut input, &mut trace, &mut open, false);
+            break;
+        }
+    }
+    assert_eq!(open, 0, "a message was never told of");
+    trace
+}
+
+fn converse(
+    client: &mut Client,
+    input: &mut &[u8],
+    trace: &mut Trace,
+    open: &mut u32,
+    more_comes: bool,
+) -> bool {
+    loop {
+        let step = client.step(input);
+        let sent = client.take_output();
+        assert!(
+            sent.is_empty() || sent.ends_with(b"\r\n"),
+            "an unfinished command"
+        );
+        trace.output.extend(sent);
+        match step {
+            client::Step::Read => return false,
+            client::Step::StartTls if !input.is_empty() || more_comes => {
+                trace.events.push("octets behind STARTTLS".to_owned());
+                return true;
+            }
+            client::Step::Failed(client::Failure::DataBehindStartTls) => {
+                trace.events.push("octets behind STARTTLS".to_owned());
+                return true;
+            }
+            client::Step::StartTls => client.tls_started(),
+            client::Step::Ready if trace.events.len() >= 4 => client.quit(),
+            client::Step::Ready => begin(client, trace, open),
+            client::Step::Body => {
+                client.body(b".a\nb\r\n..\r.");
+                client.body_end();
+            }
+            client::Step::Sent(outcome) => {
+                assert_eq!(outcome.recipients.len(), 3);
+                *open -= 1;
+                trace.events.push(format!("{outcome:?}"));
+            }
+            client::Step::Failed(failure) => {
+                trace.events.push(format!("{failure:?}"));
+                return true;
+            }
+            client::Step::Closed => {
+                trace.events.push("closed".to_owned());
+                return true;
+            }
+        }
+    }
+}
+
+fn begin(client: &mut Client, trace: &mut Trace, open: &mut u32) {
+    let recipient = |text: &str| {
+        EmailAddress::parse(text)
+            .map(Recipient::Address)
+            .unwrap_or(Recipient::Postmaster)
+    };
+    let outgoing = Outgoing {
+        sender: ReversePath::Null,
+        recipients: vec![recipient("a@b.c"), recipient("d@e.f"), Recipient::Postmaster],
+        size_octets: 10,
+        eight_bit: true,
+        smtputf8: false,
+    };
+    match client.send(outgoing) {
+        Ok(()) => *open += 1,
+        Err(why) => {
+            trace.events.push(format!("{why:?}"));
+            client.quit();
+        }
+    }
+}
