@@ -1,0 +1,39 @@
+//! A wrong password.
+
+use super::letter::submission;
+use crate::demo::Broken;
+use crate::demo::stage::Stage;
+use crate::demo::world::World;
+use lab::client::Login;
+use mail::Secret;
+
+pub async fn play(stage: &mut Stage, world: &mut World) -> Result<(), Broken> {
+    let mut client = submission(&world.gmail, stage.watch("alice to mail.gmail.com")).await?;
+    let wrong = Login {
+        user: world.alice.user.clone(),
+        password: Secret::new("not her password"),
+    };
+    let nobody = Login {
+        user: "nobody@gmail.com".to_owned(),
+        password: Secret::new("not a password"),
+    };
+    let reply = client.auth_plain(&wrong).await?;
+    let unknown = client.auth_plain(&nobody).await?;
+    let mail = client.command("MAIL FROM:<alice@gmail.com>").await?;
+    client.quit().await?;
+
+    stage.check("refused with 535 5.7.8", reply.is(535, "5.7.8"), || {
+        reply.to_string()
+    });
+    stage.check(
+        "an unknown user gets the very same answer",
+        reply == unknown,
+        || unknown.to_string(),
+    );
+    stage.check("and nothing can be sent", mail.code == 530, || mail.to_string());
+    stage.advice(
+        "type the password again; the user name is the whole address (alice@gmail.com). An operator gives a new \
+         one with: posthaste account password alice@gmail.com",
+    );
+    Ok(())
+}
