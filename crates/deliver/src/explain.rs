@@ -90,7 +90,7 @@ pub fn explain(failure: &Failure) -> Explanation {
             "The receiving server cannot handle international addresses (SMTPUTF8).",
             "Use an address with only ASCII letters, for yourself and for the recipient.",
         ),
-        (7, 10 | 11) => say(
+        (7, 5 | 10 | 11) => say(
             "A secure connection to the receiving server is required, and could not be made.",
             "The receiving server needs TLS with a certificate that is valid for its name, or the route's TLS setting has to change.",
         ),

@@ -6,6 +6,9 @@
 //!
 //! Never: a read of a mailbox, a judgement on content, the wall clock (but for waiting).
 
+pub mod attempt;
+mod conversation;
+pub mod dial;
 pub mod dsn;
 pub mod explain;
 pub mod failure;

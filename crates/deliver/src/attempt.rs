@@ -1,0 +1,441 @@
+//! One attempt: the hops of a plan in their order, until a server has answered for every recipient.
+//!
+//! Which answers end an attempt: a server that took or refused the message, for good or for now, has
+//! spoken for its domain. No connection, a refusal before MAIL, 421, or a conversation that broke off
+//! before the message was sent: the next hop is tried (RFC 5321 §5.1). A session that broke after the
+//! message was sent is not tried elsewhere at once, because the message may have arrived (RFC 1047).
+//!
+//! A body with octets above 127 is sent as it is to a server without 8BITMIME: converting it would
+//! break its signatures, and every server of this century passes it on.
+
+use crate::conversation::{self, Broken, Held, Manner, Text};
+use crate::dial::Dialer;
+use crate::failure::Failure;
+use crate::plan::{Hop, Plan};
+use crate::route::TlsPolicy;
+use journey::{AttemptOutcome, Event, Reply};
+use mail::{EmailAddress, EnhancedStatus, Recipient, ReversePath};
+use smtp::client::{CannotSend, Failure as SessionFailure, Outgoing, ServerReply, Stage, TlsWish, Verdict};
+use std::sync::Arc;
+use std::time::Duration;
+use store::{BlobId, Store};
+use tls::Verification;
+use tokio::time::{Instant, timeout_at};
+
+/// Recipients of one transaction at most (RFC 5321 §4.5.3.1.8: a server takes at least 100).
+pub const RECIPIENTS_MAX: usize = 100;
+
+/// How attempts are made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Our name for EHLO.
+    pub helo: String,
+    /// For each connection. Default 30 seconds: there are other addresses and a later attempt.
+    pub connect_timeout: Duration,
+    /// For a TLS handshake. Default 60 seconds.
+    pub handshake_timeout: Duration,
+    /// For the steps of the conversation (RFC 5321 §4.5.3.2).
+    pub timeouts: smtp::client::Timeouts,
+    /// For all hops together. Default 25 minutes; keep it below the queue's lease (30).
+    pub attempt_time_max: Duration,
+}
+
+impl Options {
+    /// The defaults, for a host of that name.
+    #[must_use]
+    pub fn new(helo: impl Into<String>) -> Self {
+        Self {
+            helo: helo.into(),
+            connect_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(60),
+            timeouts: smtp::client::Timeouts::default(),
+            attempt_time_max: Duration::from_secs(25 * 60),
+        }
+    }
+}
+
+/// Makes attempts.
+pub struct Courier {
+    /// Connections.
+    pub dialer: Arc<dyn Dialer>,
+    /// TLS.
+    pub tls: tls::Client,
+    /// Where the messages are.
+    pub store: Arc<dyn Store>,
+    /// Hears the conversations.
+    pub tap: Option<Arc<dyn smtp::Tap>>,
+    /// How.
+    pub options: Options,
+}
+
+/// A message for recipients of one destination.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// Names the conversation for the tap.
+    pub name: String,
+    /// The reverse-path.
+    pub sender: ReversePath,
+    /// The recipients, 1 to [`RECIPIENTS_MAX`].
+    pub recipients: Vec<EmailAddress>,
+    /// Octets before the blob.
+    pub prefix: Vec<u8>,
+    /// The message.
+    pub blob: BlobId,
+    /// Its octets.
+    pub blob_len: u64,
+    /// Whether it holds octets above 127.
+    pub eight_bit: bool,
+    /// Whether it needs SMTPUTF8.
+    pub smtputf8: bool,
+}
+
+/// A server took the message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Taken {
+    /// Its name.
+    pub host: String,
+    /// Its words.
+    pub reply: Reply,
+}
+
+/// What became of one recipient.
+pub type Fate = Result<Taken, Failure>;
+
+/// What an attempt came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attempted {
+    /// By recipient, in the letter's order.
+    pub fates: Vec<Fate>,
+    /// What was tried, for the journey, in order.
+    pub events: Vec<Event>,
+}
+
+/// Recipients without a final answer yet, and what the hops so far said.
+struct Open {
+    fates: Vec<Option<Fate>>,
+    failures: Vec<Failure>,
+    events: Vec<Event>,
+}
+
+impl Courier {
+    /// Tries the hops of a plan until a server has answered.
+    pub async fn attempt(&self, plan: &Plan, letter: &Letter) -> Attempted {
+        let deadline = Instant::now() + self.options.attempt_time_max;
+        let mut open = Open {
+            fates: vec![None; letter.recipients.len()],
+            failures: Vec::new(),
+            events: Vec::new(),
+        };
+        for hop in &plan.hops {
+            let tried = timeout_at(deadline, self.try_hop(plan, hop, letter, &mut open)).await;
+            if tried.is_err() {
+                let words = format!(
+                    "{} took too long; the attempt was given up after {} minutes",
+                    hop.host,
+                    self.options.attempt_time_max.as_secs() / 60
+                );
+                open.failures
+                    .push(Failure::ours(451, EnhancedStatus::new(4, 4, 2), words));
+            }
+            if tried.is_err() || open.fates.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        let otherwise = strongest(open.failures);
+        Attempted {
+            fates: open
+                .fates
+                .into_iter()
+                .map(|fate| fate.unwrap_or_else(|| Err(otherwise.clone())))
+                .collect(),
+            events: open.events,
+        }
+    }
+
+    /// Tries one server; in clear after a TLS handshake that failed, where the policy lets it.
+    async fn try_hop(&self, plan: &Plan, hop: &Hop, letter: &Letter, open: &mut Open) {
+        let (policy, wish) = policy_for(plan);
+        let held = self.hold(plan, hop, letter, open, policy, wish).await;
+        let handshake_failed = match &held.result {
+            Err(Broken::Handshake(_)) => true,
+            Err(Broken::Session(f)) => session_stage(f) == Some(Stage::StartTls),
+            _ => false,
+        };
+        open.note(hop, letter, &held);
+        if handshake_failed && wish == TlsWish::IfOffered {
+            // RFC 7435 §3: opportunistic security never makes mail worse off than without it.
+            let held = self.hold(plan, hop, letter, open, policy, TlsWish::Never).await;
+            open.note(hop, letter, &held);
+            open.take(hop, held);
+        } else {
+            open.take(hop, held);
+        }
+    }
+
+    async fn hold(
+        &self,
+        plan: &Plan,
+        hop: &Hop,
+        letter: &Letter,
+        open: &Open,
+        policy: TlsPolicy,
+        wish: TlsWish,
+    ) -> Held {
+        let mut client = smtp::client::Options::new(self.options.helo.clone());
+        client.tls = wish;
+        client.timeouts = self.options.timeouts;
+        client.login = plan.login.as_ref().map(|l| (l.user.clone(), l.password.clone()));
+        // In clear a password may only go where nobody listens.
+        client.allow_plaintext_auth = policy == TlsPolicy::Off && hop.address.ip().is_loopback();
+        let manner = Manner {
+            client,
+            verification: match policy {
+                TlsPolicy::Required => Verification::Required,
+                TlsPolicy::Opportunistic | TlsPolicy::Off => Verification::Opportunistic,
+            },
+            connect_timeout: self.options.connect_timeout,
+            handshake_timeout: self.options.handshake_timeout,
+            tap: self
+                .tap
+                .clone()
+                .map(|tap| (tap, format!("{} to {} at {}", letter.name, hop.host, hop.address))),
+        };
+        let recipients = open.waiting().map(|i| letter.recipients[i].clone());
+        let outgoing = Outgoing {
+            sender: letter.sender.clone(),
+            recipients: recipients.map(Recipient::Address).collect(),
+            size_octets: letter.prefix.len() as u64 + letter.blob_len,
+            eight_bit: letter.eight_bit,
+            smtputf8: letter.smtputf8,
+        };
+        let text = Text {
+            prefix: &letter.prefix,
+            blob: letter.blob,
+            blob_len: letter.blob_len,
+            blobs: self.store.as_ref(),
+        };
+        conversation::hold(self.dialer.as_ref(), &self.tls, hop, manner, outgoing, text).await
+    }
+}
+
+/// A login goes only to a server that has proved its name, whatever else the route says.
+fn policy_for(plan: &Plan) -> (TlsPolicy, TlsWish) {
+    match (plan.tls, &plan.login) {
+        (TlsPolicy::Required, _) | (TlsPolicy::Opportunistic, Some(_)) => {
+            (TlsPolicy::Required, TlsWish::Required)
+        }
+        (TlsPolicy::Opportunistic, None) => (TlsPolicy::Opportunistic, TlsWish::IfOffered),
+        (TlsPolicy::Off, _) => (TlsPolicy::Off, TlsWish::Never),
+    }
+}
+
+impl Open {
+    fn waiting(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.fates.len()).filter(|i| self.fates[*i].is_none())
+    }
+
+    /// Draws the conclusions from a conversation.
+    fn take(&mut self, hop: &Hop, held: Held) {
+        let host = hop.host.to_string();
+        let verdicts = match held.result {
+            Ok(outcome) => outcome.recipients,
+            Err(broken) => return self.failures.push(failure_of(hop, &broken)),
+        };
+        let waiting: Vec<usize> = self.waiting().collect();
+        let mut elsewhere = None;
+        for (i, verdict) in waiting.into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Accepted(reply) => {
+                    self.fates[i] = Some(Ok(Taken {
+                        host: host.clone(),
+                        reply: told(&reply),
+                    }));
+                }
+                Verdict::Transient { reply, .. } if reply.code == 421 => {
+                    elsewhere = Some(of_peer(&host, &reply))
+                }
+                Verdict::Transient { reply, .. } | Verdict::Permanent { reply, .. } => {
+                    self.fates[i] = Some(Err(of_peer(&host, &reply)));
+                }
+                Verdict::Unanswered(failure) => {
+                    let sent = session_stage(&failure) == Some(Stage::EndOfMessage);
+                    let failure = session_failure(hop, &failure);
+                    if sent {
+                        self.fates[i] = Some(Err(failure));
+                    } else {
+                        elsewhere = Some(failure);
+                    }
+                }
+            }
+        }
+        self.failures.extend(elsewhere);
+    }
+
+    /// Records a conversation for the journey: one event for recipients with the same outcome.
+    fn note(&mut self, hop: &Hop, letter: &Letter, held: &Held) {
+        let waiting: Vec<usize> = self.waiting().collect();
+        let mut groups: Vec<(AttemptOutcome, Vec<EmailAddress>)> = Vec::new();
+        for (place, i) in waiting.into_iter().enumerate() {
+            let outcome = match &held.result {
+                Ok(outcome) => match outcome.recipients.get(place) {
+                    Some(verdict) => outcome_of(hop, verdict),
+                    None => continue,
+                },
+                Err(broken) => broken_outcome(hop, broken),
+            };
+            let recipient = letter.recipients[i].clone();
+            match groups.iter_mut().find(|(o, _)| *o == outcome) {
+                Some((_, recipients)) => recipients.push(recipient),
+                None => groups.push((outcome, vec![recipient])),
+            }
+        }
+        for (outcome, recipients) in groups {
+            self.events.push(Event::Attempt {
+                recipients,
+                host: hop.host.to_string(),
+                ip: Some(hop.address.ip()),
+                port: hop.address.port(),
+                tls: held.tls.clone(),
+                outcome,
+            });
+        }
+    }
+}
+
+/// What stands for several hops that all failed: only when every one refused for good is it for good.
+fn strongest(mut failures: Vec<Failure>) -> Failure {
+    let temporary = failures.iter().rposition(|f| !f.is_permanent());
+    match temporary {
+        Some(i) => failures.swap_remove(i),
+        None => failures.pop().unwrap_or_else(|| {
+            Failure::ours(
+                451,
+                EnhancedStatus::new(4, 4, 4),
+                "the plan names no server to try",
+            )
+        }),
+    }
+}
+
+fn told(reply: &ServerReply) -> Reply {
+    Reply {
+        code: reply.code,
+        status: reply.status,
+        text: reply.lines.join(" "),
+    }
+}
+
+fn of_peer(host: &str, reply: &ServerReply) -> Failure {
+    Failure::of_peer(host, reply.code, reply.status, &reply.lines.join(" "))
+}
+
+fn session_stage(failure: &SessionFailure) -> Option<Stage> {
+    match failure {
+        SessionFailure::Refused { stage, .. }
+        | SessionFailure::Protocol { stage, .. }
+        | SessionFailure::Unexpected { stage, .. }
+        | SessionFailure::Lost { stage }
+        | SessionFailure::TimedOut { stage } => Some(*stage),
+        SessionFailure::DataBehindStartTls => Some(Stage::StartTls),
+        SessionFailure::TlsNotOffered | SessionFailure::AuthNotOffered | SessionFailure::AuthNeedsTls => None,
+    }
+}
+
+fn session_failure(hop: &Hop, failure: &SessionFailure) -> Failure {
+    let host = hop.host.to_string();
+    let ours = |subject, detail| {
+        let words = format!("{host} at {}: {failure}", hop.address);
+        Failure::ours(451, EnhancedStatus::new(4, subject, detail), words)
+    };
+    match failure {
+        // Wrong settings of ours must not bounce other people's mail: it waits until they are right.
+        SessionFailure::Refused {
+            stage: Stage::Auth,
+            reply,
+        } => Failure {
+            status: EnhancedStatus::new(4, 7, 8),
+            ..of_peer(&host, reply)
+        },
+        SessionFailure::Refused { reply, .. } => of_peer(&host, reply),
+        SessionFailure::TlsNotOffered => ours(7, 10),
+        SessionFailure::AuthNotOffered => ours(7, 8),
+        SessionFailure::AuthNeedsTls => ours(7, 11),
+        SessionFailure::DataBehindStartTls => ours(7, 5),
+        SessionFailure::Protocol { .. } | SessionFailure::Unexpected { .. } => ours(5, 0),
+        SessionFailure::Lost { .. } | SessionFailure::TimedOut { .. } => ours(4, 2),
+    }
+}
+
+fn failure_of(hop: &Hop, broken: &Broken) -> Failure {
+    let temporary =
+        |subject, detail, words: String| Failure::ours(451, EnhancedStatus::new(4, subject, detail), words);
+    match broken {
+        Broken::Connect(_) | Broken::ConnectTimeout(_) => temporary(4, 1, in_words(hop, broken)),
+        Broken::Handshake(_) => temporary(7, 5, in_words(hop, broken)),
+        Broken::Session(failure) => session_failure(hop, failure),
+        Broken::Cannot(CannotSend::NeedsSmtpUtf8) => {
+            Failure::ours(553, EnhancedStatus::new(5, 6, 7), in_words(hop, broken))
+        }
+        Broken::Cannot(CannotSend::TooLarge { .. }) => {
+            Failure::ours(552, EnhancedStatus::new(5, 3, 4), in_words(hop, broken))
+        }
+        Broken::Cannot(CannotSend::NotReady) => temporary(3, 0, in_words(hop, broken)),
+        Broken::Blob(_) => temporary(3, 0, in_words(hop, broken)),
+    }
+}
+
+fn in_words(hop: &Hop, broken: &Broken) -> String {
+    let (host, address) = (&hop.host, hop.address);
+    match broken {
+        Broken::Connect(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+            format!("connection refused by {host} at {address}")
+        }
+        Broken::Connect(e) => format!("no connection to {host} at {address}: {e}"),
+        Broken::ConnectTimeout(after) => {
+            format!(
+                "no connection to {host} at {address} within {} seconds",
+                after.as_secs()
+            )
+        }
+        Broken::Handshake(e) => format!("the TLS handshake with {host} at {address} failed: {e}"),
+        Broken::Session(e) => format!("{host} at {address}: {e}"),
+        Broken::Cannot(e) => format!("{host}: {e}"),
+        Broken::Blob(e) => format!("the message could not be read from our own store: {e}"),
+    }
+}
+
+fn outcome_of(hop: &Hop, verdict: &Verdict) -> AttemptOutcome {
+    match verdict {
+        Verdict::Accepted(reply) => AttemptOutcome::Accepted { reply: told(reply) },
+        Verdict::Transient { stage, reply } | Verdict::Permanent { stage, reply } => {
+            AttemptOutcome::Refused {
+                stage: stage.to_string(),
+                reply: told(reply),
+            }
+        }
+        Verdict::Unanswered(failure) => AttemptOutcome::Failed {
+            stage: session_stage(failure).map_or_else(String::new, |s| s.to_string()),
+            error: format!("{} at {}: {failure}", hop.host, hop.address),
+        },
+    }
+}
+
+fn broken_outcome(hop: &Hop, broken: &Broken) -> AttemptOutcome {
+    let stage = match broken {
+        Broken::Connect(_) | Broken::ConnectTimeout(_) => "connect".to_owned(),
+        Broken::Handshake(_) => "TLS handshake".to_owned(),
+        Broken::Session(SessionFailure::Refused { stage, reply }) => {
+            return AttemptOutcome::Refused {
+                stage: stage.to_string(),
+                reply: told(reply),
+            };
+        }
+        Broken::Session(failure) => session_stage(failure).map_or("EHLO".to_owned(), |s| s.to_string()),
+        Broken::Cannot(_) => "MAIL FROM".to_owned(),
+        Broken::Blob(_) => "the message".to_owned(),
+    };
+    AttemptOutcome::Failed {
+        stage,
+        error: in_words(hop, broken),
+    }
+}

@@ -1,0 +1,287 @@
+//! One conversation with one server: drives the client session of `smtp` over a connection.
+//!
+//! Promises: every wait has a limit; what the server said is heard even when it closed while we were
+//! still writing; the caller learns of the server's answer before QUIT is said, because until it is
+//! recorded the message could be sent twice (RFC 1047).
+
+use crate::dial::{Dialer, Stream};
+use crate::plan::Hop;
+use smtp::client::{CannotSend, Client, Failure as SessionFailure, Outcome, Outgoing, Stage, Step};
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+use store::{BlobError, BlobId, Blobs};
+use tls::{Verdict, VerdictHandle, Verification};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// Octets of the message that are in memory at once.
+const PIECE_OCTETS: u64 = 64 * 1024;
+/// Octets read at once.
+const READ_OCTETS: usize = 4 * 1024;
+/// How long the server's last words are waited for when it closed while we were writing.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// The message's octets: a prefix, then a blob.
+#[derive(Clone, Copy)]
+pub(crate) struct Text<'a> {
+    pub(crate) prefix: &'a [u8],
+    pub(crate) blob: BlobId,
+    pub(crate) blob_len: u64,
+    pub(crate) blobs: &'a dyn Blobs,
+}
+
+/// Why there was no answer to the message.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    Connect(io::Error),
+    ConnectTimeout(Duration),
+    Handshake(String),
+    Session(SessionFailure),
+    Cannot(CannotSend),
+    /// Our own store could not give the message.
+    Blob(BlobError),
+}
+
+/// How one conversation is to be held.
+pub(crate) struct Manner {
+    pub(crate) client: smtp::client::Options,
+    pub(crate) verification: Verification,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) tap: Option<(std::sync::Arc<dyn smtp::Tap>, String)>,
+}
+
+/// What a conversation came to, and the TLS that it had.
+pub(crate) struct Held {
+    pub(crate) tls: Option<journey::TlsUsed>,
+    pub(crate) result: Result<Outcome, Broken>,
+}
+
+struct Conversation {
+    io: Box<dyn Stream>,
+    client: Client,
+    input: Vec<u8>,
+}
+
+/// Connects, greets, sends one message, and leaves.
+pub(crate) async fn hold(
+    dialer: &dyn Dialer,
+    tls: &tls::Client,
+    hop: &Hop,
+    manner: Manner,
+    outgoing: Outgoing,
+    text: Text<'_>,
+) -> Held {
+    let mut used = None;
+    let result = match timeout(manner.connect_timeout, dialer.dial(hop.address)).await {
+        Err(_) => Err(Broken::ConnectTimeout(manner.connect_timeout)),
+        Ok(Err(e)) => Err(Broken::Connect(e)),
+        Ok(Ok(io)) => {
+            let conversation = Conversation {
+                io,
+                client: Client::new(manner.client, false, manner.tap),
+                input: Vec::new(),
+            };
+            let handshake = Handshake {
+                tls,
+                verification: manner.verification,
+                host: hop_tls_name(hop),
+                within: manner.handshake_timeout,
+            };
+            conversation.run(&handshake, &mut used, outgoing, text).await
+        }
+    };
+    Held { tls: used, result }
+}
+
+fn hop_tls_name(hop: &Hop) -> String {
+    match &hop.host {
+        crate::route::ServerName::Name(name) => name.to_string(),
+        crate::route::ServerName::Ip(ip) => ip.to_string(),
+    }
+}
+
+struct Handshake<'a> {
+    tls: &'a tls::Client,
+    verification: Verification,
+    host: String,
+    within: Duration,
+}
+
+impl Handshake<'_> {
+    async fn shake(&self, io: Box<dyn Stream>) -> Result<(Box<dyn Stream>, journey::TlsUsed), String> {
+        let name = tls::server_name(&self.host).map_err(|e| e.to_string())?;
+        let (config, verdict) = self.tls.config(self.verification);
+        let connector = tokio_rustls::TlsConnector::from(config);
+        match timeout(self.within, connector.connect(name, io)).await {
+            Err(_) => Err(format!("no end within {} seconds", self.within.as_secs())),
+            Ok(Err(e)) => Err(e.to_string()),
+            Ok(Ok(stream)) => {
+                let used = tls_used(&tls::describe(stream.get_ref().1), &verdict);
+                Ok((Box::new(stream), used))
+            }
+        }
+    }
+}
+
+fn tls_used(info: &tls::TlsInfo, verdict: &VerdictHandle) -> journey::TlsUsed {
+    journey::TlsUsed {
+        version: info.version.to_owned(),
+        cipher: info.cipher.clone(),
+        verified: match verdict.verdict() {
+            Some(Verdict::Verified) => Some("WebPKI".to_owned()),
+            _ => None,
+        },
+    }
+}
+
+impl Conversation {
+    async fn run(
+        mut self,
+        handshake: &Handshake<'_>,
+        used: &mut Option<journey::TlsUsed>,
+        outgoing: Outgoing,
+        text: Text<'_>,
+    ) -> Result<Outcome, Broken> {
+        let mut outgoing = Some(outgoing);
+        loop {
+            match self.step() {
+                Step::Read => self.exchange().await,
+                Step::StartTls => {
+                    if let Err(e) = self.flush().await {
+                        self.lost_while_writing(&e).await;
+                        continue;
+                    }
+                    let (io, tls) = handshake.shake(self.io).await.map_err(Broken::Handshake)?;
+                    (self.io, *used) = (io, Some(tls));
+                    self.client.tls_started();
+                }
+                Step::Ready => match outgoing.take() {
+                    Some(outgoing) => {
+                        if let Err(cannot) = self.client.send(outgoing) {
+                            self.leave();
+                            return Err(Broken::Cannot(cannot));
+                        }
+                    }
+                    // Not reached: the outcome was told before, and that returned.
+                    None => self.client.quit(),
+                },
+                Step::Body => self.send_text(text).await.map_err(Broken::Blob)?,
+                Step::Sent(outcome) => {
+                    self.leave();
+                    return Ok(outcome);
+                }
+                Step::Failed(failure) => return Err(Broken::Session(failure)),
+                Step::Closed => {
+                    return Err(Broken::Session(SessionFailure::Lost {
+                        stage: Stage::MailFrom,
+                    }));
+                }
+            }
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        let mut rest = &self.input[..];
+        let step = self.client.step(&mut rest);
+        let taken = self.input.len() - rest.len();
+        self.input.drain(..taken);
+        step
+    }
+
+    /// Writes what waits and reads what comes; a failure is told to the session.
+    async fn exchange(&mut self) {
+        if let Err(e) = self.flush().await {
+            return self.lost_while_writing(&e).await;
+        }
+        let within = self.client.timeout();
+        match timeout(within, self.read()).await {
+            Err(_) => self.client.timed_out(),
+            Ok(Ok(n)) if n > 0 => {}
+            Ok(_) => self.client.lost(),
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        let output = self.client.take_output();
+        if output.is_empty() {
+            return Ok(());
+        }
+        let write = async {
+            self.io.write_all(&output).await?;
+            self.io.flush().await
+        };
+        let within = self.client.timeout();
+        match timeout(within, write).await {
+            Ok(written) => written,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<usize> {
+        let mut piece = [0u8; READ_OCTETS];
+        let n = self.io.read(&mut piece).await?;
+        self.input.extend_from_slice(&piece[..n]);
+        Ok(n)
+    }
+
+    /// A server that refuses may close while we still write. Its reply may wait to be read.
+    async fn lost_while_writing(&mut self, e: &io::Error) {
+        if e.kind() == io::ErrorKind::TimedOut {
+            return self.client.timed_out();
+        }
+        let heard = matches!(timeout(LAST_WORDS, self.read()).await, Ok(Ok(n)) if n > 0);
+        if !heard {
+            self.client.lost();
+        }
+    }
+
+    /// Sends the message. An error of the connection is told to the session; an error of our own
+    /// store breaks off without the end mark, so that the server does not take half a message.
+    async fn send_text(&mut self, text: Text<'_>) -> Result<(), BlobError> {
+        self.client.body(text.prefix);
+        for range in pieces(text.blob_len) {
+            if let Err(e) = self.flush().await {
+                self.lost_while_writing(&e).await;
+                return Ok(());
+            }
+            let wanted = range.end - range.start;
+            let piece = text.blobs.read(text.blob, range).await?;
+            if piece.len() as u64 != wanted {
+                return Err(BlobError::Corrupt(text.blob));
+            }
+            self.client.body(&piece);
+        }
+        if let Err(e) = self.flush().await {
+            self.lost_while_writing(&e).await;
+            return Ok(());
+        }
+        self.client.body_end();
+        Ok(())
+    }
+
+    /// Says QUIT and hears the answer in the background; nothing depends on it.
+    fn leave(mut self) {
+        tokio::spawn(async move {
+            let within = self.client.timeout().min(Duration::from_secs(30));
+            let farewell = async {
+                loop {
+                    match self.step() {
+                        Step::Ready => self.client.quit(),
+                        Step::Read => self.exchange().await,
+                        _ => break,
+                    }
+                }
+                let _ = self.io.shutdown().await;
+            };
+            let _ = timeout(within, farewell).await;
+        });
+    }
+}
+
+fn pieces(len: u64) -> impl Iterator<Item = Range<u64>> {
+    (0..len)
+        .step_by(PIECE_OCTETS as usize)
+        .map(move |start| start..len.min(start + PIECE_OCTETS))
+}

@@ -1,0 +1,55 @@
+//! How a connection is made; handed in, so that tests and simulators own the network.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// What a conversation runs over.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// The future of a connection.
+pub type Dialing<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
+
+/// Makes connections.
+pub trait Dialer: Send + Sync {
+    /// Connects. Time limits are the caller's; dropping the future gives up.
+    fn dial(&self, to: SocketAddr) -> Dialing<'_>;
+}
+
+/// Connections by TCP.
+#[derive(Clone, Debug, Default)]
+pub struct TcpDialer {
+    /// Addresses of ours to connect from: the first of the right family, or whatever the system
+    /// chooses when there is none. SPF and reputation hang on it.
+    pub sources: Vec<IpAddr>,
+}
+
+impl Dialer for TcpDialer {
+    fn dial(&self, to: SocketAddr) -> Dialing<'_> {
+        let source = self
+            .sources
+            .iter()
+            .find(|ip| ip.is_ipv4() == to.is_ipv4())
+            .copied();
+        Box::pin(async move {
+            let stream = match source {
+                None => TcpStream::connect(to).await?,
+                Some(ip) => {
+                    let socket = if ip.is_ipv4() {
+                        TcpSocket::new_v4()?
+                    } else {
+                        TcpSocket::new_v6()?
+                    };
+                    socket.bind(SocketAddr::new(ip, 0))?;
+                    socket.connect(to).await?
+                }
+            };
+            // Commands are small and wait for their answers.
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+}
