@@ -77,6 +77,14 @@ pub struct MessageToken {
     body_lines: Option<u32>,
 }
 
+impl MessageToken {
+    /// Whether all of the message is asked for (RETR), and not just its top.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.body_lines.is_none()
+    }
+}
+
 /// Belongs to [`Question::Commit`].
 #[must_use]
 #[derive(Debug)]

@@ -10,6 +10,7 @@ mod imap;
 mod listen;
 mod login;
 mod pop3;
+mod pop3_tap;
 mod tap;
 
 pub use connection::{Connection, Io, TlsFailed};
@@ -123,6 +124,7 @@ pub struct Context {
     pub(crate) tap: Option<Arc<dyn Tap>>,
     pub(crate) gate: listen::Gate,
     pub(crate) logins: login::Logins,
+    pub(crate) maildrops: pop3::Maildrops,
 }
 
 impl Context {
@@ -141,6 +143,7 @@ impl Context {
         Self {
             gate: listen::Gate::new(&options),
             logins: login::Logins::new(&options),
+            maildrops: pop3::Maildrops::default(),
             store,
             directory,
             mailboxes,
