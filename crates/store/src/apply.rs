@@ -24,6 +24,9 @@ pub const REFS_MAX: usize = 4096;
 /// pushed out by this many later ones commits anew.
 pub const COMMIT_IDS_REMEMBERED: u32 = 65_536;
 
+/// Blobs whose references one batch can change at most, those of entries that it replaces included.
+pub const REF_CHANGES_MAX: usize = 500_000;
+
 /// The rows as they stand before the batch.
 pub(crate) trait View {
     /// A row by its key.
@@ -279,6 +282,11 @@ impl<V: View + ?Sized> Work<'_, V> {
             for id in Entry::decode(&row).ok_or(DAMAGED)?.refs {
                 *self.refs.entry(id).or_default() -= 1;
             }
+        }
+        if self.refs.len() > REF_CHANGES_MAX {
+            return Err(CommitError::Invalid(
+                "the batch changes references to too many blobs",
+            ));
         }
         Ok(())
     }

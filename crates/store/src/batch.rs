@@ -1,6 +1,6 @@
 //! A batch: everything that must become true together, as a value.
 
-use crate::blob::{BlobId, StagedBlob};
+use crate::blob::{BlobId, StagedBlob, StagedBody};
 use crate::key::Key;
 use crate::tables::Topic;
 
@@ -168,5 +168,18 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty() && self.alloc.is_empty() && self.blobs.is_empty() && self.require.is_empty()
+    }
+
+    /// Octets that the batch brings: keys, values and blobs that stand in memory.
+    pub(crate) fn octets(&self) -> usize {
+        let ops = self.ops.iter().map(|op| match op {
+            Op::Put { key, value, refs, .. } => key.len() + value.len() + refs.len() * 16,
+            Op::Delete(key) | Op::Add(key, _) => key.len(),
+        });
+        let blobs = self.blobs.iter().map(|blob| match &blob.body {
+            StagedBody::Inline(bytes) => bytes.len(),
+            StagedBody::File(_) => 0,
+        });
+        ops.sum::<usize>() + blobs.sum::<usize>()
     }
 }

@@ -11,6 +11,7 @@ mod apply;
 pub mod batch;
 pub mod blob;
 pub mod engine;
+pub mod file;
 pub mod key;
 pub mod memory;
 mod overlay;
@@ -18,11 +19,15 @@ mod rows;
 pub mod tables;
 mod watches;
 
-pub use apply::{BATCH_OCTETS_MAX, COMMIT_IDS_REMEMBERED, REFS_MAX, TOPIC_OCTETS_MAX, VALUE_OCTETS_MAX};
+pub use apply::{
+    BATCH_OCTETS_MAX, COMMIT_IDS_REMEMBERED, REF_CHANGES_MAX, REFS_MAX, TOPIC_OCTETS_MAX, VALUE_OCTETS_MAX,
+};
 
 pub use batch::{Alloc, Batch, CommitId, Op, Patch, Require, Slot};
 pub use blob::{BlobError, BlobId, BlobWriter, Blobs, StagedBlob};
+pub use engine::{Damage, LogStore, OpenError, Options, Stats};
 pub use key::{Key, KeyRange, KeyReader};
+pub use memory::MemoryStore;
 pub use tables::{CommitError, ReadError, Receipt, Seq, Snapshot, Tables, Topic, Versioned, Watch};
 
 /// A future that can be put behind `dyn`.

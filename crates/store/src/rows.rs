@@ -42,6 +42,14 @@ pub(crate) fn blob_key(id: BlobId) -> Vec<u8> {
     row_key(BLOB, &id.0)
 }
 
+/// The blob that a row key of the blob space names.
+pub(crate) fn blob_of_key(row_key: &[u8]) -> Option<BlobId> {
+    match row_key.split_first()? {
+        (&BLOB, rest) => Some(BlobId(rest.try_into().ok()?)),
+        _ => None,
+    }
+}
+
 /// Row key of a log segment's live figures.
 pub(crate) fn segment_key(segment: u64) -> Vec<u8> {
     row_key(SEGMENT, &segment.to_be_bytes())

@@ -57,7 +57,8 @@ pub enum CommitError {
     /// It may or may not have happened; asking again under the same name tells.
     #[error("the outcome of the commit is unknown")]
     Unknown(Option<CommitId>),
-    /// The store can promise nothing any more (a sync failed); it must be opened anew.
+    /// The store can promise nothing any more (a sync failed); it must be opened anew. A batch that
+    /// was in the group of the failed sync may turn out to have happened then.
     #[error("the store has stopped: {0}")]
     Fatal(String),
 }

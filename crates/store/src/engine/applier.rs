@@ -1,0 +1,163 @@
+//! The applier: the thread that brings the index up behind the log, and clears away what the
+//! index has shown to be dead.
+//!
+//! Promises: a failed index write loses nothing (the rows are in the log and in memory; it opens
+//! the index anew and tries again); a segment goes only when the index, durably, knows of no blob
+//! in it and needs nothing of it for recovery. Never: in the way of a commit.
+//!
+//! Reclaiming is simple so far: whole segments only. A segment in which one blob lives keeps its
+//! room.
+
+use super::index::{Index, IndexView};
+use super::shared::{Applied, ApplyJob, Shared};
+use super::state::State;
+use crate::apply::View;
+use crate::file::is_full;
+use crate::overlay::Overlay;
+use crate::rows;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+/// Time between attempts when the index can't be written.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The applier's own state.
+pub(crate) struct Applier {
+    shared: Arc<Shared>,
+    index: Index,
+    /// Segments below this number were looked at since they were full.
+    looked_at: u64,
+    /// Which opening of the store this is; blobs of earlier ones can't be staged any more.
+    opening: u64,
+}
+
+impl Applier {
+    pub(crate) fn new(shared: Arc<Shared>, index: Index, segment: u64, opening: u64) -> Self {
+        Self {
+            shared,
+            index,
+            looked_at: segment,
+            opening,
+        }
+    }
+
+    /// Runs until the committer has ended.
+    pub(crate) fn run(mut self) {
+        self.tidy();
+        while let Some(job) = self.wait() {
+            let index = self.apply(&job);
+            let done = index.is_some();
+            self.tell(Applied { index, done });
+            if done {
+                self.reclaim(&job);
+            }
+        }
+    }
+
+    fn wait(&self) -> Option<ApplyJob> {
+        let mut inbox = self.shared.inbox();
+        loop {
+            if let Some(job) = inbox.job.take() {
+                return Some(job);
+            }
+            if inbox.closing {
+                return None;
+            }
+            inbox = self
+                .shared
+                .inbox_changed
+                .wait(inbox)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn tell(&self, applied: Applied) {
+        self.shared.queue().applied = Some(applied);
+        self.shared.queue_changed.notify_one();
+    }
+
+    /// Applies rows, as often as it takes, and answers a view with them in it. `None`: the store
+    /// is closing and they stay in the log.
+    fn apply(&mut self, job: &ApplyJob) -> Option<IndexView> {
+        loop {
+            let applied = self.index.apply_to(job.rows.iter(), job.position);
+            let error = match applied.and_then(|()| self.index.view()) {
+                Ok(view) => return Some(view),
+                Err(error) => error,
+            };
+            tracing::warn!(%error, "the index can't be written; trying again");
+            if matches!(&error, redb::Error::Io(error) if is_full(error)) {
+                self.shared.reserve.release();
+            }
+            // A failed write closes redb for good, for readers too.
+            if let Err(error) = self.index.reopen() {
+                tracing::warn!(%error, "the index can't be opened; trying again");
+            }
+            let index = self.index.view().ok();
+            self.tell(Applied { index, done: false });
+            let queue = self.shared.queue();
+            if queue.closing {
+                return None;
+            }
+            let waited = self
+                .shared
+                .closing_changed
+                .wait_timeout_while(queue, RETRY, |queue| !queue.closing);
+            if waited.map_or(true, |(queue, _)| queue.closing) {
+                return None;
+            }
+        }
+    }
+
+    /// Removes segments that have died.
+    fn reclaim(&mut self, job: &ApplyJob) {
+        let mut candidates: BTreeSet<u64> = (self.looked_at..job.position.segment).collect();
+        candidates.extend(emptied(&job.rows));
+        self.looked_at = self.looked_at.max(job.position.segment);
+        let below = job.position.segment;
+        self.remove_dead(candidates.into_iter().filter(|segment| *segment < below));
+    }
+
+    fn remove_dead(&self, candidates: impl Iterator<Item = u64>) {
+        let Ok(view) = self.index.view() else { return };
+        for segment in candidates {
+            // An error (damage) is no proof of death.
+            if !matches!(view.row(&rows::segment_key(segment)), Ok(None)) {
+                continue;
+            }
+            match self.shared.segments.remove(segment) {
+                Ok(()) => tracing::debug!(segment, "removed a segment without live blobs"),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(segment, %error, "can't remove a dead segment"),
+            }
+        }
+    }
+
+    /// What an earlier end left behind: dead segments, files of large blobs that no commit took.
+    fn tidy(&self) {
+        if let Err(error) = self.shared.reserve.fill_first() {
+            tracing::warn!(%error, "no room for the reserve");
+        }
+        let state: Arc<State> = self.shared.state();
+        let opening = self.opening;
+        match self.shared.files.list() {
+            Ok(ids) => ids
+                .into_iter()
+                .filter(|id| super::opening_of(*id) < opening)
+                .filter(|id| matches!(state.row(&rows::blob_key(*id)), Ok(None)))
+                .for_each(|id| self.shared.files.remove(id)),
+            Err(error) => tracing::warn!(%error, "can't list the large blobs"),
+        }
+        match self.shared.segments.list() {
+            Ok(segments) => self.remove_dead(segments.into_iter().filter(|n| *n < self.looked_at)),
+            Err(error) => tracing::warn!(%error, "can't list the segments"),
+        }
+    }
+}
+
+/// Segments whose last blob went with these rows.
+fn emptied(rows: &Overlay) -> impl Iterator<Item = u64> {
+    let gone = rows.iter().filter(|(_, row)| row.is_none());
+    gone.filter_map(|(key, _)| rows::segment_of_key(key))
+}

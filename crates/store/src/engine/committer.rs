@@ -1,0 +1,361 @@
+//! The committer: the one thread that makes batches durable.
+//!
+//! It takes whatever is waiting as a group, resolves the batches in order (each sees those before
+//! it), writes one group to the log, syncs once, publishes the new state and answers everyone.
+//! Promises: nothing is answered `Ok` or becomes visible before the sync; a full disk changes
+//! nothing and is survived; a failed sync stops the store for good.
+//! Never: a write to the index (see `applier`), a second sync for the same group.
+
+use super::group::{Builder, Position};
+use super::log::{AppendError, Writer};
+use super::shared::{Applied, ApplyJob, Job, Shared};
+use super::state::State;
+use crate::apply::{self, Placer, Resolved};
+use crate::blob::{StagedBlob, StagedBody};
+use crate::overlay::Overlay;
+use crate::rows::Place;
+use crate::tables::{CommitError, Receipt, Seq};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What a row costs in the overlay beside its octets, about.
+const ROW_OVERHEAD: usize = 160;
+/// A group buffer larger than this is not kept for the next group.
+const BUFFER_KEPT_MAX: usize = 4 * 1024 * 1024;
+
+/// The committer's own state.
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    log: Writer,
+    store: u64,
+    /// What is published, plus the group being put together.
+    work: State,
+    active_octets: usize,
+    active_since: Option<Instant>,
+    /// The applier could not do its last work and is trying again.
+    applier_fails: bool,
+    buffer: Vec<u8>,
+}
+
+/// What the committer found in its inbox.
+struct Turn {
+    jobs: VecDeque<Job>,
+    applied: Option<Applied>,
+    closing: bool,
+}
+
+/// A batch of the group, resolved: what to answer when the group is durable.
+type Answered = (Job, Result<Resolved, CommitError>);
+
+impl Committer {
+    pub(crate) fn new(shared: Arc<Shared>, log: Writer, store: u64) -> Self {
+        let work = (*shared.state()).clone();
+        Self {
+            shared,
+            log,
+            store,
+            work,
+            active_octets: 0,
+            active_since: None,
+            applier_fails: false,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Runs until the store is closed and all that was queued is answered.
+    pub(crate) fn run(mut self) {
+        let _end = EndGuard(self.shared.clone());
+        loop {
+            let turn = self.wait();
+            if let Some(applied) = turn.applied {
+                self.take_applied(applied);
+            }
+            let idle = turn.jobs.is_empty();
+            self.commit_all(turn.jobs);
+            self.hand_over(turn.closing);
+            let applied_all = self.work.active.is_empty() && self.work.frozen.is_none();
+            // What is not in the index by now is in the log, and the next opening replays it.
+            let gives_up = self.applier_fails || self.shared.stopped().is_some();
+            if turn.closing && idle && (applied_all || gives_up) {
+                break;
+            }
+        }
+        if self.shared.stopped().is_none()
+            && let Err(error) = self.log.trim()
+        {
+            tracing::warn!(%error, "can't give back the room behind the log");
+        }
+    }
+
+    /// Whether more rows may be taken in. If not, commits wait for the applier.
+    fn has_room(&self) -> bool {
+        self.active_octets < self.shared.options.overlay_octets || self.work.frozen.is_none()
+    }
+
+    /// Whether waiting batches are to be taken: to be committed, or to be refused.
+    fn takes_jobs(&self) -> bool {
+        self.has_room() || self.applier_fails || self.shared.stopped().is_some()
+    }
+
+    fn wait(&self) -> Turn {
+        let options = &self.shared.options;
+        let mut queue = self.shared.queue();
+        loop {
+            let takes = self.takes_jobs();
+            let ready = !queue.jobs.is_empty() && takes;
+            let left = match (self.active_since, &self.work.frozen) {
+                (Some(since), None) if self.shared.stopped().is_none() => {
+                    Some(options.apply_interval.saturating_sub(since.elapsed()))
+                }
+                _ => None,
+            };
+            let due = left.is_some_and(|left| left.is_zero());
+            // While the last rows go into the index there is nothing to do but to wait for it.
+            let closing = queue.closing && (self.work.frozen.is_none() || self.applier_fails);
+            if ready || due || closing || queue.applied.is_some() {
+                break;
+            }
+            let changed = &self.shared.queue_changed;
+            queue = match left {
+                Some(left) => match changed.wait_timeout(queue, left) {
+                    Ok((queue, _)) => queue,
+                    Err(poisoned) => poisoned.into_inner().0,
+                },
+                None => match changed.wait(queue) {
+                    Ok(queue) => queue,
+                    Err(poisoned) => poisoned.into_inner(),
+                },
+            };
+        }
+        let mut jobs = VecDeque::new();
+        let mut octets = 0;
+        while self.takes_jobs() && jobs.len() < options.group_batches && octets < options.group_octets {
+            let Some(job) = queue.jobs.pop_front() else { break };
+            queue.octets -= job.octets;
+            octets += job.octets;
+            jobs.push_back(job);
+        }
+        Turn {
+            jobs,
+            applied: queue.applied.take(),
+            closing: queue.closing,
+        }
+    }
+
+    fn take_applied(&mut self, applied: Applied) {
+        self.applier_fails = !applied.done;
+        if applied.done {
+            self.work.frozen = None;
+        }
+        if let Some(index) = applied.index {
+            self.work.index = index;
+            self.shared.publish(self.work.clone());
+        }
+    }
+
+    /// Gives the active rows to the applier when it is free and they are many or old.
+    fn hand_over(&mut self, closing: bool) {
+        let options = &self.shared.options;
+        let Some(since) = self.active_since else { return };
+        let due = closing
+            || self.active_octets >= options.apply_octets
+            || since.elapsed() >= options.apply_interval;
+        if !due || self.work.frozen.is_some() || self.shared.stopped().is_some() {
+            return;
+        }
+        let rows = std::mem::replace(&mut self.work.active, Overlay::new_sync());
+        (self.active_octets, self.active_since) = (0, None);
+        self.work.frozen = Some(rows.clone());
+        self.shared.publish(self.work.clone());
+        let position = self.log.position();
+        self.shared.inbox().job = Some(ApplyJob { rows, position });
+        self.shared.inbox_changed.notify_one();
+    }
+
+    /// Commits jobs, in as many groups as it takes.
+    fn commit_all(&mut self, mut jobs: VecDeque<Job>) {
+        if !self.has_room() && self.shared.stopped().is_none() {
+            answer_all(jobs, &CommitError::Busy);
+            return;
+        }
+        if !jobs.is_empty() && !self.shared.reserve.is_whole() {
+            jobs = refuse_blobs(jobs);
+        }
+        while !jobs.is_empty() {
+            if let Some(stopped) = self.shared.stopped() {
+                answer_all(jobs, &stopped);
+                return;
+            }
+            let Err(full) = self.commit_group(&mut jobs) else {
+                continue;
+            };
+            // What frees room or needs hardly any gets the reserve; new mail is refused.
+            self.shared.reserve.release();
+            let mut small = refuse_blobs(full);
+            while !small.is_empty() {
+                if let Err(refused) = self.commit_group(&mut small) {
+                    answer_all(refused, &CommitError::Full);
+                }
+            }
+            jobs = refuse_blobs(jobs);
+        }
+    }
+
+    /// Commits one group from the front of `jobs`. `Err` gives the group's batches back: there was
+    /// no room, and nothing happened.
+    fn commit_group(&mut self, jobs: &mut VecDeque<Job>) -> Result<(), VecDeque<Job>> {
+        if let Err(error) = self.log.rotate() {
+            return self.failed(error, std::mem::take(jobs));
+        }
+        let before = (self.work.active.clone(), self.active_octets);
+        let mut builder = Builder::new(self.log.position(), self.store, std::mem::take(&mut self.buffer));
+        let mut group: Vec<Answered> = Vec::new();
+        while builder.octets() < self.shared.options.group_octets {
+            let Some(job) = jobs.pop_front() else { break };
+            let result = self.resolve(&mut builder, &job);
+            group.push((job, result));
+        }
+        if builder.is_empty() {
+            self.answer(group);
+            return Ok(());
+        }
+        let (bytes, end) = builder.finish();
+        let appended = self.log.append(&bytes, end);
+        let octets = bytes.len();
+        self.buffer = bytes;
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_KEPT_MAX);
+        if let Err(error) = appended {
+            (self.work.active, self.active_octets) = before;
+            return self.failed(error, group.into_iter().map(|(job, _)| job).collect());
+        }
+        self.active_since.get_or_insert_with(Instant::now);
+        self.publish_group(end, octets);
+        self.answer(group);
+        Ok(())
+    }
+
+    fn failed(&self, error: AppendError, mut jobs: VecDeque<Job>) -> Result<(), VecDeque<Job>> {
+        match error {
+            AppendError::Full => Err(jobs),
+            AppendError::Fatal(error) => {
+                self.shared.stop(format!("writing the log failed: {error}"));
+                // The group may have reached the disk all the same, and then the next opening
+                // finds it: the files must still be there. If not, it sweeps them.
+                for blob in jobs.iter_mut().flat_map(|job| &mut job.batch.blobs) {
+                    if let StagedBody::File(file) = &mut blob.body {
+                        file.take();
+                    }
+                }
+                if let Some(stopped) = self.shared.stopped() {
+                    answer_all(jobs, &stopped);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Resolves a batch against what is committed and what stands before it in the group.
+    fn resolve(&mut self, builder: &mut Builder, job: &Job) -> Result<Resolved, CommitError> {
+        let seq = builder.next_seq();
+        let mut resolved = apply::apply(&self.work, &job.batch, Seq(seq), &mut IntoGroup(builder))?;
+        if resolved.writes.is_empty() {
+            resolved.receipt.seq = resolved.receipt.seq.min(Seq(seq - 1));
+            return Ok(resolved);
+        }
+        builder.batch(&resolved.writes);
+        for (key, row) in std::mem::take(&mut resolved.writes) {
+            self.active_octets += key.len() + row.as_ref().map_or(0, |row| row.len()) + ROW_OVERHEAD;
+            self.work.active.insert_mut(key, row);
+        }
+        Ok(resolved)
+    }
+
+    fn publish_group(&mut self, end: Position, octets: usize) {
+        let batches = end.next_seq - 1 - self.work.seq.0;
+        self.work.seq = Seq(end.next_seq - 1);
+        self.shared.publish(self.work.clone());
+        self.shared.count_group(batches, octets as u64);
+    }
+
+    /// Answers a group that is durable and visible.
+    fn answer(&self, group: Vec<Answered>) {
+        for (mut job, result) in group {
+            let answer: Result<Receipt, CommitError> = result.map(|resolved| {
+                for blob in &mut job.batch.blobs {
+                    if let StagedBody::File(file) = &mut blob.body
+                        && resolved.taken.contains(&blob.id)
+                    {
+                        file.take();
+                    }
+                }
+                if !resolved.repeated {
+                    self.shared.watches.wake(&job.batch.topics);
+                }
+                if !resolved.dropped.is_empty() {
+                    let files = self.shared.files.clone();
+                    let remove = move || resolved.dropped.iter().for_each(|id| files.remove(*id));
+                    self.shared.pool.give(remove);
+                }
+                resolved.receipt
+            });
+            // Files that were not taken go before the answer. The asker may have gone.
+            drop(job.batch);
+            let _ = job.reply.send(answer);
+        }
+    }
+}
+
+/// Answers `Full` to batches that bring blobs; gives the others back.
+fn refuse_blobs(jobs: VecDeque<Job>) -> VecDeque<Job> {
+    let (large, small): (VecDeque<Job>, VecDeque<Job>) =
+        jobs.into_iter().partition(|job| !job.batch.blobs.is_empty());
+    answer_all(large, &CommitError::Full);
+    small
+}
+
+fn answer_all(jobs: VecDeque<Job>, error: &CommitError) {
+    for job in jobs {
+        drop(job.batch);
+        let _ = job.reply.send(Err(error.clone()));
+    }
+}
+
+/// Puts short blobs into the group; long ones stay in their files.
+struct IntoGroup<'a>(&'a mut Builder);
+
+impl Placer for IntoGroup<'_> {
+    fn segment(&self) -> Option<u64> {
+        Some(self.0.segment())
+    }
+
+    fn place(&mut self, staged: &StagedBlob) -> (Place, u32) {
+        match &staged.body {
+            StagedBody::Inline(bytes) => self.0.blob(bytes),
+            StagedBody::File(file) => (Place::Own, file.check()),
+        }
+    }
+}
+
+/// However the committer ends, nobody waits for it for ever, and the applier ends too.
+struct EndGuard(Arc<Shared>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.stop_quietly("the store is closed");
+        if std::thread::panicking() {
+            tracing::error!("the committer panicked; the store must be opened anew");
+        }
+        let waiting = {
+            let mut queue = self.0.queue();
+            queue.closing = true;
+            std::mem::take(&mut queue.jobs)
+        };
+        // Without an answer the askers learn that the outcome is unknown.
+        drop(waiting);
+        self.0.watches.close();
+        self.0.inbox().closing = true;
+        self.0.inbox_changed.notify_one();
+    }
+}

@@ -1,0 +1,270 @@
+//! The index: rows behind the log, in redb, with the log position up to which they are applied.
+//!
+//! Promises: rows and position change in one durable transaction; each row carries a checksum
+//! that is verified when it is read. Never: being ahead of the synced log, or the only copy of
+//! anything that the log has not been asked to forget.
+
+use super::group::Position;
+use crate::file::{Disk, DiskFile, Open};
+use crate::overlay::{Direction, Layer, LayerRow};
+use crate::rows;
+use crate::tables::ReadError;
+use bytes::Bytes;
+use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const ROWS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("rows");
+const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
+/// Octets of the checksum behind each row.
+const SUM: usize = 4;
+
+/// redb's file, on our file layer. Once revoked it fails everything, so that a handle left over
+/// from before a reopening can neither write nor read pages that others have changed since.
+#[derive(Debug)]
+struct Backend {
+    file: Arc<dyn DiskFile>,
+    revoked: Arc<AtomicBool>,
+}
+
+impl Backend {
+    fn file(&self) -> io::Result<&dyn DiskFile> {
+        if self.revoked.load(Ordering::Acquire) {
+            return Err(io::Error::other("the index was closed; take a new snapshot"));
+        }
+        Ok(&*self.file)
+    }
+}
+
+impl redb::StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.file()?.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file()?.read_exact_at(out, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file()?.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.file()?.sync()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file()?.write_all_at(data, offset)
+    }
+}
+
+/// The open index.
+pub(crate) struct Index {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    cache_octets: usize,
+    /// `None` only while it is being reopened, or when that failed.
+    database: Option<Database>,
+    revoked: Arc<AtomicBool>,
+}
+
+impl Index {
+    /// Opens `index.redb` in a folder, creating it when it is not there.
+    pub(crate) fn open(disk: Arc<dyn Disk>, folder: &Path, cache_octets: usize) -> Result<Self, redb::Error> {
+        let path = folder.join("index.redb");
+        let mut index = Self {
+            disk: disk.clone(),
+            path: path.clone(),
+            cache_octets,
+            database: None,
+            revoked: Arc::default(),
+        };
+        let names = disk.list(folder)?;
+        if !names.iter().any(|name| name == "index.redb") {
+            // A file that redb was still making when the power went can't be opened. So it is made
+            // under another name, which it loses when it is whole.
+            index.path = folder.join("index.new");
+            if names.iter().any(|name| name == "index.new") {
+                disk.remove(&index.path)?;
+            }
+            index.reopen()?;
+            index.apply(std::iter::empty(), &[])?;
+            index.close();
+            disk.open(&index.path, Open::Write)?.sync()?;
+            disk.rename(&index.path, &path)?;
+            disk.sync_dir(folder)?;
+            index.path = path;
+        }
+        index.reopen()?;
+        Ok(index)
+    }
+
+    /// Opens the file anew: what redb needs after any failed write. Views from before fail.
+    pub(crate) fn reopen(&mut self) -> Result<(), redb::Error> {
+        self.close();
+        self.revoked = Arc::default();
+        let file = self.disk.open(&self.path, Open::Write)?;
+        let backend = Backend {
+            file,
+            revoked: self.revoked.clone(),
+        };
+        let mut builder = Database::builder();
+        builder.set_cache_size(self.cache_octets);
+        self.database = Some(builder.create_with_backend(backend)?);
+        Ok(())
+    }
+
+    /// Closes the file. Views fail from now on.
+    pub(crate) fn close(&mut self) {
+        // redb says goodbye to its file here, so the revocation comes after.
+        drop(self.database.take());
+        self.revoked.store(true, Ordering::Release);
+    }
+
+    fn database(&self) -> Result<&Database, redb::Error> {
+        self.database.as_ref().ok_or(redb::Error::DatabaseClosed)
+    }
+
+    /// Reads a number kept beside the rows.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, redb::Error> {
+        let transaction = self.database()?.begin_read()?;
+        let table = match transaction.open_table(META) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let found = table.get(name)?;
+        Ok(found.and_then(|n| n.value().try_into().ok().map(u64::from_be_bytes)))
+    }
+
+    /// The position up to which the log is applied; the start of the log in a new index.
+    pub(crate) fn position(&self) -> Result<Position, redb::Error> {
+        let number = |name| self.number(name);
+        let start = Position::START;
+        Ok(Position {
+            segment: number("segment")?.unwrap_or(start.segment),
+            offset: number("offset")?.unwrap_or(start.offset),
+            next_seq: number("next_seq")?.unwrap_or(start.next_seq),
+            chain: number("chain")?.map_or(start.chain, |n| n as u32),
+        })
+    }
+
+    /// Applies rows and numbers in one durable transaction.
+    pub(crate) fn apply<'a>(
+        &self,
+        rows: impl Iterator<Item = (&'a Bytes, &'a Option<Bytes>)>,
+        numbers: &[(&str, u64)],
+    ) -> Result<(), redb::Error> {
+        let mut transaction = self.database()?.begin_write()?;
+        // Opening after a crash must not walk the whole file.
+        transaction.set_quick_repair(true);
+        {
+            let mut table = transaction.open_table(ROWS)?;
+            let mut summed = Vec::new();
+            for (key, row) in rows {
+                match row {
+                    Some(row) => {
+                        summed.clear();
+                        summed.extend_from_slice(row);
+                        summed.extend_from_slice(&sum(key, row).to_be_bytes());
+                        table.insert(key.as_ref(), summed.as_slice())?;
+                    }
+                    None => drop(table.remove(key.as_ref())?),
+                }
+            }
+            let mut meta = transaction.open_table(META)?;
+            for (name, number) in numbers {
+                meta.insert(*name, number.to_be_bytes().as_slice())?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Applies rows together with the position that they lead to.
+    pub(crate) fn apply_to<'a>(
+        &self,
+        rows: impl Iterator<Item = (&'a Bytes, &'a Option<Bytes>)>,
+        position: Position,
+    ) -> Result<(), redb::Error> {
+        let numbers = [
+            ("segment", position.segment),
+            ("offset", position.offset),
+            ("next_seq", position.next_seq),
+            ("chain", u64::from(position.chain)),
+        ];
+        self.apply(rows, &numbers)
+    }
+
+    /// A view of the rows as they are now.
+    pub(crate) fn view(&self) -> Result<IndexView, redb::Error> {
+        let transaction = self.database()?.begin_read()?;
+        Ok(IndexView {
+            rows: Arc::new(transaction.open_table(ROWS)?),
+        })
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn sum(key: &[u8], row: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(key), row)
+}
+
+fn read_error(error: &redb::StorageError) -> ReadError {
+    ReadError::Io(error.to_string())
+}
+
+/// A consistent view of the index.
+#[derive(Clone)]
+pub(crate) struct IndexView {
+    rows: Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+}
+
+impl IndexView {
+    /// A row, its checksum verified.
+    pub(crate) fn row(&self, row_key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        let found = self.rows.get(row_key).map_err(|e| read_error(&e))?;
+        found.map(|row| verified(row_key, row.value())).transpose()
+    }
+
+    /// The rows from `start` (inclusive) to `end` (exclusive).
+    pub(crate) fn layer(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        direction: Direction,
+    ) -> Result<Layer<'static>, ReadError> {
+        if start >= end {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        let rows = self.rows.range::<&[u8]>(start..end).map_err(|e| read_error(&e))?;
+        Ok(match direction {
+            Direction::Forward => Box::new(rows.map(layer_row)),
+            Direction::Backward => Box::new(rows.rev().map(layer_row)),
+        })
+    }
+}
+
+type Found<'a> = (
+    redb::AccessGuard<'a, &'static [u8]>,
+    redb::AccessGuard<'a, &'static [u8]>,
+);
+
+fn layer_row(found: Result<Found<'_>, redb::StorageError>) -> LayerRow {
+    let (key, row) = found.map_err(|e| read_error(&e))?;
+    let row = verified(key.value(), row.value())?;
+    Ok((Bytes::copy_from_slice(key.value()), Some(row)))
+}
+
+fn verified(row_key: &[u8], summed: &[u8]) -> Result<Bytes, ReadError> {
+    let row = summed.split_last_chunk::<SUM>();
+    match row {
+        Some((row, check)) if u32::from_be_bytes(*check) == sum(row_key, row) => {
+            Ok(Bytes::copy_from_slice(row))
+        }
+        _ => Err(ReadError::Corrupt(rows::key_of_entry(row_key))),
+    }
+}

@@ -1,0 +1,331 @@
+//! The segment files of the log: appending groups, and finding them again after a crash.
+//!
+//! Promises: a group is acknowledged to the caller only behind its sync; recovery takes groups in
+//! order up to the first one that was never acknowledged, and tells a torn tail (normal after a
+//! crash) from damage in front of acknowledged groups. Never: knowing what rows mean.
+
+use super::group::{ALIGN, Group, HEADER, Header, Position};
+use super::{Damage, OpenError};
+use crate::file::{Disk, DiskFile, Open, is_full};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Segment files held open for reading at most.
+const OPEN_SEGMENTS_MAX: usize = 128;
+
+/// The folder of segments.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    open: Mutex<HashMap<u64, Arc<dyn DiskFile>>>,
+}
+
+impl Segments {
+    pub(crate) fn new(disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
+        Self {
+            disk,
+            folder,
+            open: Mutex::default(),
+        }
+    }
+
+    fn path(&self, segment: u64) -> PathBuf {
+        self.folder.join(format!("{segment:016x}.log"))
+    }
+
+    /// The numbers of the segments that exist, in order.
+    pub(crate) fn list(&self) -> io::Result<Vec<u64>> {
+        let names = self.disk.list(&self.folder)?;
+        let numbers = names.iter().filter_map(|name| {
+            let digits = name.strip_suffix(".log").filter(|d| d.len() == 16)?;
+            u64::from_str_radix(digits, 16).ok()
+        });
+        let mut numbers: Vec<u64> = numbers.collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// A segment for reading.
+    pub(crate) fn read(&self, segment: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = open.get(&segment) {
+            return Ok(file.clone());
+        }
+        let file = self.disk.open(&self.path(segment), Open::Read)?;
+        if open.len() >= OPEN_SEGMENTS_MAX
+            && let Some(any) = open.keys().next().copied()
+        {
+            open.remove(&any);
+        }
+        open.insert(segment, file.clone());
+        Ok(file)
+    }
+
+    /// Removes a segment's file. Readers that hold it open may go on.
+    pub(crate) fn remove(&self, segment: u64) -> io::Result<()> {
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&segment);
+        self.disk.remove(&self.path(segment))
+    }
+
+    /// Opens a segment for appending at `offset`: what lies behind is cut off, room up to
+    /// `octets` is set aside (as far as the file system does that for a longer file), and file,
+    /// length and name are on stable storage when this returns.
+    fn prepare(&self, segment: u64, offset: u64, octets: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.open(&self.path(segment), Open::Write)?;
+        file.set_len(offset)?;
+        file.set_len(octets.max(offset))?;
+        file.sync()?;
+        self.disk.sync_dir(&self.folder)?;
+        Ok(file)
+    }
+}
+
+/// Why a group was not written.
+#[derive(Debug)]
+pub(crate) enum AppendError {
+    /// No room; nothing of it will be seen again.
+    Full,
+    /// The log can't be trusted any more.
+    Fatal(io::Error),
+}
+
+/// The end of the log, where groups are appended. One thread owns it.
+pub(crate) struct Writer {
+    segments: Arc<Segments>,
+    segment_octets: u64,
+    file: Arc<dyn DiskFile>,
+    at: Position,
+}
+
+impl Writer {
+    /// Makes the log ready for appending at `at`.
+    pub(crate) fn open(segments: Arc<Segments>, at: Position, segment_octets: u64) -> io::Result<Self> {
+        let file = segments.prepare(at.segment, at.offset, segment_octets)?;
+        Ok(Self {
+            segments,
+            segment_octets,
+            file,
+            at,
+        })
+    }
+
+    /// Where the next group will stand.
+    pub(crate) fn position(&self) -> Position {
+        self.at
+    }
+
+    /// Goes on to the next segment when this one is full. To be called between groups; a group
+    /// may reach beyond a segment's nominal size, so that it never has to be split.
+    pub(crate) fn rotate(&mut self) -> Result<(), AppendError> {
+        if self.at.offset < self.segment_octets {
+            return Ok(());
+        }
+        let next = self.at.segment + 1;
+        let file = self.segments.prepare(next, 0, self.segment_octets);
+        self.file = file.map_err(|error| match is_full(&error) {
+            true => AppendError::Full,
+            false => AppendError::Fatal(error),
+        })?;
+        (self.at.segment, self.at.offset) = (next, 0);
+        Ok(())
+    }
+
+    /// Writes a group at the position and syncs. `end` is the position behind it.
+    pub(crate) fn append(&mut self, group: &[u8], end: Position) -> Result<(), AppendError> {
+        match self.file.write_all_at(group, self.at.offset) {
+            Ok(()) => {}
+            Err(error) if is_full(&error) => return Err(AppendError::Full),
+            Err(error) => return Err(AppendError::Fatal(error)),
+        }
+        self.file.sync().map_err(AppendError::Fatal)?;
+        self.at = end;
+        Ok(())
+    }
+
+    /// Gives back the room set aside behind the last group; for a clean end.
+    pub(crate) fn trim(&self) -> io::Result<()> {
+        self.file.set_len(self.at.offset)
+    }
+}
+
+/// Reads groups in order, for recovery.
+pub(crate) struct Replay<'a> {
+    segments: &'a Segments,
+    store: u64,
+    at: Position,
+    /// Go on behind damage instead of answering an error.
+    skip_damage: bool,
+    /// Groups that were skipped, or whose blobs are damaged.
+    pub(crate) damage: Vec<Damage>,
+}
+
+impl<'a> Replay<'a> {
+    pub(crate) fn new(segments: &'a Segments, store: u64, at: Position, skip_damage: bool) -> Self {
+        Self {
+            segments,
+            store,
+            at,
+            skip_damage,
+            damage: Vec::new(),
+        }
+    }
+
+    /// Where the next group is looked for; after the last one, the end of the log.
+    pub(crate) fn position(&self) -> Position {
+        self.at
+    }
+
+    /// The next acknowledged group; `None` at the end of the log.
+    pub(crate) fn next_group(&mut self) -> Result<Option<Group>, OpenError> {
+        loop {
+            let next_segment = Position {
+                segment: self.at.segment + 1,
+                offset: 0,
+                ..self.at
+            };
+            for at in [self.at, next_segment] {
+                let Some((header, group)) = self.group_at(at.segment, at.offset)? else {
+                    continue;
+                };
+                if !header.follows(&at, self.store) {
+                    continue;
+                }
+                if !group.blobs_good {
+                    // With a later group behind it this one was acknowledged; without one it is
+                    // the torn end of a crash.
+                    if self.later_group(&header.end())?.is_none() {
+                        return Ok(None);
+                    }
+                    self.damage.push(Damage {
+                        segment: at.segment,
+                        offset: at.offset,
+                        what: "a blob in this group is damaged",
+                    });
+                }
+                self.at = header.end();
+                return Ok(Some(group));
+            }
+            let Some(later) = self.later_group(&self.at)? else {
+                return Ok(None);
+            };
+            let damage = Damage {
+                segment: self.at.segment,
+                offset: self.at.offset,
+                what: "acknowledged groups are unreadable from here",
+            };
+            if !self.skip_damage {
+                return Err(OpenError::Damaged(damage));
+            }
+            self.damage.push(damage);
+            self.at = later;
+        }
+    }
+
+    fn open(&self, segment: u64) -> Result<Option<Arc<dyn DiskFile>>, OpenError> {
+        match self.segments.read(segment) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The group at a place, when header and rows are whole.
+    fn group_at(&self, segment: u64, offset: u64) -> Result<Option<(Header, Group)>, OpenError> {
+        let Some(file) = self.open(segment)? else {
+            return Ok(None);
+        };
+        let mut head = [0; HEADER];
+        if !read_up_to(&*file, &mut head, offset)? {
+            return Ok(None);
+        }
+        let Some(header) = Header::parse(&head).filter(|h| h.stands_at(segment, offset, self.store)) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; header.padded() as usize];
+        if !read_up_to(&*file, &mut bytes, offset)? {
+            return Ok(None);
+        }
+        Ok(Group::parse(&header, &Bytes::from(bytes)).map(|group| (header, group)))
+    }
+
+    /// The first whole group at or behind `from` that is not older than what `from` expects.
+    /// Since one group is written and synced before the next is begun, whatever stands in front
+    /// of it was acknowledged. The store's number in the header keeps octets that a stranger put
+    /// into a message from being taken for a group.
+    fn later_group(&self, from: &Position) -> Result<Option<Position>, OpenError> {
+        let numbers = self.segments.list()?;
+        for segment in numbers.into_iter().filter(|n| *n >= from.segment) {
+            let Some(file) = self.open(segment)? else { continue };
+            let start = if segment == from.segment { from.offset } else { 0 };
+            for offset in header_places(&*file, start)? {
+                let Some((header, _)) = self.group_at(segment, offset)? else {
+                    continue;
+                };
+                if header.first_seq >= from.next_seq {
+                    return Ok(Some(Position {
+                        segment,
+                        offset,
+                        next_seq: header.first_seq,
+                        chain: header.chain,
+                    }));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Fills `buf` from `offset`; `false` when the file ends before.
+fn read_up_to(file: &dyn DiskFile, buf: &mut [u8], offset: u64) -> io::Result<bool> {
+    match file.read_exact_at(buf, offset) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Offsets from `start` at which a header stands.
+fn header_places(file: &dyn DiskFile, start: u64) -> io::Result<Vec<u64>> {
+    const WINDOW: usize = 1024 * 1024;
+    let mut places = Vec::new();
+    let mut window = vec![0; WINDOW];
+    let mut offset = start.next_multiple_of(ALIGN);
+    loop {
+        let mut filled = 0;
+        while filled < WINDOW {
+            match file.read_at(&mut window[filled..], offset + filled as u64)? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        for (i, block) in window[..filled].chunks(ALIGN as usize).enumerate() {
+            if Header::parse(block).is_some() {
+                places.push(offset + i as u64 * ALIGN);
+            }
+        }
+        if filled < WINDOW {
+            return Ok(places);
+        }
+        offset += WINDOW as u64;
+    }
+}
+
+/// Makes what was replayed durable: after a mere crash of the process the octets may still be in
+/// the page cache only.
+pub(crate) fn sync_replayed(segments: &Segments, folder: &Path, from: u64, to: u64) -> io::Result<()> {
+    for segment in from..=to {
+        match segments.disk.open(&segments.path(segment), Open::Read) {
+            Ok(file) => file.sync()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    segments.disk.sync_dir(folder)
+}

@@ -1,0 +1,296 @@
+//! The embedded engine: a segment log that is durable, an index that follows it.
+//!
+//! Promises: `commit` answers `Ok` when one sync has put the batch on stable storage and it is
+//! visible; opening after any crash shows every acknowledged batch whole and no other; memory is
+//! bounded by [`Options`]. Layout and order of writes: docs/STORE-FORMAT.md.
+//!
+//! Reads of tables and blobs read the page cache or the disk on the caller's thread and await
+//! nothing. Never: two processes in one folder; a retry of a failed sync.
+
+mod applier;
+mod blobs;
+mod check;
+mod committer;
+mod group;
+mod index;
+mod log;
+mod recovery;
+mod reserve;
+mod shared;
+mod state;
+mod sync_pool;
+
+use crate::apply::View;
+use crate::blob::{BlobError, BlobId, BlobWriter, Blobs};
+use crate::file::{Disk, RealDisk};
+use crate::rows::{self, BlobRow};
+use crate::tables::{CommitError, ReadError, Receipt, Snapshot, Tables, Topic, Watch};
+use crate::{Batch, BoxFuture};
+use bytes::Bytes;
+use shared::{Job, Shared};
+use state::StateView;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use blobs::{INLINE_OCTETS_MAX, StagedFile};
+
+/// Settings of the engine. The defaults suit a server of any size.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A segment of the log is ended when it has reached this many octets (64 MiB).
+    pub segment_octets: u64,
+    /// Batches in one group at most (1024).
+    pub group_batches: usize,
+    /// A group takes no further batch when it has reached this many octets (8 MiB).
+    pub group_octets: usize,
+    /// Batches that may wait (16,384); more are answered `Busy`.
+    pub queue_batches: usize,
+    /// Octets that may wait (128 MiB); more are answered `Busy`.
+    pub queue_octets: usize,
+    /// Rows are handed to the index when the oldest has waited this long (500 ms)…
+    pub apply_interval: Duration,
+    /// … or when they have reached this many octets (8 MiB).
+    pub apply_octets: usize,
+    /// While the index lags, rows of this many octets (64 MiB) are kept above it; then commits wait.
+    pub overlay_octets: usize,
+    /// Memory that the index may use for its pages, in octets (64 MiB).
+    pub index_cache_octets: usize,
+    /// Octets kept back so that deletions work on a full disk (8 MiB).
+    pub reserve_octets: u64,
+    /// Open even though acknowledged groups are damaged, without them (no). What was skipped is
+    /// told by [`LogStore::damage`].
+    pub skip_damage: bool,
+    /// The number that a new store is known by; `None` takes a random one.
+    pub identity: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_octets: 64 << 20,
+            group_batches: 1024,
+            group_octets: 8 << 20,
+            queue_batches: 16_384,
+            queue_octets: 128 << 20,
+            apply_interval: Duration::from_millis(500),
+            apply_octets: 8 << 20,
+            overlay_octets: 64 << 20,
+            index_cache_octets: 64 << 20,
+            reserve_octets: 8 << 20,
+            skip_damage: false,
+            identity: None,
+        }
+    }
+}
+
+/// A damaged place in the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Offset in the segment's file.
+    pub offset: u64,
+    /// What was found.
+    pub what: &'static str,
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Another process (or another handle in this one) has it open.
+    #[error("another process has the store in {} open; stop it first", .0.display())]
+    Locked(PathBuf),
+    /// The disk failed, or there is no permission or no room.
+    #[error("the store can't be opened: {0}")]
+    Io(String),
+    /// The folder holds something else, or a store of a later version.
+    #[error("the folder does not hold a store that this version can read: {0}")]
+    Format(String),
+    /// The log is damaged in front of acknowledged batches. A backup has what is missing;
+    /// [`Options::skip_damage`] opens without it.
+    #[error("the log is damaged in segment {} at offset {}: {}", .0.segment, .0.offset, .0.what)]
+    Damaged(Damage),
+    /// The index can't be read.
+    #[error("the index can't be opened: {0}")]
+    Index(String),
+}
+
+impl From<std::io::Error> for OpenError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error.to_string())
+    }
+}
+
+impl From<redb::Error> for OpenError {
+    fn from(error: redb::Error) -> Self {
+        Self::Index(error.to_string())
+    }
+}
+
+/// Figures since the store was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Groups written, each with one sync.
+    pub groups: u64,
+    /// Batches in them.
+    pub batches: u64,
+    /// Octets written to the log.
+    pub log_octets: u64,
+    /// Batches that wait now.
+    pub batches_waiting: usize,
+    /// Their octets.
+    pub octets_waiting: usize,
+}
+
+/// The embedded store.
+pub struct LogStore {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
+    damage: Vec<Damage>,
+    opening: u64,
+    blobs_staged: AtomicU64,
+}
+
+/// The opening of the store in which a blob was staged.
+fn opening_of(id: BlobId) -> u64 {
+    id.0.first_chunk()
+        .map_or(0, |opening| u64::from_be_bytes(*opening))
+}
+
+impl LogStore {
+    /// Opens the store in a folder, creating it when it is not there, and recovers what a crash
+    /// left. Takes time in proportion to the log behind the last index transaction.
+    pub fn open(path: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
+        Self::open_on(Arc::new(RealDisk), path, options)
+    }
+
+    /// [`LogStore::open`] on a disk of the caller's choice.
+    pub fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
+        let recovered = recovery::open(disk, path, options)?;
+        let threads = vec![
+            spawn("store-commit", move || recovered.committer.run())?,
+            spawn("store-apply", move || recovered.applier.run())?,
+        ];
+        Ok(Arc::new(Self {
+            shared: recovered.shared,
+            threads: Mutex::new(threads),
+            lock: Mutex::new(Some(recovered.lock)),
+            damage: recovered.damage,
+            opening: recovered.opening,
+            blobs_staged: AtomicU64::new(0),
+        }))
+    }
+
+    /// Damage found while opening: blobs that will read as `Corrupt`, groups that were skipped.
+    #[must_use]
+    pub fn damage(&self) -> &[Damage] {
+        &self.damage
+    }
+
+    /// Figures since the opening.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Answers what is queued, brings the index up to date, ends the threads and unlocks the
+    /// folder. Later commits and reads fail. Blocks while it works (an index transaction or two);
+    /// closing twice, or dropping the store without closing, does the same.
+    pub fn close(&self) {
+        self.shared.queue().closing = true;
+        self.shared.queue_changed.notify_all();
+        self.shared.closing_changed.notify_all();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+        self.shared.pool.close();
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    fn read_now(&self, id: BlobId, range: Range<u64>) -> Result<Bytes, BlobError> {
+        let row = self
+            .shared
+            .state()
+            .row(&rows::blob_key(id))
+            .map_err(|error| match error {
+                ReadError::Corrupt(_) => BlobError::Corrupt(id),
+                ReadError::Io(why) => BlobError::Io(why),
+            })?;
+        let row = row.ok_or(BlobError::NotFound(id))?;
+        let row = BlobRow::decode(&row).ok_or(BlobError::Corrupt(id))?;
+        let found = blobs::read(&self.shared.segments, &self.shared.files, id, &row, range)?;
+        match found {
+            Some(bytes) => Ok(bytes),
+            // Dropped while it was being opened, or lost.
+            None => match self.shared.state().row(&rows::blob_key(id)) {
+                Ok(None) => Err(BlobError::NotFound(id)),
+                _ => Err(BlobError::Corrupt(id)),
+            },
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+impl Drop for LogStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Tables for LogStore {
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, CommitError>> {
+        let octets = batch.octets();
+        let id = batch.commit_id;
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let refused = if octets > self.shared.options.queue_octets {
+            Some(CommitError::Invalid(
+                "keys, values and short blobs are too long together",
+            ))
+        } else {
+            // Queued before the first poll: dropping the future undoes nothing.
+            self.shared.enqueue(Job { batch, octets, reply })
+        };
+        Box::pin(async move {
+            match refused {
+                Some(error) => Err(error),
+                None => answer.await.unwrap_or(Err(CommitError::Unknown(id))),
+            }
+        })
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Result<Box<dyn Snapshot>, ReadError>> {
+        let view: Box<dyn Snapshot> = Box::new(StateView(self.shared.state()));
+        Box::pin(async move { Ok(view) })
+    }
+
+    fn watch(&self, topic: &Topic) -> Watch {
+        self.shared.watches.watch(topic)
+    }
+}
+
+impl Blobs for LogStore {
+    fn stage(&self, len_hint: u64) -> BoxFuture<'_, Result<Box<dyn BlobWriter>, BlobError>> {
+        let n = self.blobs_staged.fetch_add(1, Ordering::Relaxed);
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.opening.to_be_bytes());
+        id[8..].copy_from_slice(&n.to_be_bytes());
+        let (files, pool) = (self.shared.files.clone(), self.shared.pool.clone());
+        let writer: Box<dyn BlobWriter> = Box::new(blobs::Writer::new(BlobId(id), files, pool, len_hint));
+        Box::pin(async move { Ok(writer) })
+    }
+
+    fn read(&self, id: BlobId, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, BlobError>> {
+        Box::pin(async move { self.read_now(id, range) })
+    }
+}

@@ -1,0 +1,197 @@
+//! Opening a store: lock, superblock, index, replay of the log's tail, a clean end to append to.
+//!
+//! Order matters: what is replayed is synced before anything is built on it; the index learns of
+//! it in durable transactions; the torn end is cut off before the first new group is written.
+//! Never: a guess. Damage in front of acknowledged groups is an error, not a shorter log.
+
+use super::applier::Applier;
+use super::blobs::LargeFiles;
+use super::committer::Committer;
+use super::group::Position;
+use super::index::Index;
+use super::log::{self, Replay, Segments, Writer};
+use super::reserve::Reserve;
+use super::shared::Shared;
+use super::state::State;
+use super::sync_pool::SyncPool;
+use super::{Damage, OpenError, Options};
+use crate::file::{Disk, Open};
+use crate::overlay::Overlay;
+use crate::rows;
+use crate::tables::Seq;
+use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+
+/// First line of the superblock; the number is the version of the whole format.
+const SUPERBLOCK: &str = "posthaste store 1";
+/// Octets of a superblock at most.
+const SUPERBLOCK_OCTETS_MAX: u64 = 256;
+/// Replayed rows are put into the index whenever they have reached about this many octets.
+const REPLAY_OCTETS: usize = 32 << 20;
+
+/// A store ready to run.
+pub(crate) struct Recovered {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) committer: Committer,
+    pub(crate) applier: Applier,
+    pub(crate) lock: Box<dyn Send + Sync>,
+    pub(crate) damage: Vec<Damage>,
+    pub(crate) opening: u64,
+}
+
+pub(crate) fn open(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Recovered, OpenError> {
+    let (log_folder, large_folder) = (path.join("log"), path.join("large"));
+    disk.create_dir(&log_folder)?;
+    disk.create_dir(&large_folder)?;
+    let lock = disk
+        .lock(&path.join("lock"))
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => OpenError::Locked(path.to_owned()),
+            _ => error.into(),
+        })?;
+    disk.sync_dir(path)?;
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        disk.sync_dir(parent)?;
+    }
+    let segments = Arc::new(Segments::new(disk.clone(), log_folder.clone()));
+    let store = superblock(&*disk, path, &segments, &options)?;
+    let index = Index::open(disk.clone(), path, options.index_cache_octets)?;
+    match index.number("store")? {
+        Some(known) if known != store => {
+            return Err(OpenError::Format("the index belongs to another store".to_owned()));
+        }
+        _ => {}
+    }
+    let files = Arc::new(LargeFiles::new(disk.clone(), large_folder));
+    let (position, damage, newest) = replay(&segments, &log_folder, &index, store, options.skip_damage)?;
+    let opening = match index.number("opening")? {
+        Some(opening) => opening.max(newest) + 1,
+        // A new index: whatever names of blobs there are must not be given again.
+        None => {
+            files
+                .list()?
+                .into_iter()
+                .map(super::opening_of)
+                .fold(newest, u64::max)
+                + 1
+        }
+    };
+    index.apply(std::iter::empty(), &[("store", store), ("opening", opening)])?;
+    // Behind the last group there is nothing that was acknowledged.
+    for segment in segments.list()?.into_iter().filter(|n| *n > position.segment) {
+        segments.remove(segment)?;
+    }
+    let writer = Writer::open(segments.clone(), position, options.segment_octets)?;
+    let state = State {
+        seq: Seq(position.next_seq - 1),
+        active: Overlay::new_sync(),
+        frozen: None,
+        index: index.view()?,
+    };
+    let reserve = Reserve::new(disk, path.join("reserve"), options.reserve_octets);
+    let pool = SyncPool::start()?;
+    let shared = Arc::new(Shared::new(options, segments, files, reserve, pool, state));
+    Ok(Recovered {
+        committer: Committer::new(shared.clone(), writer, store),
+        applier: Applier::new(shared.clone(), index, position.segment, opening),
+        shared,
+        lock,
+        damage,
+        opening,
+    })
+}
+
+/// Reads the store's number, or makes a new store. A superblock that was torn while the store was
+/// being made is made again: nothing can have been acknowledged without it.
+fn superblock(
+    disk: &dyn Disk,
+    path: &Path,
+    segments: &Segments,
+    options: &Options,
+) -> Result<u64, OpenError> {
+    let file = disk.open(&path.join("store"), Open::Write)?;
+    let len = file.len()?.min(SUPERBLOCK_OCTETS_MAX);
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines();
+    let format = lines.next().unwrap_or_default();
+    let number = lines
+        .next()
+        .filter(|n| n.len() == 16)
+        .and_then(|n| u64::from_str_radix(n, 16).ok());
+    match number {
+        Some(number) if format == SUPERBLOCK => return Ok(number),
+        Some(_) => return Err(OpenError::Format(format!("its superblock says {format:?}"))),
+        None if !segments.list()?.is_empty() => {
+            return Err(OpenError::Format(
+                "there is a log, but its superblock can't be read".to_owned(),
+            ));
+        }
+        None => {}
+    }
+    let number = options.identity.unwrap_or_else(random);
+    file.set_len(0)?;
+    file.write_all_at(format!("{SUPERBLOCK}\n{number:016x}\n").as_bytes(), 0)?;
+    file.sync()?;
+    disk.sync_dir(path)?;
+    Ok(number)
+}
+
+/// The operating system's randomness, by way of the standard library's hash keys.
+fn random() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// Brings the index up to the end of the log. Answers that end, damage, and the newest opening in
+/// which a replayed blob was staged.
+fn replay(
+    segments: &Segments,
+    folder: &Path,
+    index: &Index,
+    store: u64,
+    skip_damage: bool,
+) -> Result<(Position, Vec<Damage>, u64), OpenError> {
+    let start = index.position()?;
+    let numbers = segments.list()?;
+    if start == Position::START {
+        if let Some(first) = numbers.first().filter(|n| **n > 1) {
+            let what = "the index is lost, and so are the log's first segments";
+            return Err(damaged(*first, what));
+        }
+    } else if !numbers.contains(&start.segment) {
+        return Err(damaged(start.segment, "the segment is missing"));
+    }
+    if let Some(last) = numbers.last() {
+        log::sync_replayed(segments, folder, start.segment, *last)?;
+    }
+    let mut replay = Replay::new(segments, store, start, skip_damage);
+    let mut changed = Overlay::new_sync();
+    let mut octets = 0;
+    let mut newest = 0;
+    while let Some(group) = replay.next_group()? {
+        for (key, row) in group.rows {
+            octets += key.len() + row.as_ref().map_or(0, |row| row.len());
+            newest = newest.max(rows::blob_of_key(&key).map_or(0, super::opening_of));
+            changed.insert_mut(key, row);
+        }
+        if octets >= REPLAY_OCTETS {
+            index.apply_to(changed.iter(), replay.position())?;
+            (changed, octets) = (Overlay::new_sync(), 0);
+        }
+    }
+    let end = replay.position();
+    if end != start {
+        index.apply_to(changed.iter(), end)?;
+    }
+    Ok((end, replay.damage, newest))
+}
+
+fn damaged(segment: u64, what: &'static str) -> OpenError {
+    OpenError::Damaged(Damage {
+        segment,
+        offset: 0,
+        what,
+    })
+}

@@ -1,0 +1,366 @@
+//! What only the embedded engine promises: durability, recovery, and honesty about damage.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use common::*;
+use std::path::{Path, PathBuf};
+use store::{
+    Batch, BlobError, CommitError, CommitId, Key, LogStore, OpenError, Options, ReadError, Require, Store,
+    Tables,
+};
+
+fn segment(path: &Path, n: u64) -> PathBuf {
+    path.join(format!("log/{n:016x}.log"))
+}
+
+fn segments(path: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(path.join("log"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn larges(path: &Path) -> usize {
+    std::fs::read_dir(path.join("large")).unwrap().count()
+}
+
+#[test]
+fn reopening_shows_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ids = Vec::new();
+    for (round, options) in [lazy(), eager(), lazy(), eager()].into_iter().enumerate() {
+        let store = open(folder.path(), options);
+        for n in 0..30 {
+            let at = round as u64 * 30 + n;
+            let len = if n == 7 { 1_500_000 } else { 3000 };
+            ids.push((at, len, put_blob(&*store, key(at), &pattern(len, at))));
+            let mut batch = Batch::new();
+            batch.name(CommitId(u128::from(at)));
+            batch.alloc(key(1000), 1);
+            assert_eq!(commit(&*store, batch).unwrap().allocated, [at + 1]);
+        }
+        for (at, len, id) in &ids {
+            assert_eq!(
+                wait(store::Blobs::read(&*store, *id, 0..u64::MAX)).unwrap(),
+                pattern(*len, *at)
+            );
+        }
+        let mut again = Batch::new();
+        again.name(CommitId(0));
+        again.alloc(key(1000), 1);
+        assert_eq!(commit(&*store, again).unwrap().allocated, [1]);
+        store.close();
+        let refused = commit(&*store, Batch::new());
+        assert!(matches!(refused, Err(CommitError::Fatal(_))));
+        let view = wait(store.snapshot()).unwrap();
+        assert!(matches!(
+            wait(view.get(&key(0))),
+            Ok(Some(_)) | Err(ReadError::Io(_))
+        ));
+    }
+}
+
+#[test]
+fn a_second_opening_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), lazy());
+    let second = LogStore::open(folder.path(), lazy()).err().unwrap();
+    assert_eq!(second, OpenError::Locked(folder.path().to_owned()));
+    assert!(second.to_string().contains("another process"));
+    store.close();
+    open(folder.path(), lazy());
+}
+
+#[test]
+fn a_crash_at_any_moment_keeps_what_was_acknowledged() {
+    for options in [lazy(), eager()] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path(), options.clone());
+        for n in 0..40u64 {
+            put_blob(&*store, key(n), &pattern(500, n));
+            let mut batch = Batch::new();
+            batch.add(key(100), 1);
+            batch.add(key(101), -1);
+            commit(&*store, batch).unwrap();
+            if n % 4 != 0 {
+                continue;
+            }
+            // Log last: a copy is no instant, and the index must not be newer than the log.
+            let crashed = tempfile::tempdir().unwrap();
+            copy_index_first(folder.path(), crashed.path());
+            let after = open(crashed.path(), options.clone());
+            for old in 0..=n {
+                assert!(get(&*after, &key(old)).is_some(), "{old} of {n}");
+            }
+            assert_eq!(counter(&*after, &key(100)), n as i64 + 1);
+            assert_eq!(counter(&*after, &key(101)), -(n as i64) - 1);
+            put(&*after, key(500), b"goes on");
+        }
+    }
+}
+
+fn copy_index_first(from: &Path, to: &Path) {
+    // The applier may be at work, so a torn index copy is possible here that no crash leaves:
+    // copy until the file stands still.
+    loop {
+        let name = "index.redb";
+        let before = std::fs::read(from.join(name)).unwrap();
+        std::fs::write(to.join(name), &before).unwrap();
+        if std::fs::read(from.join(name)).unwrap() == before {
+            break;
+        }
+    }
+    std::fs::copy(from.join("store"), to.join("store")).unwrap();
+    copy(&from.join("log"), &to.join("log"));
+    copy(&from.join("large"), &to.join("large"));
+}
+
+#[test]
+fn damage_in_front_of_acknowledged_groups_is_an_error() {
+    let live = tempfile::tempdir().unwrap();
+    let store = open(live.path(), lazy());
+    let mut ends = vec![0];
+    for n in 0..3 {
+        put(&*store, key(n), b"value");
+        ends.push(store.stats().log_octets);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    copy_index_first(live.path(), folder.path());
+    let mut bytes = std::fs::read(segment(folder.path(), 1)).unwrap();
+    bytes[ends[1] as usize + 70] ^= 1;
+    std::fs::write(segment(folder.path(), 1), bytes).unwrap();
+    let Err(OpenError::Damaged(damage)) = LogStore::open(folder.path(), lazy()) else {
+        panic!("damage must be reported");
+    };
+    assert_eq!((damage.segment, damage.offset), (1, ends[1]));
+    let skipping = Options {
+        skip_damage: true,
+        ..lazy()
+    };
+    let store = open(folder.path(), skipping);
+    assert_eq!(store.damage(), [damage]);
+    let there: Vec<bool> = (0..3).map(|n| get(&*store, &key(n)).is_some()).collect();
+    assert_eq!(there, [true, false, true]);
+}
+
+#[test]
+fn a_flipped_bit_in_a_blob_is_found() {
+    for (len, flip) in [(3000, 1500), (200_000, 150_000), (2_000_000, 1_900_000)] {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = pattern(len, 1);
+        let store = open(folder.path(), lazy());
+        let id = put_blob(&*store, key(1), &bytes);
+        let good = put_blob(&*store, key(2), b"another");
+        store.close();
+        let path = if len > 1_000_000 {
+            folder.path().join(format!("large/{id}.blob"))
+        } else {
+            segment(folder.path(), 1)
+        };
+        let mut file = std::fs::read(&path).unwrap();
+        let at = file
+            .windows(32)
+            .position(|w| w == &bytes[flip..flip + 32])
+            .unwrap();
+        file[at] ^= 0x40;
+        std::fs::write(&path, file).unwrap();
+        let store = open(folder.path(), lazy());
+        let read = |range| wait(store::Blobs::read(&*store, id, range));
+        assert_eq!(read(0..u64::MAX), Err(BlobError::Corrupt(id)));
+        assert_eq!(read(flip as u64..flip as u64 + 1), Err(BlobError::Corrupt(id)));
+        if len > 64 * 1024 {
+            assert_eq!(
+                read(0..100).unwrap(),
+                &bytes[..100],
+                "other chunks are still served"
+            );
+        }
+        assert_eq!(
+            wait(store::Blobs::read(&*store, good, 0..9)).unwrap(),
+            &b"another"[..]
+        );
+    }
+}
+
+#[test]
+fn dead_segments_and_dropped_files_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        segment_octets: 4096,
+        ..eager()
+    };
+    let store = open(folder.path(), options.clone());
+    let kept = put_blob(&*store, key(0), &pattern(3000, 0));
+    for n in 1..40 {
+        put_blob(&*store, key(n), &pattern(3000, n));
+    }
+    put_blob(&*store, key(100), &pattern(2_000_000, 1));
+    assert_eq!(larges(folder.path()), 1);
+    store.close();
+    let full = segments(folder.path()).len();
+    assert!(full > 15, "{full} segments");
+    let store = open(folder.path(), options.clone());
+    for n in (1..40).chain([100]) {
+        let mut batch = Batch::new();
+        batch.delete(key(n));
+        commit(&*store, batch).unwrap();
+    }
+    store.close();
+    drop(store);
+    let store = open(folder.path(), options);
+    store.close();
+    let left = segments(folder.path());
+    assert!(left.len() <= 3, "{left:?}");
+    assert!(
+        left.contains(&"0000000000000001.log".to_owned()),
+        "the segment of the living blob stays"
+    );
+    let store = open(folder.path(), eager());
+    assert_eq!(
+        wait(store::Blobs::read(&*store, kept, 0..9999)).unwrap(),
+        pattern(3000, 0)
+    );
+}
+
+#[test]
+fn files_of_large_blobs_that_nothing_took_are_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), lazy());
+    let dropped = stage(&*store, &pattern(2_000_000, 1));
+    assert_eq!(larges(folder.path()), 1);
+    let mut batch = Batch::new();
+    batch.require(Require::KeyPresent(key(1)));
+    batch.put_ref(key(2), vec![], vec![dropped.id]);
+    batch.blob(dropped);
+    commit(&*store, batch).unwrap_err();
+    assert_eq!(larges(folder.path()), 0, "a refused batch takes its file along");
+    let living = put_blob(&*store, key(3), &pattern(2_000_000, 2));
+    let staged = stage(&*store, &pattern(2_000_000, 3));
+    std::mem::forget(staged);
+    store.close();
+    drop(store);
+    assert_eq!(larges(folder.path()), 2);
+    let store = open(folder.path(), lazy());
+    store.close();
+    assert_eq!(larges(folder.path()), 1, "the orphan of the crash is gone");
+    drop(store);
+    let store = open(folder.path(), lazy());
+    assert_eq!(
+        wait(store::Blobs::read(&*store, living, 0..4)).unwrap(),
+        &pattern(4, 2)[..]
+    );
+}
+
+#[test]
+fn waiting_batches_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(
+        folder.path(),
+        Options {
+            queue_batches: 4,
+            ..lazy()
+        },
+    );
+    let waiting: Vec<_> = (0..5000)
+        .map(|n| {
+            let mut batch = Batch::new();
+            batch.put(key(n), vec![0; 64]);
+            store.commit(batch)
+        })
+        .collect();
+    let results: Vec<_> = waiting.into_iter().map(wait).collect();
+    assert!(results.iter().any(Result::is_ok));
+    assert!(results.contains(&Err(CommitError::Busy)));
+    for (n, result) in results.iter().enumerate() {
+        assert_eq!(
+            get(&*store, &key(n as u64)).is_some(),
+            result.is_ok(),
+            "busy means: nothing happened"
+        );
+    }
+}
+
+#[test]
+fn one_sync_serves_all_who_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), lazy());
+    let waiting: Vec<_> = (0..4000)
+        .map(|n| {
+            let mut batch = Batch::new();
+            batch.put(key(n), vec![0; 64]);
+            store.commit(batch)
+        })
+        .collect();
+    for one in waiting {
+        wait(one).unwrap();
+    }
+    let stats = store.stats();
+    assert_eq!(stats.batches, 4000);
+    assert!(stats.groups < 400, "{stats:?}");
+}
+
+#[test]
+fn dropping_the_future_undoes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), lazy());
+    let mut batch = Batch::new();
+    batch.put(key(1), b"still happens".to_vec());
+    drop(store.commit(batch));
+    // Batches are taken in order, so when the next is done the first is too.
+    put(&*store, key(2), b"");
+    assert!(get(&*store, &key(1)).is_some());
+}
+
+#[test]
+fn a_strange_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), lazy());
+    put(&*store, key(1), b"v");
+    store.close();
+    std::fs::write(
+        folder.path().join("store"),
+        "posthaste store 9\n0000000000005eed\n",
+    )
+    .unwrap();
+    assert!(matches!(
+        LogStore::open(folder.path(), lazy()),
+        Err(OpenError::Format(_))
+    ));
+    std::fs::write(folder.path().join("store"), "").unwrap();
+    assert!(matches!(
+        LogStore::open(folder.path(), lazy()),
+        Err(OpenError::Format(_))
+    ));
+    std::fs::write(
+        folder.path().join("store"),
+        "posthaste store 1\n0000000000005eee\n",
+    )
+    .unwrap();
+    assert!(matches!(
+        LogStore::open(folder.path(), lazy()),
+        Err(OpenError::Format(_))
+    ));
+    std::fs::write(
+        folder.path().join("store"),
+        "posthaste store 1\n0000000000005eed\n",
+    )
+    .unwrap();
+    assert!(get(&*open(folder.path(), lazy()), &key(1)).is_some());
+}
+
+#[test]
+fn a_lost_index_is_rebuilt_from_a_whole_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), lazy());
+    let id = put_blob(&*store, key(1), b"text");
+    store.close();
+    std::fs::remove_file(folder.path().join("index.redb")).unwrap();
+    let store = open(folder.path(), lazy());
+    assert_eq!(wait(store::Blobs::read(&*store, id, 0..9)).unwrap(), &b"text"[..]);
+    let new = put_blob(&*store, key(2), b"new");
+    assert_ne!(new, id, "names of blobs are never used again");
+    let both: &dyn Store = &*store;
+    assert_eq!(scan(both, &Key::table(9).prefix_range()).len(), 2);
+}
