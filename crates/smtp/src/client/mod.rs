@@ -7,10 +7,12 @@
 //! the options say otherwise); nothing that came in clear is taken for what came inside TLS.
 //! Never: a retry, a route, a clock.
 
+mod options;
 mod outcome;
 mod reply;
 mod transaction;
 
+pub use options::{Capabilities, Options, Timeouts, TlsWish};
 pub use outcome::{CannotSend, Failure, Outcome, Stage, Verdict};
 pub use reply::{LINE_OCTETS_MAX, LINES_MAX, Replies, ReplyError, ServerReply};
 pub use transaction::{OUTSTANDING_MAX, Outgoing};
@@ -18,123 +20,9 @@ pub use transaction::{OUTSTANDING_MAX, Outgoing};
 use crate::framer::Stuffer;
 use crate::sasl;
 use crate::tap::{BLOTTED, TLS_REMARK, Tap, Tapped};
-use mail::Secret;
 use std::sync::Arc;
 use std::time::Duration;
 use transaction::{Progress, Transaction};
-
-/// How much TLS matters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TlsWish {
-    /// Not even when it is offered.
-    Never,
-    /// When it is offered; a refusal of STARTTLS does not end the session (RFC 7435).
-    IfOffered,
-    /// Or the session ends.
-    Required,
-}
-
-/// What a client session should do.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The name for EHLO.
-    pub helo: String,
-    /// Default [`TlsWish::IfOffered`].
-    pub tls: TlsWish,
-    /// Name and password for AUTH; `None` (default) for no login.
-    pub login: Option<(String, Secret)>,
-    /// Whether the password may go over a connection in clear. Default false.
-    pub allow_plaintext_auth: bool,
-    /// Whether PIPELINING is used when it is offered. Default true.
-    pub pipelining: bool,
-    /// How long the server may take.
-    pub timeouts: Timeouts,
-}
-
-/// How long a client waits (RFC 5321 §4.5.3.2; these are its minimums).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Timeouts {
-    /// For the greeting: 5 minutes.
-    pub greeting: Duration,
-    /// For EHLO, STARTTLS, AUTH, MAIL, RCPT, RSET: 5 minutes.
-    pub command: Duration,
-    /// For the 354: 2 minutes.
-    pub data: Duration,
-    /// For a piece of the message to be taken: 3 minutes.
-    pub block: Duration,
-    /// For the reply to the message: 10 minutes.
-    pub end_of_message: Duration,
-    /// For the reply to QUIT: 10 seconds; nothing depends on it.
-    pub quit: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            greeting: Duration::from_secs(300),
-            command: Duration::from_secs(300),
-            data: Duration::from_secs(120),
-            block: Duration::from_secs(180),
-            end_of_message: Duration::from_secs(600),
-            quit: Duration::from_secs(10),
-        }
-    }
-}
-
-impl Options {
-    /// The defaults, for a client of that name.
-    #[must_use]
-    pub fn new(helo: impl Into<String>) -> Self {
-        Self {
-            helo: helo.into(),
-            tls: TlsWish::IfOffered,
-            login: None,
-            allow_plaintext_auth: false,
-            pipelining: true,
-            timeouts: Timeouts::default(),
-        }
-    }
-}
-
-/// What the server said it can do, in its last answer to EHLO.
-#[derive(Clone, Default, Debug, PartialEq, Eq)]
-pub struct Capabilities {
-    /// STARTTLS.
-    pub starttls: bool,
-    /// PIPELINING.
-    pub pipelining: bool,
-    /// 8BITMIME.
-    pub eight_bit: bool,
-    /// SMTPUTF8.
-    pub smtputf8: bool,
-    /// SIZE, with the most octets that it takes; 0 when it did not say.
-    pub size_max_octets: Option<u64>,
-    /// The mechanisms of AUTH, in upper case.
-    pub auth: Vec<String>,
-}
-
-impl Capabilities {
-    fn of(reply: &ServerReply) -> Self {
-        let mut found = Self::default();
-        for line in reply.lines.iter().skip(1) {
-            // Some old servers write AUTH=LOGIN.
-            let line = line.to_ascii_uppercase().replace("AUTH=", "AUTH ");
-            let mut words = line.split_ascii_whitespace();
-            match words.next() {
-                Some("STARTTLS") => found.starttls = true,
-                Some("PIPELINING") => found.pipelining = true,
-                Some("8BITMIME") => found.eight_bit = true,
-                Some("SMTPUTF8") => found.smtputf8 = true,
-                Some("SIZE") => {
-                    found.size_max_octets = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0));
-                }
-                Some("AUTH") => found.auth.extend(words.map(str::to_owned)),
-                _ => {}
-            }
-        }
-        found
-    }
-}
 
 /// What the driver is to do next.
 #[derive(Clone, PartialEq, Eq, Debug)]
