@@ -73,7 +73,7 @@ impl Show {
     /// The picture of the way; machines do not get it.
     pub fn picture(&self) {
         if self.form != Form::Json {
-            let text = Painter { form: self.form }.paper(PICTURE, Style::Faint);
+            let text = Painter { form: self.form }.paper(PICTURE, Style::Plain);
             let mut out = self.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let _ = out.write_all(text.as_bytes());
         }
@@ -146,9 +146,8 @@ impl Painter {
             }
             Event::Check { what, ok, detail } => self.check(what, *ok, detail),
             Event::Advice { text } => {
-                let mark = self.ink(if self.ascii() { "  => " } else { "  ➜ " }, Style::Advice);
-                let body = self.sentence("    ", &format!("What to change: {text}"), Style::Advice);
-                mark + body.trim_start()
+                let mark = if self.ascii() { "  => " } else { "  ➜ " };
+                self.marked(mark, "     ", &format!("What to change: {text}"), Style::Advice)
             }
             Event::Summary { ok, seconds, parts } => self.summary(*ok, *seconds, parts),
             Event::Connect {
@@ -163,10 +162,15 @@ impl Painter {
         self.form == Form::Plain
     }
 
+    /// Colours a text; the line's end stays outside, so that pagers and copies are clean.
     fn ink(&self, text: &str, style: Style) -> String {
         let code = style.code();
         match self.form {
-            Form::Terminal if !code.is_empty() => format!("\x1b[{code}m{text}\x1b[0m"),
+            Form::Terminal if !code.is_empty() => {
+                let body = text.trim_matches('\n');
+                let (before, after) = text.split_once(body).unwrap_or((text, ""));
+                format!("{before}\x1b[{code}m{body}\x1b[0m{after}")
+            }
             Form::Plain => text.chars().map(to_ascii).collect(),
             _ => text.to_owned(),
         }
@@ -212,20 +216,16 @@ impl Painter {
 
     fn check(&self, what: &str, ok: bool, detail: &str) -> String {
         let (mark, style) = match (ok, self.ascii()) {
-            (true, true) => ("ok  ", Style::Good),
-            (true, false) => ("✔ ", Style::Good),
-            (false, true) => ("NOT ", Style::Bad),
-            (false, false) => ("✘ ", Style::Bad),
+            (true, true) => ("  ok  ", Style::Good),
+            (true, false) => ("  ✔ ", Style::Good),
+            (false, true) => ("  NOT ", Style::Bad),
+            (false, false) => ("  ✘ ", Style::Bad),
         };
         let text = match ok || detail.is_empty() {
             true => what.to_owned(),
             false => format!("{what}: {detail}"),
         };
-        format!(
-            "  {}{}",
-            self.ink(mark, style),
-            self.sentence("    ", &text, style).trim_start()
-        )
+        self.marked(mark, &" ".repeat(mark.chars().count()), &text, style)
     }
 
     fn summary(&self, ok: bool, seconds: f64, parts: &[PartResult]) -> String {
@@ -291,20 +291,27 @@ impl Painter {
 
     /// A sentence wrapped at [`WIDTH`], every line with the same indent.
     fn sentence(&self, indent: &str, text: &str, style: Style) -> String {
+        self.marked(indent, indent, text, style)
+    }
+
+    /// A sentence wrapped at [`WIDTH`]: `mark` before its first line, `indent` before the others.
+    fn marked(&self, mark: &str, indent: &str, text: &str, style: Style) -> String {
         let mut out = String::new();
-        let mut line = String::new();
+        let mut line = mark.to_owned();
+        let mut words = 0;
         for word in clean(text).split_whitespace() {
-            if !line.is_empty() && indent.len() + line.chars().count() + word.chars().count() >= WIDTH {
-                out += &self.ink(&format!("{indent}{line}"), style);
-                out.push('\n');
-                line.clear();
+            if words > 0 && line.chars().count() + word.chars().count() >= WIDTH {
+                out += &self.ink(&format!("{line}\n"), style);
+                indent.clone_into(&mut line);
+                words = 0;
             }
-            if !line.is_empty() {
+            if words > 0 {
                 line.push(' ');
             }
             line += word;
+            words += 1;
         }
-        out + &self.ink(&format!("{indent}{line}"), style) + "\n"
+        out + &self.ink(&format!("{line}\n"), style)
     }
 }
 
