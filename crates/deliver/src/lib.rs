@@ -12,8 +12,15 @@ pub mod dial;
 pub mod dsn;
 pub mod explain;
 pub mod failure;
+mod local;
 pub mod plan;
+mod report;
 pub mod route;
+pub mod service;
+pub mod settle;
+pub mod way;
 
+pub use dial::{Dialer, Stream, TcpDialer};
 pub use failure::Failure;
-pub use route::{Route, RouteFor, ServerName, TlsPolicy};
+pub use route::{Login, Route, RouteFor, ServerName, TlsPolicy};
+pub use service::{Context, Options, Parts, run};

@@ -96,12 +96,6 @@ impl Plan {
     /// The plan in one line, for the journey.
     #[must_use]
     pub fn in_words(&self) -> String {
-        let by = match &self.by {
-            By::Mx => "by MX".to_owned(),
-            By::AddressFallback => "no MX records, so the domain's own address".to_owned(),
-            By::Literal => "the address in the recipient's address".to_owned(),
-            By::Route(pattern) => format!("by the route for {pattern} in the settings"),
-        };
         let hops = self.hops.iter().map(|hop| {
             let preference = hop
                 .preference
@@ -109,7 +103,19 @@ impl Plan {
                 .unwrap_or_default();
             format!("{} at {}{preference}", hop.host, hop.address)
         });
-        let mut text = format!("{by}: {}; {}", hops.collect::<Vec<_>>().join(", then "), self.tls);
+        format!("{}: {}", self.reason(), hops.collect::<Vec<_>>().join(", then "))
+    }
+
+    /// How the servers were found, what is asked of TLS, and what was left out.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let by = match &self.by {
+            By::Mx => "MX records".to_owned(),
+            By::AddressFallback => "no MX records, so the domain's own address".to_owned(),
+            By::Literal => "the address that the recipient's address names".to_owned(),
+            By::Route(pattern) => format!("the route for {pattern} in the settings"),
+        };
+        let mut text = format!("{by}; {}", self.tls);
         for note in &self.notes {
             text.push_str("; ");
             text.push_str(note);
