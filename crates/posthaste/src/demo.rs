@@ -6,6 +6,7 @@
 //!
 //! Never: root, an outside address, a setting, a sleep.
 
+mod abridge;
 mod event;
 mod reel;
 mod scenes;

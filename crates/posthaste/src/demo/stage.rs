@@ -4,11 +4,11 @@
 //! not come out is kept with its reason, and the part counts as failed.
 
 use super::Broken;
+use super::abridge::{Abridged, left_out};
 use super::event::{Event, PartResult};
 use super::reel::Happening;
 use super::show::Show;
 use lab::client::{Heard, Speaker, Watch};
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -108,20 +108,33 @@ impl Stage {
     /// Shows a client's conversation as it happens.
     pub fn watch(&self, conversation: &str) -> Watch {
         let show = Arc::clone(&self.show);
-        let run = Mutex::new(Run::default());
+        let run = Mutex::new(Abridged::new(HEAD_LINES, TAIL_LINES));
+        let observer = move |heard: &Heard| {
+            let conversation = &heard.conversation;
+            let line = |speaker, text: &str| {
+                show.event(&Event::Line {
+                    conversation,
+                    speaker,
+                    text,
+                })
+            };
+            let mut run = run.lock().unwrap_or_else(PoisonError::into_inner);
+            if heard.speaker == Speaker::Server {
+                if run.take(&heard.text) {
+                    line(Speaker::Server, &heard.text);
+                }
+                return;
+            }
+            let (lines, tail) = run.end();
+            if lines > 0 {
+                line(Speaker::Event, &left_out(lines));
+            }
+            tail.iter().for_each(|text| line(Speaker::Server, text));
+            line(heard.speaker, &heard.text);
+        };
         Watch {
             conversation: conversation.to_owned(),
-            observer: Some(Arc::new(move |heard: &Heard| {
-                let mut run = run.lock().unwrap_or_else(PoisonError::into_inner);
-                for (speaker, text) in run.next(heard.speaker, &heard.text) {
-                    let conversation = &heard.conversation;
-                    show.event(&Event::Line {
-                        conversation,
-                        speaker,
-                        text: &text,
-                    });
-                }
-            })),
+            observer: Some(Arc::new(observer)),
         }
     }
 
@@ -141,68 +154,10 @@ impl Stage {
     }
 }
 
-/// Abridges long runs of a server's lines (a whole message, for example) to their head and tail.
-#[derive(Default)]
-struct Run {
-    lines: usize,
-    tail: VecDeque<String>,
-}
-
-impl Run {
-    /// Takes a line; answers with what is to be shown now.
-    fn next(&mut self, speaker: Speaker, text: &str) -> Vec<(Speaker, String)> {
-        if speaker == Speaker::Server {
-            self.lines += 1;
-            if self.lines <= HEAD_LINES {
-                return vec![(speaker, text.to_owned())];
-            }
-            self.tail.push_back(text.to_owned());
-            if self.tail.len() > TAIL_LINES {
-                self.tail.pop_front();
-            }
-            return Vec::new();
-        }
-        let left_out = self.lines.saturating_sub(HEAD_LINES + TAIL_LINES);
-        let mut shown = Vec::new();
-        if left_out > 0 {
-            shown.push((Speaker::Event, format!("{left_out} lines are not shown here")));
-        }
-        shown.extend(self.tail.drain(..).map(|text| (Speaker::Server, text)));
-        shown.push((speaker, text.to_owned()));
-        self.lines = 0;
-        shown
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::demo::show::Form;
-
-    #[test]
-    fn long_runs_are_abridged_and_nothing_else() {
-        let mut run = Run::default();
-        let mut shown = Vec::new();
-        for n in 0..HEAD_LINES + 3 + TAIL_LINES {
-            shown.extend(run.next(Speaker::Server, &n.to_string()));
-        }
-        assert_eq!(shown.len(), HEAD_LINES);
-        let rest = run.next(Speaker::Client, "QUIT");
-        assert_eq!(rest.len(), 1 + TAIL_LINES + 1);
-        assert_eq!(rest[0], (Speaker::Event, "3 lines are not shown here".to_owned()));
-        assert_eq!(rest[1].1, (HEAD_LINES + 3).to_string());
-        for n in 0..HEAD_LINES + 1 {
-            run.next(Speaker::Server, &n.to_string());
-        }
-        let rest = run.next(Speaker::Client, "QUIT");
-        assert_eq!(
-            rest,
-            [
-                (Speaker::Server, HEAD_LINES.to_string()),
-                (Speaker::Client, "QUIT".to_owned())
-            ]
-        );
-    }
 
     fn stage() -> Stage {
         Stage::begin(

@@ -52,6 +52,12 @@ pub async fn play(stage: &mut Stage, world: &mut World, letters: &mut Letters) -
         || spf.clone(),
     );
     let signatures = values(message, "DKIM-Signature");
+    let passed = results.matches("dkim=pass").count();
+    stage.check(
+        "each of its signatures was verified",
+        passed == signatures.len(),
+        || results.clone(),
+    );
     let signed = |algorithm: &str| {
         signatures
             .iter()

@@ -3,12 +3,15 @@
 use super::Letters;
 use super::letter::queue_id;
 use crate::demo::Broken;
+use crate::demo::abridge::{Abridged, left_out};
 use crate::demo::reel::Happening;
 use crate::demo::stage::Stage;
 use crate::demo::world::{EXAMPLE, GMAIL, World};
 
-/// Lines of the message that are shown; signatures make it long.
-const MESSAGE_LINES_SHOWN_MAX: usize = 6;
+/// Lines of the message that are shown at its start; signatures make it long.
+const HEAD_LINES: usize = 3;
+/// And at its end.
+const TAIL_LINES: usize = 8;
 
 pub async fn play(stage: &mut Stage, world: &mut World, letters: &mut Letters) -> Result<(), Broken> {
     let lines = follow(stage, world, letters.mark).await?;
@@ -68,7 +71,8 @@ pub async fn play(stage: &mut Stage, world: &mut World, letters: &mut Letters) -
 async fn follow(stage: &Stage, world: &World, mark: usize) -> Result<Vec<(bool, String)>, Broken> {
     let mut lines: Vec<(bool, String)> = Vec::new();
     let mut first: Option<String> = None;
-    let mut message_lines: Option<usize> = None;
+    let mut in_message = false;
+    let mut message = Abridged::new(HEAD_LINES, TAIL_LINES);
     let seen = |happening: &Happening| {
         let Happening::Line {
             host,
@@ -82,30 +86,21 @@ async fn follow(stage: &Stage, world: &World, mark: usize) -> Result<Vec<(bool, 
         if *host != EXAMPLE.domain || session != first.get_or_insert_with(|| session.clone()) {
             return None;
         }
+        lines.push((*from_client, text.clone()));
         // Between 354 and the next reply the client's lines are the message.
-        match (&mut message_lines, from_client) {
-            (Some(count), true) => {
-                *count += 1;
-                if *count <= MESSAGE_LINES_SHOWN_MAX {
-                    stage.happening(happening);
-                }
-            }
-            _ => {
-                if let Some(count) = message_lines.take()
-                    && count > MESSAGE_LINES_SHOWN_MAX
-                {
-                    let left_out = count - MESSAGE_LINES_SHOWN_MAX;
-                    stage.happening(&remark(format!(
-                        "(and {left_out} lines more, up to the one with a dot)"
-                    )));
-                }
+        if in_message && *from_client {
+            if message.take(text) {
                 stage.happening(happening);
             }
+            return None;
         }
-        if !from_client && text.starts_with("354") {
-            message_lines = Some(0);
+        let (count, tail) = message.end();
+        if count > 0 {
+            stage.happening(&line(format!("({})", left_out(count))));
         }
-        lines.push((*from_client, text.clone()));
+        tail.into_iter().for_each(|text| stage.happening(&line(text)));
+        stage.happening(happening);
+        in_message = text.starts_with("354");
         (!from_client && text.starts_with("221")).then_some(())
     };
     world
@@ -115,11 +110,11 @@ async fn follow(stage: &Stage, world: &World, mark: usize) -> Result<Vec<(bool, 
     Ok(lines)
 }
 
-fn remark(text: String) -> Happening {
+fn line(text: String) -> Happening {
     Happening::Line {
         host: EXAMPLE.domain,
         session: String::new(),
-        from_client: false,
+        from_client: true,
         text,
     }
 }
