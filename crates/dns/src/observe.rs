@@ -78,8 +78,8 @@ fn show_mx(mx: &Mx) -> String {
     }
 }
 
-fn show_txt(text: &Vec<u8>) -> String {
-    format!("\"{}\"", text.escape_ascii())
+fn show_txt(text: impl AsRef<[u8]>) -> String {
+    format!("\"{}\"", text.as_ref().escape_ascii())
 }
 
 impl<R: Resolver, F: Fn(&Exchange) + Send + Sync> Resolver for Observed<R, F> {
@@ -87,7 +87,7 @@ impl<R: Resolver, F: Fn(&Exchange) + Send + Sync> Resolver for Observed<R, F> {
         Box::pin(self.watch(name.to_string(), "MX", show_mx, self.inner.mx(name)))
     }
     fn txt<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Vec<u8>>> {
-        Box::pin(self.watch(name.to_string(), "TXT", show_txt, self.inner.txt(name)))
+        Box::pin(self.watch(name.to_string(), "TXT", |t| show_txt(t), self.inner.txt(name)))
     }
     fn a<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Ipv4Addr>> {
         Box::pin(self.watch(name.to_string(), "A", ToString::to_string, self.inner.a(name)))
@@ -107,7 +107,7 @@ impl<R: Resolver, F: Fn(&Exchange) + Send + Sync> Resolver for Observed<R, F> {
         Box::pin(self.watch(name.to_string(), "MX", show_mx, self.inner.mx_of(name)))
     }
     fn txt_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<u8>>> {
-        Box::pin(self.watch(name.to_string(), "TXT", show_txt, self.inner.txt_of(name)))
+        Box::pin(self.watch(name.to_string(), "TXT", |t| show_txt(t), self.inner.txt_of(name)))
     }
     fn a_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Ipv4Addr>> {
         Box::pin(self.watch(name.to_string(), "A", ToString::to_string, self.inner.a_of(name)))
