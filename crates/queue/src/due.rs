@@ -1,7 +1,21 @@
 //! Finding work and claiming it: the due index and the leases.
+//!
+//! A waiting errand has exactly one line in the due index: at its next attempt, or, while it is
+//! claimed, at the end of the lease. So a claim whose holder died comes due by itself.
 
-use crate::{Errand, Error, Message, Queue};
-use mail::{QueueId, Timestamp};
+use crate::record::{decode_errand, decode_message, encode_errand};
+use crate::{CONFLICT_RETRIES_MAX, Errand, ErrandState, Error, Message, Queue, keys};
+use mail::{EmailAddress, QueueId, Timestamp};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Batch, CommitError, Key, KeyRange, Require, Snapshot};
+
+const VERSION: u8 = 1;
+/// Leases that are ended in one commit at start.
+const RECOVER_ROWS: usize = 1_000;
+/// When a damaged errand is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
 /// An errand that is due.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,7 +34,7 @@ pub struct Due {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Claim {
     /// The message to carry.
-    pub message: std::sync::Arc<Message>,
+    pub message: Arc<Message>,
     /// The errand to do.
     pub errand: Errand,
     /// When the claim lapses.
@@ -29,14 +43,26 @@ pub struct Claim {
     pub(crate) errand_version: u64,
 }
 
+/// A lease as it is stored: epoch, version byte, end.
+#[derive(Clone, Copy)]
+pub(crate) struct Lease {
+    pub(crate) epoch: u64,
+    pub(crate) until: Timestamp,
+}
+
 impl Queue {
     /// At most `limit` errands that are due, the longest due first. Claimed ones are not shown.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Due>, Error> {
-        let _ = (now, limit);
-        todo!()
+        let range = KeyRange {
+            start: keys::due_all(),
+            end: keys::due_after(now),
+        };
+        let snapshot = self.store.snapshot().await?;
+        let rows = snapshot.scan(&range, limit).await?;
+        Ok(rows.iter().filter_map(|(k, v)| decode_due(k, &v.value)).collect())
     }
 
     /// When the next errand is due (or a claim lapses); `None` when the queue is empty.
@@ -44,17 +70,51 @@ impl Queue {
     /// # Errors
     /// When the store cannot be read.
     pub async fn next_due(&self) -> Result<Option<Timestamp>, Error> {
-        todo!()
+        let snapshot = self.store.snapshot().await?;
+        let rows = snapshot.scan(&keys::due_all().prefix_range(), 1).await?;
+        Ok(rows
+            .first()
+            .and_then(|(k, v)| decode_due(k, &v.value))
+            .map(|due| due.at))
     }
 
     /// Claims errands, all in one commit; those that another holds or that ended meanwhile are left
-    /// out. Settle each claim, or [`Queue::release`] it.
+    /// out. Settle each claim, or [`Queue::release`] it. Claims of one message share its record.
     ///
     /// # Errors
-    /// What the store says.
+    /// [`Error::Contended`]; otherwise what the store says.
     pub async fn claim(&self, due: &[Due], now: Timestamp) -> Result<Vec<Claim>, Error> {
-        let _ = (due, now);
-        todo!()
+        let until = now.plus(self.options.lease_for);
+        for _ in 0..CONFLICT_RETRIES_MAX {
+            let snapshot = self.store.snapshot().await?;
+            let mut messages = HashMap::new();
+            let mut batch = Batch::new();
+            let mut claims = Vec::with_capacity(due.len());
+            let mut seen = HashSet::new();
+            for d in due.iter().filter(|d| seen.insert((d.message, d.no))) {
+                let claim = self.claim_one(snapshot.as_ref(), &mut batch, &mut messages, d, now, until);
+                match claim.await {
+                    Ok(claim) => claims.extend(claim),
+                    Err(error @ Error::Damaged { .. }) => {
+                        // It stays for the operator to see, but must not come up again and again.
+                        tracing::error!(%error, "an errand cannot be claimed; looked at again in an hour");
+                        batch.delete(keys::due(d.at, d.message, d.no));
+                        put_due_line(&mut batch, now.plus(LOOK_AGAIN), d.message, d.no, &d.domain);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            drop(snapshot);
+            if batch.is_empty() {
+                return Ok(claims);
+            }
+            match self.store.commit(batch).await {
+                Ok(_) => return Ok(claims),
+                Err(CommitError::Conflict { .. }) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(Error::Contended)
     }
 
     /// Holds a claim for longer.
@@ -62,8 +122,25 @@ impl Queue {
     /// # Errors
     /// [`Error::ClaimLost`]; otherwise what the store says.
     pub async fn renew(&self, claim: &mut Claim, now: Timestamp) -> Result<(), Error> {
-        let _ = (claim, now);
-        todo!()
+        let until = now.plus(self.options.lease_for);
+        let mut batch = Batch::new();
+        claim.require_held(&mut batch);
+        let Errand {
+            message,
+            no,
+            recipient,
+            ..
+        } = &claim.errand;
+        batch.delete(keys::due(claim.until, *message, *no));
+        let lease = Lease {
+            epoch: claim.epoch,
+            until,
+        };
+        put_lease(&mut batch, *message, *no, lease);
+        put_due(&mut batch, until, *message, *no, recipient);
+        self.commit_held(batch).await?;
+        claim.until = until;
+        Ok(())
     }
 
     /// Gives a claim back without an attempt having been made; the errand is due at `next`.
@@ -71,8 +148,15 @@ impl Queue {
     /// # Errors
     /// [`Error::ClaimLost`]; otherwise what the store says.
     pub async fn release(&self, claim: &Claim, next: Timestamp) -> Result<(), Error> {
-        let _ = (claim, next);
-        todo!()
+        let mut errand = claim.errand.clone();
+        errand.epoch = claim.epoch;
+        errand.state = ErrandState::Waiting { next_attempt: next };
+        let value = encode_errand(&errand)?;
+        let mut batch = Batch::new();
+        claim.require_held(&mut batch);
+        claim.end_lease(&mut batch);
+        put_waiting(&mut batch, &errand, value, next);
+        self.commit_held(batch).await
     }
 
     /// Ends all leases, so that what a stopped process held is due at once. Call it at start, only
@@ -81,7 +165,212 @@ impl Queue {
     /// # Errors
     /// What the store says.
     pub async fn recover(&self, now: Timestamp) -> Result<usize, Error> {
-        let _ = now;
-        todo!()
+        let mut range = keys::leases().prefix_range();
+        let mut ended = 0;
+        loop {
+            let snapshot = self.store.snapshot().await?;
+            let rows = snapshot.scan(&range, RECOVER_ROWS).await?;
+            let Some((last, _)) = rows.last() else {
+                return Ok(ended);
+            };
+            range = range.after(last);
+            let mut batch = Batch::new();
+            for (key, stored) in &rows {
+                match recover_one(snapshot.as_ref(), &mut batch, key, &stored.value, now).await {
+                    Ok(()) => ended += 1,
+                    Err(error @ Error::Damaged { .. }) => tracing::error!(%error, "a lease is left as it is"),
+                    Err(error) => return Err(error),
+                }
+            }
+            drop(snapshot);
+            batch.notify(crate::topic());
+            self.store.commit(batch).await?;
+        }
     }
+
+    async fn claim_one(
+        &self,
+        snapshot: &dyn Snapshot,
+        batch: &mut Batch,
+        messages: &mut HashMap<QueueId, Arc<Message>>,
+        due: &Due,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<Claim>, Error> {
+        let errand_key = keys::errand(due.message, due.no);
+        let Some((errand, errand_version)) = errand_in(snapshot, due.message, due.no).await? else {
+            // The line names nothing (it was just dropped, or its errand was damaged before).
+            batch.require(Require::KeyAbsent(errand_key));
+            batch.delete(keys::due(due.at, due.message, due.no));
+            return Ok(None);
+        };
+        let ErrandState::Waiting { next_attempt } = errand.state else {
+            batch.require(Require::VersionIs(errand_key, errand_version));
+            batch.delete(keys::due(due.at, due.message, due.no));
+            return Ok(None);
+        };
+        let lease_key = keys::lease(due.message, due.no);
+        let stored_lease = snapshot.get(&lease_key).await?;
+        let lease = stored_lease
+            .as_ref()
+            .map(|s| decode_lease(&lease_key, &s.value))
+            .transpose()?;
+        // What was found due may have been claimed or postponed since.
+        let due_at = lease.map_or(next_attempt, |l| l.until);
+        if due_at > now {
+            return Ok(None);
+        }
+        let message = match messages.get(&due.message) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let read = message_in(snapshot, due.message).await?;
+                let read = Arc::new(read.ok_or_else(|| Error::Damaged {
+                    key: keys::message(due.message),
+                    what: "an errand is left without its message".to_owned(),
+                })?);
+                messages.insert(due.message, Arc::clone(&read));
+                read
+            }
+        };
+        batch.require(Require::VersionIs(errand_key, errand_version));
+        batch.require(match &stored_lease {
+            Some(s) => Require::VersionIs(lease_key, s.version),
+            None => Require::KeyAbsent(lease_key),
+        });
+        let epoch = errand.epoch.max(lease.map_or(0, |l| l.epoch)) + 1;
+        batch.delete(keys::due(due_at, due.message, due.no));
+        batch.delete(keys::due(due.at, due.message, due.no));
+        put_lease(batch, due.message, due.no, Lease { epoch, until });
+        put_due(batch, until, due.message, due.no, &errand.recipient);
+        Ok(Some(Claim {
+            message,
+            errand,
+            until,
+            epoch,
+            errand_version,
+        }))
+    }
+
+    async fn commit_held(&self, batch: Batch) -> Result<(), Error> {
+        match self.store.commit(batch).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Conflict { .. }) => Err(Error::ClaimLost),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl Claim {
+    pub(crate) fn require_held(&self, batch: &mut Batch) {
+        let (id, no) = (self.errand.message, self.errand.no);
+        batch.require(Require::LeaseHeld(keys::lease(id, no), self.epoch));
+        batch.require(Require::VersionIs(keys::errand(id, no), self.errand_version));
+    }
+
+    pub(crate) fn end_lease(&self, batch: &mut Batch) {
+        let (id, no) = (self.errand.message, self.errand.no);
+        batch.delete(keys::lease(id, no));
+        batch.delete(keys::due(self.until, id, no));
+    }
+}
+
+/// Stores an errand that waits, with its line in the due index, and wakes the deliverer.
+pub(crate) fn put_waiting(batch: &mut Batch, errand: &Errand, value: Vec<u8>, next: Timestamp) {
+    batch.put(keys::errand(errand.message, errand.no), value);
+    put_due(batch, next, errand.message, errand.no, &errand.recipient);
+    batch.notify(crate::topic());
+}
+
+pub(crate) fn put_due(batch: &mut Batch, at: Timestamp, id: QueueId, no: u32, recipient: &EmailAddress) {
+    put_due_line(batch, at, id, no, &recipient.host().to_string());
+}
+
+fn put_due_line(batch: &mut Batch, at: Timestamp, id: QueueId, no: u32, domain: &str) {
+    let mut value = vec![VERSION];
+    value.extend_from_slice(domain.as_bytes());
+    batch.put(keys::due(at, id, no), value);
+}
+
+fn put_lease(batch: &mut Batch, id: QueueId, no: u32, lease: Lease) {
+    let mut value = lease.epoch.to_be_bytes().to_vec();
+    value.push(VERSION);
+    value.extend_from_slice(&lease.until.0.to_be_bytes());
+    batch.put(keys::lease(id, no), value);
+}
+
+pub(crate) fn decode_lease(key: &Key, value: &[u8]) -> Result<Lease, Error> {
+    let decode = || {
+        let (epoch, rest) = value.split_first_chunk::<8>()?;
+        let [VERSION, rest @ ..] = rest else { return None };
+        let until: [u8; 8] = rest.try_into().ok()?;
+        Some(Lease {
+            epoch: u64::from_be_bytes(*epoch),
+            until: Timestamp(i64::from_be_bytes(until)),
+        })
+    };
+    decode().ok_or_else(|| Error::Damaged {
+        key: key.clone(),
+        what: "it is not a lease".to_owned(),
+    })
+}
+
+fn decode_due(key: &Key, value: &[u8]) -> Option<Due> {
+    let mut parts = key.reader();
+    let due = Due {
+        at: Timestamp(i64::try_from(parts.u64()?).unwrap_or(i64::MAX)),
+        message: QueueId(parts.u64()?),
+        no: parts.u32()?,
+        domain: String::from_utf8_lossy(value.get(1..)?).into_owned(),
+    };
+    Some(due)
+}
+
+/// An errand and its version.
+pub(crate) async fn errand_in(
+    snapshot: &dyn Snapshot,
+    id: QueueId,
+    no: u32,
+) -> Result<Option<(Errand, u64)>, Error> {
+    let key = keys::errand(id, no);
+    match snapshot.get(&key).await? {
+        Some(s) => Ok(Some((decode_errand(&key, &s.value)?, s.version))),
+        None => Ok(None),
+    }
+}
+
+pub(crate) async fn message_in(snapshot: &dyn Snapshot, id: QueueId) -> Result<Option<Message>, Error> {
+    let key = keys::message(id);
+    match snapshot.get(&key).await? {
+        Some(s) => Ok(Some(decode_message(&key, &s.value)?)),
+        None => Ok(None),
+    }
+}
+
+async fn recover_one(
+    snapshot: &dyn Snapshot,
+    batch: &mut Batch,
+    key: &Key,
+    value: &[u8],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let lease = decode_lease(key, value)?;
+    let mut parts = key.reader();
+    let (Some(id), Some(no)) = (parts.u64().map(QueueId), parts.u32()) else {
+        return Err(Error::Damaged {
+            key: key.clone(),
+            what: "the key holds no errand".to_owned(),
+        });
+    };
+    batch.delete(key.clone());
+    batch.delete(keys::due(lease.until, id, no));
+    if let Some((mut errand, _)) = errand_in(snapshot, id, no).await?
+        && errand.state.is_open()
+    {
+        // The epoch goes on, so that a holder that still lives is fenced off.
+        errand.epoch = lease.epoch.max(errand.epoch);
+        errand.state = ErrandState::Waiting { next_attempt: now };
+        let value = encode_errand(&errand)?;
+        put_waiting(batch, &errand, value, now);
+    }
+    Ok(())
 }

@@ -20,14 +20,15 @@ pub use error::Error;
 pub use id::IdSource;
 pub use operate::{Filter, Listed, Stats};
 pub use record::{
-    Body, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, LastOutcome, Message, NewErrand, REPLY_OCTETS_MAX,
+    Body, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, LastOutcome, Message, NewErrand, PREFIX_OCTETS_MAX,
+    REPLY_OCTETS_MAX,
 };
 pub use schedule::{Next, Schedule};
 pub use settle::{Outcome, Settled};
 
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Batch, Topic, Watch};
+use store::{Batch, Require, Topic, Watch};
 
 /// How often an operator's order is decided anew after the queue changed under it.
 pub const CONFLICT_RETRIES_MAX: usize = 32;
@@ -78,8 +79,40 @@ impl Queue {
     /// # Errors
     /// [`Error::Limit`] beyond [`ERRANDS_PER_MESSAGE_MAX`]; the batch is unchanged then.
     pub fn accept(&self, batch: &mut Batch, message: &Message, errands: &[NewErrand]) -> Result<(), Error> {
-        let _ = (batch, message, errands);
-        todo!()
+        let limit = |what, max| Err(Error::Limit { what, max });
+        if errands.len() > ERRANDS_PER_MESSAGE_MAX {
+            return limit("errands of one message", ERRANDS_PER_MESSAGE_MAX);
+        }
+        if message.prefix.len() > PREFIX_OCTETS_MAX {
+            return limit("octets of prefix", PREFIX_OCTETS_MAX);
+        }
+        if errands.is_empty() {
+            return Ok(());
+        }
+        let key = keys::message(message.id);
+        let value = record::encode_message(message)?;
+        let rows = errands
+            .iter()
+            .zip(0u32..)
+            .map(|(new, no)| {
+                let errand = Errand::new(message, no, new);
+                let value = record::encode_errand(&errand)?;
+                Ok((no, new, value))
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        // A clock that stepped back must not let one message overwrite another.
+        batch.require(Require::KeyAbsent(key.clone()));
+        batch.put_ref(key, value, vec![message.blob]);
+        for (no, new, value) in rows {
+            batch.put(keys::errand(message.id, no), value);
+            due::put_due(batch, new.next_attempt, message.id, no, &new.recipient);
+        }
+        let count = i64::try_from(errands.len()).unwrap_or(i64::MAX);
+        batch.add(keys::open(message.id), -count);
+        batch.add(keys::messages_queued(), 1);
+        batch.add(keys::errands_open(), count);
+        batch.notify(topic());
+        Ok(())
     }
 
     /// Wakes whenever errands were added or became due earlier.

@@ -1,8 +1,16 @@
 //! What the operator asks of the queue and orders it to do.
 
-use crate::{Errand, Error, Message, Queue};
+use crate::due::{decode_lease, message_in, put_waiting};
+use crate::record::{decode_errand, decode_message, encode_errand};
+use crate::settle::{errand_keys, remove_message};
+use crate::{
+    CONFLICT_RETRIES_MAX, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, Error, Message, Queue, keys,
+};
 use mail::{Domain, EmailAddress, QueueId, Timestamp};
-use store::Batch;
+use store::{Batch, CommitError, Key, Require, Snapshot};
+
+/// Messages that a listing reads at once.
+const LIST_PAGE: usize = 256;
 
 /// Which messages to list. Empty fields ask for everything.
 #[derive(Clone, Debug, Default)]
@@ -41,8 +49,38 @@ impl Queue {
     /// # Errors
     /// When the store cannot be read. Damaged messages are left out.
     pub async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<Listed>, Error> {
-        let _ = (filter, limit);
-        todo!()
+        let snapshot = self.store.snapshot().await?;
+        let snapshot = snapshot.as_ref();
+        let mut range = keys::messages().prefix_range();
+        if let Some(after) = filter.after {
+            range = range.after(&keys::message(after));
+        }
+        let mut listed = Vec::new();
+        while listed.len() < limit {
+            let rows = snapshot.scan(&range, LIST_PAGE).await?;
+            let Some((last, _)) = rows.last() else { break };
+            range = range.after(last);
+            for (key, stored) in rows {
+                let message = match decode_message(&key, &stored.value) {
+                    Ok(message) => message,
+                    Err(error) => {
+                        tracing::error!(%error, "a message is left out of the listing");
+                        continue;
+                    }
+                };
+                if !filter.sender_fits(&message) {
+                    continue;
+                }
+                let errands = errands_in(snapshot, message.id).await?;
+                if filter.recipient_fits(&errands) {
+                    listed.push(Listed { message, errands });
+                    if listed.len() == limit {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(listed)
     }
 
     /// One message with its errands.
@@ -50,8 +88,12 @@ impl Queue {
     /// # Errors
     /// When the store cannot be read or the message is damaged.
     pub async fn show(&self, id: QueueId) -> Result<Option<Listed>, Error> {
-        let _ = id;
-        todo!()
+        let snapshot = self.store.snapshot().await?;
+        let Some(message) = message_in(snapshot.as_ref(), id).await? else {
+            return Ok(None);
+        };
+        let errands = errands_in(snapshot.as_ref(), id).await?;
+        Ok(Some(Listed { message, errands }))
     }
 
     /// How much is queued; costs two reads.
@@ -59,7 +101,13 @@ impl Queue {
     /// # Errors
     /// When the store cannot be read.
     pub async fn stats(&self) -> Result<Stats, Error> {
-        todo!()
+        let snapshot = self.store.snapshot().await?;
+        let messages = snapshot.counter(&keys::messages_queued()).await?;
+        let errands = snapshot.counter(&keys::errands_open()).await?;
+        Ok(Stats {
+            messages: u64::try_from(messages).unwrap_or(0),
+            errands: u64::try_from(errands).unwrap_or(0),
+        })
     }
 
     /// Makes all waiting errands of a message due now; those under way stay as they are. `add` puts
@@ -73,8 +121,38 @@ impl Queue {
         now: Timestamp,
         add: &(dyn Fn(&mut Batch) + Send + Sync),
     ) -> Result<usize, Error> {
-        let _ = (id, now, add);
-        todo!()
+        for _ in 0..CONFLICT_RETRIES_MAX {
+            let snapshot = self.store.snapshot().await?;
+            let mut batch = Batch::new();
+            let mut due = 0;
+            for (mut errand, version) in open_errands(snapshot.as_ref(), id).await? {
+                let lease_key = keys::lease(id, errand.no);
+                let ErrandState::Waiting { next_attempt } = errand.state else {
+                    continue;
+                };
+                if snapshot.get(&lease_key).await?.is_some() {
+                    continue;
+                }
+                batch.require(Require::VersionIs(keys::errand(id, errand.no), version));
+                batch.require(Require::KeyAbsent(lease_key));
+                batch.delete(keys::due(next_attempt, id, errand.no));
+                errand.state = ErrandState::Waiting { next_attempt: now };
+                let value = encode_errand(&errand)?;
+                put_waiting(&mut batch, &errand, value, now);
+                due += 1;
+            }
+            drop(snapshot);
+            if due == 0 {
+                return Ok(0);
+            }
+            add(&mut batch);
+            match self.store.commit(batch).await {
+                Ok(_) => return Ok(due),
+                Err(CommitError::Conflict { .. }) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(Error::Contended)
     }
 
     /// Drops a message: all its open errands end as dropped, and it leaves the queue. An attempt
@@ -90,7 +168,105 @@ impl Queue {
         now: Timestamp,
         add: &(dyn Fn(&mut Batch, &[Errand]) + Send + Sync),
     ) -> Result<Vec<Errand>, Error> {
-        let _ = (id, by, now, add);
-        todo!()
+        for _ in 0..CONFLICT_RETRIES_MAX {
+            let snapshot = self.store.snapshot().await?;
+            let mut batch = Batch::new();
+            let mut dropped = Vec::new();
+            for (mut errand, version) in open_errands(snapshot.as_ref(), id).await? {
+                batch.require(Require::VersionIs(keys::errand(id, errand.no), version));
+                end_wait(snapshot.as_ref(), &mut batch, &errand).await?;
+                errand.state = ErrandState::Dropped {
+                    at: now,
+                    by: by.to_owned(),
+                };
+                dropped.push(errand);
+            }
+            let message_key = keys::message(id);
+            batch.require(Require::KeyPresent(message_key));
+            batch.add(keys::errands_open(), snapshot.counter(&keys::open(id)).await?);
+            remove_message(&mut batch, id, errand_keys(snapshot.as_ref(), id).await?);
+            drop(snapshot);
+            add(&mut batch, &dropped);
+            match self.store.commit(batch).await {
+                Ok(_) => return Ok(dropped),
+                Err(CommitError::Conflict { .. }) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(Error::Contended)
     }
+}
+
+impl Filter {
+    fn sender_fits(&self, message: &Message) -> bool {
+        match &self.sender {
+            Some(wanted) => message
+                .reverse_path
+                .address()
+                .is_some_and(|a| a.folded() == wanted.folded()),
+            None => true,
+        }
+    }
+
+    fn recipient_fits(&self, errands: &[Errand]) -> bool {
+        let fits = |e: &Errand| {
+            let address = self
+                .recipient
+                .as_ref()
+                .is_none_or(|wanted| e.recipient.folded() == wanted.folded());
+            let domain = self
+                .domain
+                .as_ref()
+                .is_none_or(|wanted| e.recipient.domain() == Some(wanted));
+            address && domain && e.state.is_open()
+        };
+        (self.recipient.is_none() && self.domain.is_none()) || errands.iter().any(fits)
+    }
+}
+
+/// Removes a waiting errand's lease and its line in the due index.
+async fn end_wait(snapshot: &dyn Snapshot, batch: &mut Batch, errand: &Errand) -> Result<(), Error> {
+    let (id, no) = (errand.message, errand.no);
+    let lease_key = keys::lease(id, no);
+    match snapshot.get(&lease_key).await? {
+        Some(stored) => {
+            let lease = decode_lease(&lease_key, &stored.value)?;
+            batch.require(Require::VersionIs(lease_key.clone(), stored.version));
+            batch.delete(keys::due(lease.until, id, no));
+            batch.delete(lease_key);
+        }
+        None => batch.require(Require::KeyAbsent(lease_key)),
+    }
+    if let ErrandState::Waiting { next_attempt } = errand.state {
+        batch.delete(keys::due(next_attempt, id, no));
+    }
+    Ok(())
+}
+
+/// The open errands of a queued message with their versions; damaged ones are passed over.
+async fn open_errands(snapshot: &dyn Snapshot, id: QueueId) -> Result<Vec<(Errand, u64)>, Error> {
+    if snapshot.get(&keys::message(id)).await?.is_none() {
+        return Err(Error::NotQueued);
+    }
+    let range = keys::errands_of(id).prefix_range();
+    let rows = snapshot.scan(&range, ERRANDS_PER_MESSAGE_MAX).await?;
+    let decoded = rows
+        .into_iter()
+        .filter_map(|(key, stored)| Some((decoded_or_logged(&key, &stored.value)?, stored.version)));
+    Ok(decoded.filter(|(errand, _)| errand.state.is_open()).collect())
+}
+
+async fn errands_in(snapshot: &dyn Snapshot, id: QueueId) -> Result<Vec<Errand>, Error> {
+    let range = keys::errands_of(id).prefix_range();
+    let rows = snapshot.scan(&range, ERRANDS_PER_MESSAGE_MAX).await?;
+    Ok(rows
+        .iter()
+        .filter_map(|(key, stored)| decoded_or_logged(key, &stored.value))
+        .collect())
+}
+
+fn decoded_or_logged(key: &Key, value: &[u8]) -> Option<Errand> {
+    decode_errand(key, value)
+        .inspect_err(|error| tracing::error!(%error, "an errand is passed over"))
+        .ok()
 }

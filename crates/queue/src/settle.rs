@@ -1,8 +1,13 @@
 //! Ending or postponing an errand. The last errand to end takes its message with it.
 
-use crate::{Claim, Error, LastOutcome, Queue};
-use mail::Timestamp;
-use store::Batch;
+use crate::due::{decode_lease, put_waiting};
+use crate::record::encode_errand;
+use crate::{
+    CONFLICT_RETRIES_MAX, Claim, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, Error, LastOutcome, Queue,
+    keys,
+};
+use mail::{QueueId, Timestamp};
+use store::{Batch, CommitError, Key, Require, Snapshot};
 
 /// What an attempt came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,8 +42,10 @@ pub enum Settled {
 
 impl Queue {
     /// Adds the end or the postponement of a claimed errand to a batch. When the commit answers
-    /// [`store::CommitError::Conflict`], another errand of the message ended at the same moment, or
-    /// the claim was lost: call again with a fresh batch, which tells the two apart.
+    /// [`CommitError::Conflict`], another errand of the message ended at the same moment, or the
+    /// claim was lost: call again with a fresh batch, which tells the two apart.
+    ///
+    /// One batch may settle one errand of a message; errands of different messages go together.
     ///
     /// # Errors
     /// [`Error::ClaimLost`]; otherwise what the store says. The batch is unchanged then.
@@ -48,8 +55,36 @@ impl Queue {
         claim: &Claim,
         outcome: &Outcome,
     ) -> Result<Settled, Error> {
-        let _ = (batch, claim, outcome);
-        todo!()
+        let snapshot = self.store.snapshot().await?;
+        let snapshot = snapshot.as_ref();
+        check_held(snapshot, claim).await?;
+        let errand = after(claim, outcome);
+        if let ErrandState::Waiting { next_attempt } = errand.state {
+            let value = encode_errand(&errand)?;
+            claim.require_held(batch);
+            claim.end_lease(batch);
+            put_waiting(batch, &errand, value, next_attempt);
+            return Ok(Settled::MessageStays);
+        }
+        let open = snapshot.counter(&keys::open(errand.message)).await?;
+        // The counter runs from minus the number of errands up to 0.
+        if open < -1 {
+            let value = encode_errand(&errand)?;
+            claim.require_held(batch);
+            claim.end_lease(batch);
+            batch.put(keys::errand(errand.message, errand.no), value);
+            batch.add(keys::errands_open(), -1);
+            batch.add(keys::open(errand.message), 1);
+            // Another one must be left to take the message away.
+            batch.require(Require::AtMost(keys::open(errand.message), -1));
+            return Ok(Settled::MessageStays);
+        }
+        let rows = errand_keys(snapshot, errand.message).await?;
+        claim.require_held(batch);
+        claim.end_lease(batch);
+        batch.add(keys::errands_open(), -1);
+        remove_message(batch, errand.message, rows);
+        Ok(Settled::MessageGoes)
     }
 
     /// Settles and commits; `add` puts what belongs to it (the journey's record) into each batch
@@ -63,7 +98,73 @@ impl Queue {
         outcome: &Outcome,
         add: &(dyn Fn(&mut Batch) + Send + Sync),
     ) -> Result<Settled, Error> {
-        let _ = (claim, outcome, add);
-        todo!()
+        for _ in 0..CONFLICT_RETRIES_MAX {
+            let mut batch = Batch::new();
+            let settled = self.settle(&mut batch, claim, outcome).await?;
+            add(&mut batch);
+            match self.store.commit(batch).await {
+                Ok(_) => return Ok(settled),
+                Err(CommitError::Conflict { .. }) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(Error::Contended)
     }
+}
+
+/// The errand as it stands after an attempt. Pure.
+fn after(claim: &Claim, outcome: &Outcome) -> Errand {
+    let (Outcome::Delivered(last)
+    | Outcome::Relayed(last)
+    | Outcome::Deferred { last, .. }
+    | Outcome::Bounced(last)
+    | Outcome::Expired(last)) = outcome;
+    let at = last.at;
+    let mut errand = claim.errand.clone();
+    errand.epoch = claim.epoch;
+    errand.attempts = errand.attempts.saturating_add(1);
+    errand.last = Some(last.cut());
+    errand.state = match outcome {
+        Outcome::Delivered(_) => ErrandState::Delivered { at },
+        Outcome::Relayed(_) => ErrandState::Relayed { at },
+        Outcome::Bounced(_) => ErrandState::Bounced { at },
+        Outcome::Expired(_) => ErrandState::Expired { at },
+        Outcome::Deferred { next, delay_told, .. } => {
+            errand.delay_told |= delay_told;
+            ErrandState::Waiting { next_attempt: *next }
+        }
+    };
+    errand
+}
+
+async fn check_held(snapshot: &dyn Snapshot, claim: &Claim) -> Result<(), Error> {
+    let (id, no) = (claim.errand.message, claim.errand.no);
+    let lease_key = keys::lease(id, no);
+    let lease = snapshot.get(&lease_key).await?.ok_or(Error::ClaimLost)?;
+    let errand = snapshot
+        .get(&keys::errand(id, no))
+        .await?
+        .ok_or(Error::ClaimLost)?;
+    let held = decode_lease(&lease_key, &lease.value)?.epoch == claim.epoch;
+    if held && errand.version == claim.errand_version {
+        Ok(())
+    } else {
+        Err(Error::ClaimLost)
+    }
+}
+
+pub(crate) async fn errand_keys(snapshot: &dyn Snapshot, id: QueueId) -> Result<Vec<Key>, Error> {
+    let range = keys::errands_of(id).prefix_range();
+    let rows = snapshot.scan(&range, ERRANDS_PER_MESSAGE_MAX).await?;
+    Ok(rows.into_iter().map(|(key, _)| key).collect())
+}
+
+/// The message leaves the queue, and with it the reference to its bytes.
+pub(crate) fn remove_message(batch: &mut Batch, id: QueueId, errands: Vec<Key>) {
+    for key in errands {
+        batch.delete(key);
+    }
+    batch.delete(keys::open(id));
+    batch.delete(keys::message(id));
+    batch.add(keys::messages_queued(), -1);
 }
