@@ -1,1 +1,177 @@
-//! Listeners for SMTP and submission: drives smtp sessions, gathers evidence, commits.
+//! Reception: listeners for SMTP (25) and submission (587, 465) that drive `smtp` server sessions.
+//!
+//! Promises: a positive reply to a message comes after one durable commit of the bytes and of all
+//! they cause; there is one path for every accepted message; what a client can make us hold, wait
+//! for or write has a limit; a panic ends its own connection only.
+//!
+//! The end of a message is three steps: [`gather`] (asks the DNS), `judge::judge` (pure), [`commit`]
+//! (one batch). Never: a rule of SMTP's grammar, a route, a decision about when to try again.
+
+mod accept;
+mod author;
+mod commit;
+mod gather;
+mod header;
+mod listen;
+mod login;
+mod mail_in;
+mod record;
+mod session;
+mod sign;
+mod transaction;
+
+pub use listen::{serve, serve_connection};
+
+use directory::Directory;
+use dns::Resolver;
+use journey::Journey;
+use mail::{Clock, Domain};
+use mailbox::Mailboxes;
+use queue::{IdSource, Queue};
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+use tokio::sync::Semaphore;
+
+/// The unit in which memory for messages is counted, in octets.
+const MEMORY_UNIT: usize = 1024;
+
+/// Limits and switches; the same for all listeners.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The protocol's limits, and our name.
+    pub smtp: smtp::Options,
+    /// Connections of all roles together. Default 10,000.
+    pub connections_max: usize,
+    /// Connections from one address (one /64 of IPv6). Default 100.
+    pub connections_per_address_max: usize,
+    /// Octets of messages that are being received, all sessions together. Default 256 MiB; beyond it
+    /// 452 is answered.
+    pub memory_max_octets: usize,
+    /// Received fields at most before a message is taken to be looping (RFC 5321 §6.3). Default 50.
+    pub received_max: usize,
+    /// How long gathering evidence may take before the message is deferred. Default 60 seconds
+    /// (RFC 7208 §4.6.4 asks for at least 20).
+    pub gather_timeout: Duration,
+    /// The wait before a failed login is answered; doubles with each failure of the session.
+    /// Default 1 second.
+    pub auth_failure_delay: Duration,
+    /// Passwords verified, and messages signed, at the same time. Default 4.
+    pub cpu_at_once_max: usize,
+    /// Failed logins from one address within [`Options::login_failures_window`] after which more are
+    /// refused unseen. Default 100.
+    pub login_failures_per_address_max: u32,
+    /// How long failed logins are remembered. Default 10 minutes.
+    pub login_failures_window: Duration,
+    /// Refused transactions whose journey is recorded, a second at most; the others are only logged,
+    /// so that nobody can fill the disk by being refused. Default 20.
+    pub refusals_recorded_per_second: u32,
+    /// How long connections may take to end at shutdown before they are cut. Default 10 seconds.
+    pub shutdown_grace: Duration,
+}
+
+impl Options {
+    /// The defaults, for a server of that name.
+    #[must_use]
+    pub fn new(hostname: &Domain) -> Self {
+        Self {
+            smtp: smtp::Options::new(hostname.as_str()),
+            connections_max: 10_000,
+            connections_per_address_max: 100,
+            memory_max_octets: 256 * 1024 * 1024,
+            received_max: 50,
+            gather_timeout: Duration::from_secs(60),
+            auth_failure_delay: Duration::from_secs(1),
+            cpu_at_once_max: 4,
+            login_failures_per_address_max: 100,
+            login_failures_window: Duration::from_secs(600),
+            refusals_recorded_per_second: 20,
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The parts of the house that reception works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Who is served here.
+    pub directory: Directory,
+    /// Their mailboxes.
+    pub mailboxes: Mailboxes,
+    /// What goes elsewhere.
+    pub queue: Queue,
+    /// What happened.
+    pub journey: Journey,
+    /// Asks the DNS.
+    pub resolver: Arc<dyn Resolver>,
+    /// Our certificate; without one no TLS is offered and 465 closes every connection at once.
+    pub certificates: Option<Arc<tls::Certificates>>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Names transactions; one for the whole process.
+    pub ids: Arc<IdSource>,
+}
+
+/// What the sessions work with; one for all listeners.
+pub struct Context {
+    parts: Parts,
+    hostname: Domain,
+    options: Options,
+    smtp_options: Arc<smtp::Options>,
+    policy: judge::Policy,
+    blocklists: Vec<Domain>,
+    tap: Option<Arc<dyn smtp::Tap>>,
+    gate: Arc<listen::Gate>,
+    memory: Arc<Semaphore>,
+    cpu: Semaphore,
+    logins: login::Failures,
+    signers: sign::Signers,
+    refusals: record::RefusalBudget,
+}
+
+impl Context {
+    /// A context for a server of that name.
+    #[must_use]
+    pub fn new(
+        parts: Parts,
+        hostname: Domain,
+        options: Options,
+        policy: judge::Policy,
+        blocklists: Vec<Domain>,
+    ) -> Self {
+        let smtp_options = smtp::Options {
+            offer_starttls: parts.certificates.is_some(),
+            ..options.smtp.clone()
+        };
+        Self {
+            gate: Arc::new(listen::Gate::new(
+                options.connections_max,
+                options.connections_per_address_max,
+            )),
+            memory: Arc::new(Semaphore::new(options.memory_max_octets / MEMORY_UNIT)),
+            cpu: Semaphore::new(options.cpu_at_once_max.max(1)),
+            logins: login::Failures::new(
+                options.login_failures_per_address_max,
+                options.login_failures_window,
+            ),
+            signers: sign::Signers::default(),
+            refusals: record::RefusalBudget::new(options.refusals_recorded_per_second),
+            smtp_options: Arc::new(smtp_options),
+            parts,
+            hostname,
+            options,
+            policy,
+            blocklists,
+            tap: None,
+        }
+    }
+
+    /// Shows every line of every session to `tap`, for the demonstration and for tests.
+    #[must_use]
+    pub fn with_tap(mut self, tap: Arc<dyn smtp::Tap>) -> Self {
+        self.tap = Some(tap);
+        self
+    }
+}

@@ -96,6 +96,12 @@ impl Signer {
         &self.selector
     }
 
+    /// The algorithm of its key, as in the `a=` tag.
+    #[must_use]
+    pub fn algorithm(&self) -> &'static str {
+        self.key.algorithm()
+    }
+
     /// The whole `DKIM-Signature` field with its line ending, to be put before a message with CRLF
     /// line endings.
     ///

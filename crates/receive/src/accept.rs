@@ -1,0 +1,248 @@
+//! The end of a message: gathered, judged, committed; or, from our own people, checked, completed,
+//! signed, committed. The reply to the end of DATA comes from here.
+
+use crate::author;
+use crate::commit::Ready;
+use crate::header::{self, Found};
+use crate::session::Session;
+use crate::transaction::{Refusal, Transaction, journey_reply};
+use journey::{Check, Event};
+use judge::{Disposition, Judgement};
+use mail::trace::Received;
+use mail::{Domain, Recipient, Timestamp};
+use smtp::{Reply, replies};
+use std::borrow::Cow;
+
+/// What keeps a message out.
+struct Refused {
+    reply: Reply,
+    rule: Cow<'static, str>,
+    remedy: Option<String>,
+    /// What was found out before the refusal.
+    before: Vec<(Timestamp, Event)>,
+}
+
+impl Refused {
+    fn plain(reply: Reply, rule: &'static str) -> Self {
+        Self {
+            reply,
+            rule: Cow::Borrowed(rule),
+            remedy: None,
+            before: Vec::new(),
+        }
+    }
+}
+
+impl Session {
+    /// Answers the end of a message. A positive reply means: durable.
+    pub(crate) async fn accept(&mut self) -> Reply {
+        let Some(mut transaction) = self.transaction.take() else {
+            return replies::INTERNAL_ERROR;
+        };
+        let found = header::look(&transaction.message);
+        let ready = match self.prepare(&mut transaction, &found).await {
+            Ok(ready) => ready,
+            Err(refused) => {
+                return self
+                    .refuse(&transaction, found.message_id.as_deref(), refused)
+                    .await;
+            }
+        };
+        match self.commit(&transaction, ready).await {
+            Ok(()) => {
+                tracing::info!(id = %transaction.id, peer = %self.peer, from = %transaction.reverse_path,
+                    recipients = transaction.recipients.len(), "accepted");
+                replies::queued(transaction.id)
+            }
+            Err(reply) => reply.with_reference(transaction.id),
+        }
+    }
+
+    async fn prepare(&mut self, transaction: &mut Transaction, found: &Found) -> Result<Ready, Refused> {
+        if found.received >= self.ctx.options.received_max {
+            return Err(Refused::plain(replies::MAIL_LOOP, "too many Received fields"));
+        }
+        if self.login.is_some() {
+            self.prepare_submitted(transaction, found).await
+        } else {
+            self.prepare_received(transaction, found).await
+        }
+    }
+
+    /// From a stranger: gathers, judges, and puts on top what was found.
+    async fn prepare_received(
+        &mut self,
+        transaction: &mut Transaction,
+        found: &Found,
+    ) -> Result<Ready, Refused> {
+        let Some(evidence) = self.gather(transaction).await else {
+            let why = "The DNS took too long to answer; try again later";
+            return Err(Refused::plain(
+                replies::dns_unavailable(why),
+                "the DNS took too long",
+            ));
+        };
+        let judgement = judge::judge(&evidence, &self.ctx.policy);
+        let now = self.ctx.parts.clock.now();
+        let judged = (now, judged_event(&judgement));
+        if let Some(reply) = disposition_reply(&judgement.disposition) {
+            return Err(Refused {
+                reply,
+                rule: Cow::Owned(judgement.because),
+                remedy: judgement.remedy,
+                before: vec![judged],
+            });
+        }
+        if self.connection.is_none() {
+            self.connection = Some(std::sync::Arc::new(evidence.connection.clone()));
+        }
+        let name = self.ctx.hostname.as_str();
+        let sender = judge::spf::mail_from_text(&transaction.reverse_path);
+        let top = [
+            judge::headers::authentication_results(&evidence, name),
+            judge::headers::received_spf(&evidence.spf, &sender, name),
+            self.received_field(transaction, now),
+        ];
+        let mut places = judge::headers::forged(&transaction.message, name);
+        places.extend(found.return_paths.iter().cloned());
+        Ok(Ready {
+            top: top.concat(),
+            body: cut(std::mem::take(&mut transaction.message), places),
+            message_id: found.message_id.clone(),
+            junk: (judgement.disposition == Disposition::Junk).then_some(judgement.because),
+            events: vec![judged],
+        })
+    }
+
+    /// From one of our own: checks the author, completes and signs.
+    async fn prepare_submitted(
+        &mut self,
+        transaction: &mut Transaction,
+        found: &Found,
+    ) -> Result<Ready, Refused> {
+        let now = self.ctx.parts.clock.now();
+        let domain = self.author_domain(found).await?;
+        let mut message = cut(
+            std::mem::take(&mut transaction.message),
+            [found.bcc.clone(), found.return_paths.clone()].concat(),
+        );
+        let (missing, message_id) = header::missing(found, transaction.id, &domain, now);
+        if !missing.is_empty() {
+            message.splice(0..0, missing.bytes());
+        }
+        let (body, signed) = self.ctx.sign(&domain, message, now).await.map_err(|error| {
+            tracing::error!(%error, "the directory could not be read");
+            Refused::plain(replies::LOOKUP_FAILED, "the directory could not be read")
+        })?;
+        Ok(Ready {
+            top: self.received_field(transaction, now) + &signed.fields,
+            body,
+            message_id: Some(message_id),
+            junk: None,
+            events: signed.events.into_iter().map(|event| (now, event)).collect(),
+        })
+    }
+
+    /// The domain that the message is signed for, once every author is known to be the login's own.
+    async fn author_domain(&self, found: &Found) -> Result<Domain, Refused> {
+        let rule = "the author must be an address of the login";
+        let missing = || Refused::plain(replies::AUTHOR_MISSING, "a message has one author field");
+        let authors = author::authors(&found.from).ok_or_else(missing)?;
+        for address in &authors {
+            if !self
+                .may_send_as(address)
+                .await
+                .map_err(|reply| Refused::plain(reply, rule))?
+            {
+                let login = self
+                    .login
+                    .as_ref()
+                    .map(|l| l.address.to_string())
+                    .unwrap_or_default();
+                return Err(Refused::plain(replies::author_not_yours(address, login), rule));
+            }
+        }
+        authors
+            .first()
+            .and_then(|a| a.domain())
+            .cloned()
+            .ok_or_else(missing)
+    }
+
+    fn received_field(&self, transaction: &Transaction, at: Timestamp) -> String {
+        let only = match transaction.recipients.as_slice() {
+            [only] => Some(Recipient::Address(only.address.clone())),
+            _ => None,
+        };
+        let tls = self.tls.as_ref().map(ToString::to_string);
+        let peer_name = self.connection.as_ref().and_then(|c| c.iprev.name.as_ref());
+        Received {
+            helo: &transaction.helo,
+            peer: self.ip(),
+            peer_name: peer_name.map(Domain::as_str),
+            by: self.ctx.hostname.as_str(),
+            with: transaction.protocol,
+            tls: tls.as_deref(),
+            id: transaction.id,
+            only_recipient: only.as_ref(),
+            at,
+        }
+        .to_field()
+    }
+
+    async fn refuse(&self, transaction: &Transaction, message_id: Option<&str>, refused: Refused) -> Reply {
+        let reply = refused.reply.with_reference(transaction.id);
+        let event = Refusal {
+            stage: "DATA",
+            address: None,
+            reply: &reply,
+            rule: &refused.rule,
+            remedy: refused.remedy,
+        }
+        .event();
+        let mut events = refused.before;
+        events.push((self.ctx.parts.clock.now(), event));
+        self.record_refused(transaction, message_id, events).await;
+        reply
+    }
+}
+
+/// Cuts fields out, when there are any.
+fn cut(message: Vec<u8>, places: Vec<std::ops::Range<usize>>) -> Vec<u8> {
+    if places.is_empty() {
+        message
+    } else {
+        header::without(&message, places)
+    }
+}
+
+/// The reply that a disposition asks for; none when the message is taken.
+pub(crate) fn disposition_reply(disposition: &Disposition) -> Option<Reply> {
+    match disposition {
+        Disposition::Accept | Disposition::Junk => None,
+        Disposition::Refuse { code, status, text } | Disposition::Defer { code, status, text } => {
+            Some(Reply::made(*code, *status, text.clone()))
+        }
+    }
+}
+
+fn judged_event(judgement: &Judgement) -> Event {
+    let checks = judgement.checks.iter().map(|c| Check {
+        name: c.name.to_owned(),
+        result: c.result.clone(),
+        because: c.because.clone(),
+    });
+    let disposition = match &judgement.disposition {
+        Disposition::Accept => "accept".to_owned(),
+        Disposition::Junk => "junk".to_owned(),
+        refusal @ (Disposition::Refuse { .. } | Disposition::Defer { .. }) => {
+            disposition_reply(refusal).map_or_else(String::new, |r| journey_reply(&r).code.to_string())
+        }
+    };
+    Event::Judged {
+        checks: checks.collect(),
+        disposition,
+        rule: judgement.because.clone(),
+        remedy: judgement.remedy.clone(),
+    }
+}

@@ -1,0 +1,232 @@
+//! The one batch that makes an accepted message true: its bytes, its deliveries here, its errands to
+//! elsewhere, its journey.
+
+use crate::session::Session;
+use crate::transaction::{Target, Transaction};
+use journey::Event;
+use mail::{AccountId, EmailAddress, Timestamp, trace};
+use mailbox::{Delivery, Mailbox, Role};
+use queue::{Body, Message, NewErrand};
+use smtp::{Reply, replies};
+use std::collections::HashSet;
+use store::{Batch, BlobError, BlobId, CommitError};
+
+/// A message that may be stored.
+pub(crate) struct Ready {
+    /// Fields to put on top.
+    pub(crate) top: String,
+    /// The message behind them.
+    pub(crate) body: Vec<u8>,
+    /// Its Message-ID, without brackets.
+    pub(crate) message_id: Option<String>,
+    /// Why it goes to Junk, when it does.
+    pub(crate) junk: Option<String>,
+    /// What was found out on the way.
+    pub(crate) events: Vec<(Timestamp, Event)>,
+}
+
+impl Session {
+    /// Stores the message and all that it causes. `Ok` means durable.
+    pub(crate) async fn commit(&self, transaction: &Transaction, ready: Ready) -> Result<(), Reply> {
+        let parts = &self.ctx.parts;
+        let (id, now) = (transaction.id, parts.clock.now());
+        let len = (ready.top.len() + ready.body.len()) as u64;
+        let mut batch = Batch::new();
+        let blob = self.stage(&mut batch, &ready).await?;
+
+        self.record_arrival(&mut batch, transaction, ready.message_id.as_deref());
+        for (at, event) in transaction.refusals.iter().chain(&ready.events) {
+            parts.journey.record(&mut batch, id, *at, event);
+        }
+        let targets = Targets::of(transaction);
+        let accepted = Event::Accepted {
+            local: targets.local.len() as u32,
+            queued: targets.remote.len() as u32,
+        };
+        parts.journey.record(&mut batch, id, now, &accepted);
+        for (address, account) in &targets.local {
+            self.deliver_here(
+                &mut batch,
+                transaction,
+                &ready,
+                Blob { id: blob, len },
+                address,
+                *account,
+            )
+            .await?;
+        }
+        self.queue_elsewhere(
+            &mut batch,
+            transaction,
+            &ready,
+            Blob { id: blob, len },
+            &targets.remote,
+        )?;
+        parts
+            .store
+            .commit(batch)
+            .await
+            .map(|_| ())
+            .map_err(|error| commit_reply(&error))
+    }
+
+    async fn stage(&self, batch: &mut Batch, ready: &Ready) -> Result<BlobId, Reply> {
+        let len = (ready.top.len() + ready.body.len()) as u64;
+        let staged = async {
+            let mut writer = self.ctx.parts.store.stage(len).await?;
+            writer.write(ready.top.as_bytes()).await?;
+            writer.write(&ready.body).await?;
+            writer.finish().await
+        };
+        let staged = staged.await.map_err(|error| blob_reply(&error))?;
+        let id = staged.id;
+        batch.blob(staged);
+        Ok(id)
+    }
+
+    /// Settles a recipient whose mailbox is here, within the same batch.
+    async fn deliver_here(
+        &self,
+        batch: &mut Batch,
+        transaction: &Transaction,
+        ready: &Ready,
+        blob: Blob,
+        recipient: &EmailAddress,
+        account: AccountId,
+    ) -> Result<(), Reply> {
+        let parts = &self.ctx.parts;
+        let now = parts.clock.now();
+        let role = if ready.junk.is_some() {
+            Role::Junk
+        } else {
+            Role::Inbox
+        };
+        let mailbox = self.mailbox(account, role, now).await?;
+        let delivery = Delivery {
+            blob: blob.id,
+            blob_len: blob.len,
+            prefix: trace::return_path(&transaction.reverse_path).into_bytes(),
+            flags: mailbox::Flags::default(),
+            keywords: Vec::new(),
+            internal_date: now,
+            queue_id: Some(transaction.id),
+        };
+        parts
+            .mailboxes
+            .deliver(batch, mailbox.place(), delivery)
+            .map_err(|error| store_failed(&error))?;
+        let event = Event::DeliveredLocal {
+            recipient: recipient.clone(),
+            account,
+            mailbox: mailbox.id,
+            mailbox_name: mailbox.name,
+            why: ready.junk.clone(),
+        };
+        parts.journey.record(batch, transaction.id, now, &event);
+        Ok(())
+    }
+
+    async fn mailbox(&self, account: AccountId, role: Role, now: Timestamp) -> Result<Mailbox, Reply> {
+        let found = self.ctx.parts.mailboxes.find_or_create(account, role, now).await;
+        found.map_err(|error| store_failed(&error))
+    }
+
+    /// Adds an errand for each recipient elsewhere.
+    fn queue_elsewhere(
+        &self,
+        batch: &mut Batch,
+        transaction: &Transaction,
+        ready: &Ready,
+        blob: Blob,
+        recipients: &[EmailAddress],
+    ) -> Result<(), Reply> {
+        let parts = &self.ctx.parts;
+        let now = parts.clock.now();
+        let eight_bit = !ready.body.is_ascii() || !ready.top.is_ascii();
+        let message = Message {
+            id: transaction.id,
+            reverse_path: transaction.reverse_path.clone(),
+            blob: blob.id,
+            blob_len: blob.len,
+            prefix: Vec::new(),
+            received_at: now,
+            message_id: ready.message_id.clone(),
+            login: self.login.as_ref().map(|l| l.address.to_string()),
+            body: if eight_bit { Body::EightBit } else { Body::SevenBit },
+            smtputf8: transaction.smtputf8,
+            envid: None,
+            ret: None,
+        };
+        let errands: Vec<NewErrand> = recipients
+            .iter()
+            .map(|recipient| NewErrand {
+                recipient: recipient.clone(),
+                original_recipient: None,
+                notify: None,
+                next_attempt: now,
+            })
+            .collect();
+        parts
+            .queue
+            .accept(batch, &message, &errands)
+            .map_err(|error| store_failed(&error))?;
+        for recipient in recipients {
+            let event = Event::Queued {
+                recipient: recipient.clone(),
+                next_attempt: now,
+            };
+            parts.journey.record(batch, transaction.id, now, &event);
+        }
+        Ok(())
+    }
+}
+
+/// A staged blob, by name and length.
+#[derive(Clone, Copy)]
+struct Blob {
+    id: BlobId,
+    len: u64,
+}
+
+/// The recipients by where their mail goes. An account that several addresses lead to gets one copy.
+struct Targets {
+    local: Vec<(EmailAddress, AccountId)>,
+    remote: Vec<EmailAddress>,
+}
+
+impl Targets {
+    fn of(transaction: &Transaction) -> Self {
+        let (mut local, mut remote) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
+        for recipient in &transaction.recipients {
+            match &recipient.target {
+                Target::Remote => remote.push(recipient.address.clone()),
+                Target::Local(accounts) => {
+                    let fresh = accounts.iter().filter(|account| seen.insert(**account));
+                    local.extend(fresh.map(|account| (recipient.address.clone(), *account)));
+                }
+            }
+        }
+        Self { local, remote }
+    }
+}
+
+fn commit_reply(error: &CommitError) -> Reply {
+    match error {
+        CommitError::Full => replies::DISK_FULL,
+        CommitError::Busy => replies::BUSY,
+        _ => store_failed(error),
+    }
+}
+
+fn blob_reply(error: &BlobError) -> Reply {
+    match error {
+        BlobError::Full => replies::DISK_FULL,
+        _ => store_failed(error),
+    }
+}
+
+fn store_failed(error: &dyn std::error::Error) -> Reply {
+    tracing::error!(%error, "a message could not be stored");
+    replies::STORE_FAILED
+}

@@ -1,0 +1,219 @@
+//! MAIL, RCPT and the octets of DATA: who may send to whom, and how much.
+
+use crate::MEMORY_UNIT;
+use crate::session::Session;
+use crate::transaction::{Accepted, Refusal, Target, Transaction};
+use directory::Resolution;
+use judge::judgement::judge_connection;
+use mail::{EmailAddress, Recipient};
+use smtp::command::{MailFrom, RcptTo};
+use smtp::server::Envelope;
+use smtp::{Reply, Server, replies};
+use std::sync::Arc;
+
+/// Memory is taken in steps of this many units, so that small pieces do not each ask.
+const MEMORY_STEP_UNITS: usize = 64;
+
+impl Session {
+    /// Answers MAIL: opens the transaction.
+    pub(crate) async fn sender(&mut self, helo: &str, mail: &MailFrom) -> Result<(), Reply> {
+        let (now, id) = (self.ctx.parts.clock.now(), self.ctx.parts.ids.next_id());
+        let mut transaction = Transaction::new(id, now, helo, mail.path.clone(), mail.smtputf8);
+        if let Some(login) = &self.login {
+            if let Some(address) = mail.path.address()
+                && !self.may_send_as(address).await?
+            {
+                let reply = replies::sender_not_yours(address, &login.address).with_reference(id);
+                let remedy = format!(
+                    "send as an address of {}, or give the account this one as an alias",
+                    login.address
+                );
+                transaction.note_refusal(
+                    now,
+                    Refusal {
+                        stage: "MAIL",
+                        address: Some(address),
+                        reply: &reply,
+                        rule: "the sender must be an address of the login",
+                        remedy: Some(remedy),
+                    },
+                );
+                self.transaction = Some(transaction);
+                self.end_transaction("the sender was refused").await;
+                return Err(reply);
+            }
+        } else if self.connection.is_none() {
+            let gathered = judge::evidence::gather_connection(
+                self.ctx.parts.resolver.as_ref(),
+                self.ip(),
+                &self.ctx.blocklists,
+            );
+            if let Ok(evidence) = tokio::time::timeout(self.ctx.options.gather_timeout, gathered).await {
+                self.connection = Some(Arc::new(evidence));
+            }
+        }
+        self.transaction = Some(transaction);
+        Ok(())
+    }
+
+    /// Whether the login may send as this address.
+    pub(crate) async fn may_send_as(&self, address: &EmailAddress) -> Result<bool, Reply> {
+        let Some(login) = &self.login else {
+            return Ok(false);
+        };
+        self.ctx
+            .parts
+            .directory
+            .may_send_as(login.account, address)
+            .await
+            .map_err(|error| {
+                tracing::error!(%error, "the directory could not be read");
+                replies::LOOKUP_FAILED
+            })
+    }
+
+    /// Answers RCPT.
+    pub(crate) async fn recipient(&mut self, rcpt: &RcptTo) -> Result<(), Reply> {
+        let address = self.full_address(&rcpt.recipient).await?;
+        match self.target(&address).await {
+            Ok(target) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.add(Accepted { address, target });
+                }
+                Ok(())
+            }
+            Err(refused) => {
+                let now = self.ctx.parts.clock.now();
+                let Some(transaction) = &mut self.transaction else {
+                    return Err(refused.reply);
+                };
+                let reply = refused.reply.with_reference(transaction.id);
+                transaction.note_refusal(
+                    now,
+                    Refusal {
+                        stage: "RCPT",
+                        address: Some(&address),
+                        reply: &reply,
+                        rule: refused.rule,
+                        remedy: refused.remedy,
+                    },
+                );
+                Err(reply)
+            }
+        }
+    }
+
+    /// The bare postmaster is the one of the first domain that is served here (RFC 5321 §4.5.1).
+    async fn full_address(&self, recipient: &Recipient) -> Result<EmailAddress, Reply> {
+        if let Recipient::Address(address) = recipient {
+            return Ok(address.clone());
+        }
+        let domains = self
+            .ctx
+            .parts
+            .directory
+            .domains()
+            .await
+            .map_err(|_| replies::LOOKUP_FAILED)?;
+        let domain = domains.first().map_or(&self.ctx.hostname, |d| &d.name);
+        Ok(recipient.address_at(domain))
+    }
+
+    async fn target(&self, address: &EmailAddress) -> Result<Target, RefusedRecipient> {
+        // A listed stranger is told at RCPT, where every client reads the reply.
+        if self.login.is_none()
+            && let Some(connection) = &self.connection
+            && let Some(judgement) = judge_connection(connection, &self.ctx.policy)
+        {
+            let reply = crate::accept::disposition_reply(&judgement.disposition);
+            return Err(RefusedRecipient {
+                reply: reply.unwrap_or(replies::policy_refused(&judgement.because)),
+                rule: "blocklist",
+                remedy: judgement.remedy,
+            });
+        }
+        let resolution = self.ctx.parts.directory.resolve(address).await.map_err(|error| {
+            tracing::error!(%error, "the directory could not be read");
+            RefusedRecipient {
+                reply: replies::LOOKUP_FAILED,
+                rule: "the directory could not be read",
+                remedy: None,
+            }
+        })?;
+        match resolution {
+            Resolution::Local(accounts) => Ok(Target::Local(accounts)),
+            Resolution::UnknownUser => Err(RefusedRecipient {
+                reply: replies::unknown_user(address),
+                rule: "unknown user",
+                remedy: Some(format!(
+                    "check the address; the operator can add it: posthaste account add {address}"
+                )),
+            }),
+            Resolution::NotOurs if self.login.is_some() => Ok(Target::Remote),
+            Resolution::NotOurs => Err(RefusedRecipient {
+                reply: replies::relaying_denied(address.host()),
+                rule: "no relaying for strangers",
+                remedy: Some("submit on port 465 or 587 with a login".to_owned()),
+            }),
+        }
+    }
+
+    /// Answers DATA.
+    pub(crate) fn begin(&mut self, envelope: Envelope) -> Result<(), Reply> {
+        let Some(transaction) = &mut self.transaction else {
+            return Err(replies::INTERNAL_ERROR);
+        };
+        transaction.protocol = envelope.protocol;
+        Ok(())
+    }
+
+    /// Takes octets of the message, while there is memory for them.
+    pub(crate) fn take_chunk(&mut self, server: &mut Server, octets: &[u8]) {
+        let Some(transaction) = &mut self.transaction else {
+            return;
+        };
+        let needed = (transaction.message.len() + octets.len()).div_ceil(MEMORY_UNIT);
+        if needed > transaction.memory_units {
+            let more = (needed - transaction.memory_units).max(MEMORY_STEP_UNITS);
+            let permit = u32::try_from(more)
+                .ok()
+                .and_then(|n| self.ctx.memory.clone().try_acquire_many_owned(n).ok());
+            let Some(permit) = permit else {
+                transaction.message = Vec::new();
+                transaction.memory.clear();
+                transaction.memory_units = usize::MAX;
+                return server.refuse_message(replies::BUSY);
+            };
+            transaction.memory.push(permit);
+            transaction.memory_units += more;
+        }
+        transaction.message.extend_from_slice(octets);
+    }
+
+    /// The machine ended the transaction without a message.
+    pub(crate) async fn dropped(&mut self, reply: Option<Reply>) {
+        if let Some(reply) = &reply
+            && let Some(transaction) = &mut self.transaction
+        {
+            let now = self.ctx.parts.clock.now();
+            transaction.note_refusal(
+                now,
+                Refusal {
+                    stage: "DATA",
+                    address: None,
+                    reply,
+                    rule: "the protocol's limits",
+                    remedy: None,
+                },
+            );
+        }
+        self.end_transaction("the client dropped it").await;
+    }
+}
+
+/// Why a recipient is refused.
+struct RefusedRecipient {
+    reply: Reply,
+    rule: &'static str,
+    remedy: Option<String>,
+}

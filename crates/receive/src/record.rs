@@ -1,0 +1,128 @@
+//! The journeys of transactions that ended in a refusal, and the budget that bounds them.
+
+use crate::session::{Session, role_name};
+use crate::transaction::Transaction;
+use journey::{Event, TlsUsed};
+use mail::{EmailAddress, Timestamp};
+use std::sync::{Mutex, PoisonError};
+use store::Batch;
+
+impl Session {
+    /// Forgets the open transaction; if something of it was refused, its journey is kept.
+    pub(crate) async fn end_transaction(&mut self, why: &str) {
+        let Some(transaction) = self.transaction.take() else {
+            return;
+        };
+        if transaction.refusals.is_empty() {
+            return tracing::debug!(id = %transaction.id, why, "a transaction ended without a message");
+        }
+        self.record_refused(&transaction, None, Vec::new()).await;
+    }
+
+    /// Records a transaction that was refused, as far as the budget allows.
+    pub(crate) async fn record_refused(
+        &self,
+        transaction: &Transaction,
+        message_id: Option<&str>,
+        more: Vec<(Timestamp, Event)>,
+    ) {
+        let refusal = transaction
+            .refusals
+            .last()
+            .or(more.last())
+            .map(|(_, event)| event);
+        tracing::info!(id = %transaction.id, peer = %self.peer, from = %transaction.reverse_path, ?refusal, "refused");
+        if !self.ctx.refusals.take(self.ctx.parts.clock.now()) {
+            return;
+        }
+        let mut batch = Batch::new();
+        self.record_arrival(&mut batch, transaction, message_id);
+        let journey = &self.ctx.parts.journey;
+        for (at, event) in transaction.refusals.iter().chain(&more) {
+            journey.record(&mut batch, transaction.id, *at, event);
+        }
+        if let Err(error) = self.ctx.parts.store.commit(batch).await {
+            tracing::warn!(%error, id = %transaction.id, "a refusal could not be recorded");
+        }
+    }
+
+    /// Adds the first step of the journey, and by what it is found.
+    pub(crate) fn record_arrival(
+        &self,
+        batch: &mut Batch,
+        transaction: &Transaction,
+        message_id: Option<&str>,
+    ) {
+        let journey = &self.ctx.parts.journey;
+        let recipients: Vec<EmailAddress> =
+            transaction.recipients.iter().map(|r| r.address.clone()).collect();
+        let addresses: Vec<&EmailAddress> = transaction
+            .reverse_path
+            .address()
+            .into_iter()
+            .chain(&recipients)
+            .chain(&transaction.refused_addresses)
+            .collect();
+        journey.index(batch, transaction.id, message_id, &addresses);
+        let peer_name = self
+            .connection
+            .as_ref()
+            .and_then(|c| c.iprev.name.as_ref())
+            .map(ToString::to_string);
+        let event = Event::Received {
+            service: role_name(self.role).to_owned(),
+            peer_ip: Some(self.ip()),
+            peer_name,
+            helo: transaction.helo.clone(),
+            tls: self.tls.as_ref().map(|t| TlsUsed {
+                version: t.version.to_owned(),
+                cipher: t.cipher.clone(),
+                verified: None,
+            }),
+            login: self.login.as_ref().map(|l| l.address.to_string()),
+            reverse_path: Some(transaction.reverse_path.clone()),
+            size: transaction.message.len() as u64,
+            message_id: message_id.map(str::to_owned),
+            recipients,
+        };
+        journey.record(batch, transaction.id, transaction.began, &event);
+    }
+}
+
+/// How many refusals may be recorded: a bucket of one second's worth.
+pub(crate) struct RefusalBudget {
+    per_second: u32,
+    state: Mutex<(i64, u32)>,
+}
+
+impl RefusalBudget {
+    pub(crate) fn new(per_second: u32) -> Self {
+        Self {
+            per_second,
+            state: Mutex::new((i64::MIN, 0)),
+        }
+    }
+
+    fn take(&self, now: Timestamp) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 != now.secs() {
+            *state = (now.secs(), 0);
+        }
+        state.1 += 1;
+        state.1 <= self.per_second
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_by_the_second() {
+        let budget = RefusalBudget::new(2);
+        let at = Timestamp::from_secs;
+        assert!(budget.take(at(1)) && budget.take(at(1)));
+        assert!(!budget.take(at(1)));
+        assert!(budget.take(at(2)));
+    }
+}

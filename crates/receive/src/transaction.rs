@@ -1,0 +1,123 @@
+//! What is known of one mail transaction, from MAIL to its end.
+
+use journey::Event;
+use mail::{AccountId, EmailAddress, QueueId, ReversePath, Timestamp};
+use smtp::Reply;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Refusals of one transaction that its journey keeps at most; the others were answered all the same.
+pub(crate) const REFUSALS_KEPT_MAX: usize = 20;
+
+/// Where a recipient's mail goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Target {
+    /// Into mailboxes here.
+    Local(Vec<AccountId>),
+    /// To another server, through the queue.
+    Remote,
+}
+
+/// An accepted recipient.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) address: EmailAddress,
+    pub(crate) target: Target,
+}
+
+/// A transaction.
+pub(crate) struct Transaction {
+    pub(crate) id: QueueId,
+    pub(crate) began: Timestamp,
+    pub(crate) helo: String,
+    pub(crate) reverse_path: ReversePath,
+    pub(crate) smtputf8: bool,
+    pub(crate) recipients: Vec<Accepted>,
+    /// Refused recipients and other refusals, for the journey.
+    pub(crate) refusals: Vec<(Timestamp, Event)>,
+    /// Addresses that were refused, by which the journey can be found.
+    pub(crate) refused_addresses: Vec<EmailAddress>,
+    /// How it came (RFC 3848), once the message begins.
+    pub(crate) protocol: &'static str,
+    pub(crate) message: Vec<u8>,
+    /// Memory that the message holds.
+    pub(crate) memory: Vec<OwnedSemaphorePermit>,
+    pub(crate) memory_units: usize,
+}
+
+impl Transaction {
+    pub(crate) fn new(
+        id: QueueId,
+        began: Timestamp,
+        helo: &str,
+        reverse_path: ReversePath,
+        smtputf8: bool,
+    ) -> Self {
+        Self {
+            id,
+            began,
+            helo: helo.to_owned(),
+            reverse_path,
+            smtputf8,
+            recipients: Vec::new(),
+            refusals: Vec::new(),
+            refused_addresses: Vec::new(),
+            protocol: "ESMTP",
+            message: Vec::new(),
+            memory: Vec::new(),
+            memory_units: 0,
+        }
+    }
+
+    /// Adds a recipient unless it was named before: who is named twice gets one message.
+    pub(crate) fn add(&mut self, recipient: Accepted) {
+        if !self.recipients.iter().any(|r| r.address == recipient.address) {
+            self.recipients.push(recipient);
+        }
+    }
+
+    /// Keeps a refusal for the journey.
+    pub(crate) fn note_refusal(&mut self, at: Timestamp, refusal: Refusal<'_>) {
+        if self.refusals.len() >= REFUSALS_KEPT_MAX {
+            return;
+        }
+        if let Some(address) = refusal.address {
+            self.refused_addresses.push(address.clone());
+        }
+        self.refusals.push((at, refusal.event()));
+    }
+}
+
+/// A refusal on its way into the journey.
+pub(crate) struct Refusal<'a> {
+    /// At which command.
+    pub(crate) stage: &'static str,
+    /// Which address, when it is about one.
+    pub(crate) address: Option<&'a EmailAddress>,
+    /// What was said.
+    pub(crate) reply: &'a Reply,
+    /// By which rule.
+    pub(crate) rule: &'a str,
+    /// What would change it.
+    pub(crate) remedy: Option<String>,
+}
+
+impl Refusal<'_> {
+    pub(crate) fn event(&self) -> Event {
+        Event::Refused {
+            stage: self.stage.to_owned(),
+            subject: self.address.map(ToString::to_string),
+            reply: journey_reply(self.reply),
+            rule: self.rule.to_owned(),
+            remedy: self.remedy.clone(),
+        }
+    }
+}
+
+/// A reply as the journey keeps it.
+pub(crate) fn journey_reply(reply: &Reply) -> journey::Reply {
+    journey::Reply {
+        code: reply.code,
+        status: reply.status,
+        text: reply.text.to_string(),
+    }
+}
