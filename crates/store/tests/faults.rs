@@ -151,6 +151,31 @@ fn power_loss_at_any_operation_loses_nothing_acknowledged() {
 }
 
 #[test]
+fn power_loss_during_recovery_loses_nothing_either() {
+    let disk = SimDisk::default();
+    let store = open_sim(&disk, lazy_small()).unwrap();
+    let steps = workload(&*store);
+    assert!(steps.iter().all(|s| s.acknowledged));
+    let crashed = disk.after_power_loss(3);
+    drop(store);
+    let opened = crashed.after_kill();
+    drop(open_sim(&opened, lazy_small()).unwrap());
+    let all = opened.operations();
+    assert!(all > 10, "{all}");
+    for at in 1..=all {
+        let disk = crashed.after_kill();
+        disk.fail_at(at, Fault::PowerLoss);
+        drop(open_sim(&disk, lazy_small()));
+        for seed in [0, at * 2 + 1] {
+            let about = format!("power lost at operation {at} of recovery, seed {seed}");
+            let after = disk.after_power_loss(seed);
+            let store = open_sim(&after, options()).unwrap_or_else(|e| panic!("{about}: {e}"));
+            check(&*store, &steps, &about);
+        }
+    }
+}
+
+#[test]
 fn an_error_at_any_operation_loses_nothing_acknowledged() {
     let all = operations_of_a_whole_run();
     for kind in [ErrorKind::Other, ErrorKind::StorageFull] {

@@ -82,6 +82,8 @@ pub(crate) fn open(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result
     for segment in segments.list()?.into_iter().filter(|n| *n > position.segment) {
         segments.remove(segment)?;
     }
+    // A torn group in such a segment must not come back in front of later ones.
+    disk.sync_dir(&log_folder)?;
     let writer = Writer::open(segments.clone(), position, options.segment_octets)?;
     let state = State {
         seq: Seq(position.next_seq - 1),
