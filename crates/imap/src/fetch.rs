@@ -50,20 +50,34 @@ pub enum FetchItem {
     },
 }
 
-impl FetchItem {
-    /// Whether answering needs the message's octets, and not only what is known about it.
-    #[must_use]
-    pub fn needs_message(&self) -> bool {
-        !matches!(
-            self,
-            FetchItem::Flags | FetchItem::InternalDate | FetchItem::Rfc822Size | FetchItem::Uid
-        )
-    }
+/// How much of a message must be read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Needs {
+    /// Only what is known about it.
+    Nothing,
+    /// Its octets up to and with the empty line behind the header.
+    Header,
+    /// All of it.
+    Whole,
+}
 
-    /// Whether answering needs the MIME structure of the message.
+impl FetchItem {
+    /// What of the message answering needs.
     #[must_use]
-    pub fn needs_structure(&self) -> bool {
-        self.needs_message()
+    pub fn needs(&self) -> Needs {
+        match self {
+            FetchItem::Flags | FetchItem::InternalDate | FetchItem::Rfc822Size | FetchItem::Uid => {
+                Needs::Nothing
+            }
+            FetchItem::Envelope | FetchItem::Rfc822Header => Needs::Header,
+            FetchItem::BodySection { section, .. } if section.path.is_empty() => match section.text {
+                SectionText::Header | SectionText::HeaderFields(_) | SectionText::HeaderFieldsNot(_) => {
+                    Needs::Header
+                }
+                _ => Needs::Whole,
+            },
+            _ => Needs::Whole,
+        }
     }
 
     /// Whether the message is read by this, so that it gets `\Seen`.
@@ -103,7 +117,7 @@ pub struct MessageData<'a> {
     pub internal_date: Timestamp,
     /// Its length in octets.
     pub octets: u64,
-    /// Its octets and structure, when some item needs them.
+    /// Its octets and their structure, as far as some item needs them (see [`FetchItem::needs`]).
     pub content: Option<(&'a [u8], &'a Structure)>,
 }
 

@@ -142,7 +142,7 @@ impl Framer {
     }
 
     /// The next frame.
-    pub fn next(&mut self) -> Frame {
+    pub fn frame(&mut self) -> Frame {
         loop {
             let left = match self.reading {
                 Reading::Line => match self.line() {
@@ -278,7 +278,7 @@ mod tests {
         for piece in pieces {
             framer.feed(piece);
             loop {
-                let frame = framer.next();
+                let frame = framer.frame();
                 match &frame {
                     Frame::NeedMore => break,
                     Frame::Literal { size, .. } if framer.command().starts_with(b"STREAM") => {

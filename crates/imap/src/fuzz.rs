@@ -51,7 +51,7 @@ impl Driver {
     fn run(&mut self, session: &mut Session) -> bool {
         loop {
             self.turn = self.turn.wrapping_add(1);
-            let event = session.next();
+            let event = session.step();
             let output = session.take_output();
             assert!(output.is_empty() || output.ends_with(b"\r\n") || output.ends_with(b"+ "));
             match event {
@@ -76,7 +76,7 @@ impl Driver {
                 self.next_uid = self.next_uid.max(4);
                 let opened = Opened {
                     uids: (1..self.next_uid).map(Uid).collect(),
-                    first_recent: Uid(2),
+                    recent: Uid(2)..Uid(4),
                     first_unseen: Some(Uid(1)),
                     uid_validity: UidValidity(1),
                     uid_next: Uid(self.next_uid),

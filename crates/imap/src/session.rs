@@ -1,6 +1,6 @@
 //! One IMAP session as a machine: bytes in; bytes, questions and events out.
 //!
-//! The driver feeds bytes ([`Session::feed`]), asks what is next ([`Session::next`]), writes what
+//! The driver feeds bytes ([`Session::feed`]), asks what is next ([`Session::step`]), writes what
 //! [`Session::take_output`] gives, and answers questions. A question comes with a [`Ticket`] that
 //! belongs to this one question; until it is handed back the session reads nothing further.
 //! Commands are answered in order, one at a time (RFC 3501 §5.5).
@@ -389,7 +389,7 @@ impl Session {
     }
 
     /// Goes on as far as it can without the driver.
-    pub fn next(&mut self) -> Event {
+    pub fn step(&mut self) -> Event {
         loop {
             if self.output.len() > OUTPUT_OCTETS_SOFT_MAX {
                 return Event::Flush;
@@ -400,7 +400,7 @@ impl Session {
                 Doing::Handshake => return Event::StartTls,
                 _ => {}
             }
-            let frame = self.framer.next();
+            let frame = self.framer.frame();
             if let Some(event) = self.take(frame) {
                 return event;
             }

@@ -9,14 +9,15 @@ use crate::response::{flags, put};
 use crate::sequence::{MessageSet, SeqNum};
 use mail::Uid;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// The view of one selected mailbox.
 #[derive(Clone, Debug)]
 pub struct View {
     /// UIDs in ascending order; the sequence number is the index and 1.
     uids: Vec<Uid>,
-    /// Messages with a UID of at least this are recent in this session.
-    first_recent: Uid,
+    /// Ranges of UIDs that this session was the first to see, ascending.
+    recent: Vec<Range<Uid>>,
     gone: BTreeSet<Uid>,
     changed: BTreeMap<Uid, Vec<Flag>>,
     told_exists: usize,
@@ -31,14 +32,15 @@ pub struct Targets {
 }
 
 impl View {
-    /// A view of these messages. `uids` must be ascending.
+    /// A view of these messages. `uids` must be ascending; those in `recent` are recent in this
+    /// session.
     #[must_use]
-    pub fn new(uids: Vec<Uid>, first_recent: Uid) -> Self {
+    pub fn new(uids: Vec<Uid>, recent: Range<Uid>) -> Self {
         debug_assert!(uids.is_sorted());
         Self {
             told_exists: uids.len(),
             uids,
-            first_recent,
+            recent: vec![recent],
             gone: BTreeSet::new(),
             changed: BTreeMap::new(),
         }
@@ -88,13 +90,29 @@ impl View {
     /// Whether the message is recent in this session.
     #[must_use]
     pub fn is_recent(&self, uid: Uid) -> bool {
-        uid >= self.first_recent
+        self.recent.iter().any(|r| r.contains(&uid))
+    }
+
+    /// More messages are recent in this session.
+    pub fn claimed(&mut self, recent: Range<Uid>) {
+        match self.recent.last_mut() {
+            _ if recent.is_empty() => {}
+            Some(last) if last.end >= recent.start || last.is_empty() => {
+                last.start = if last.is_empty() { recent.start } else { last.start };
+                last.end = recent.end;
+            }
+            _ => self.recent.push(recent),
+        }
     }
 
     /// How many are recent.
     #[must_use]
     pub fn recent(&self) -> usize {
-        self.uids.len() - self.uids.partition_point(|u| *u < self.first_recent)
+        let place = |bound: Uid| self.uids.partition_point(|u| *u < bound);
+        self.recent
+            .iter()
+            .map(|r| place(r.end).saturating_sub(place(r.start)))
+            .sum()
     }
 
     /// The messages of a set. `None` when it names a sequence number that no message has; UIDs
@@ -264,7 +282,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn view(uids: &[u32]) -> View {
-        View::new(uids.iter().copied().map(Uid).collect(), Uid(u32::MAX))
+        View::new(uids.iter().copied().map(Uid).collect(), Uid(0)..Uid(0))
     }
 
     fn tell(v: &mut View, may_expunge: bool) -> String {
@@ -313,6 +331,18 @@ mod tests {
         let empty = view(&[]);
         let star = MessageSet::Seq(SequenceSet::parse(b"1:*").unwrap());
         assert_eq!(empty.targets(&star), Some(Targets::none()));
+    }
+
+    #[test]
+    fn recent_is_what_this_session_claimed() {
+        let mut v = View::new((1..=4).map(Uid).collect(), Uid(3)..Uid(5));
+        assert_eq!(v.recent(), 2);
+        v.arrived((5..=8).map(Uid));
+        v.claimed(Uid(7)..Uid(9));
+        assert_eq!(
+            (v.recent(), v.is_recent(Uid(6)), v.is_recent(Uid(8))),
+            (4, false, true)
+        );
     }
 
     #[derive(Clone, Debug)]

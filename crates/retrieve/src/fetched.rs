@@ -5,8 +5,8 @@ use mail::{AccountId, EmailAddress};
 use mailbox::{Entry, Place};
 use store::{Batch, CommitError};
 
-/// Records that the text of these entries was handed out. Entries that were fetched before, and
-/// those that a client appended, are passed over. A failure is logged and has no other effect.
+/// Records that the text of these entries was handed out. Entries that were fetched before are
+/// passed over. A failure is logged and has no other effect.
 pub(crate) async fn note(
     ctx: &Context,
     place: Place,
@@ -15,23 +15,40 @@ pub(crate) async fn note(
     protocol: &str,
     entries: &[&Entry],
 ) {
+    let first_time: Vec<&Entry> = entries.iter().copied().filter(|e| !e.fetched).collect();
+    if first_time.is_empty() {
+        return;
+    }
+    let event = journey::Event::Retrieved {
+        account,
+        address: Some(address.clone()),
+        protocol: protocol.to_owned(),
+    };
     let now = ctx.clock.now();
-    for entry in entries.iter().filter(|e| !e.fetched) {
-        // One batch each: a flag that another session changed must not undo the others' records.
-        let mut batch = Batch::new();
-        ctx.mailboxes.mark_fetched(&mut batch, place, entry);
+    let add = |batch: &mut Batch, entry: &Entry| {
+        ctx.mailboxes.mark_fetched(batch, place, entry);
         if let Some(queue_id) = entry.queue_id {
-            let event = journey::Event::Retrieved {
-                account,
-                address: Some(address.clone()),
-                protocol: protocol.to_owned(),
-            };
-            ctx.journey.record(&mut batch, queue_id, now, &event);
+            ctx.journey.record(batch, queue_id, now, &event);
         }
-        match ctx.store.commit(batch).await {
-            // The entry changed since it was read; the next fetch notes it.
-            Ok(_) | Err(CommitError::Conflict { .. }) => {}
-            Err(error) => tracing::warn!(%error, "the journey did not learn that a message was fetched"),
-        }
+    };
+    let mut together = Batch::new();
+    first_time.iter().for_each(|e| add(&mut together, e));
+    let outcome = ctx.store.commit(together).await;
+    if !matches!(outcome, Err(CommitError::Conflict { .. })) {
+        return log(outcome);
+    }
+    // Some entry changed since it was read; the others' records stand all the same.
+    for entry in first_time {
+        let mut alone = Batch::new();
+        add(&mut alone, entry);
+        log(ctx.store.commit(alone).await);
+    }
+}
+
+fn log(outcome: Result<store::Receipt, CommitError>) {
+    match outcome {
+        // The next fetch of that message notes it.
+        Ok(_) | Err(CommitError::Conflict { .. }) => {}
+        Err(error) => tracing::warn!(%error, "the journey did not learn that a message was fetched"),
     }
 }

@@ -1,10 +1,259 @@
-//! The IMAP driver.
+//! The IMAP driver: reads, writes, and answers the questions of an `imap` session.
+//!
+//! Promises: what is told as done is durable; a big FETCH is written as fast as the client reads
+//! and no faster; a client in IDLE hears of news at once. Never: more than one message in memory.
 
-use crate::{Connection, Context};
+mod append;
+mod fetch;
+mod folders;
+mod refuse;
+mod search;
+mod selected;
+
+use crate::connection::Connection;
+use crate::login::{self, Login};
+use crate::{Context, Direction};
+use ::imap::session::{Task, ask};
+use ::imap::{Code, Event, Refusal, Session, Ticket};
+use mail::{AccountId, EmailAddress, Secret};
+use selected::Selected;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Serves one connection.
-pub(crate) async fn run(_ctx: Arc<Context>, connection: Connection, _shutdown: watch::Receiver<bool>) {
-    connection.close().await;
+pub(crate) async fn run(ctx: Arc<Context>, connection: Connection, shutdown: watch::Receiver<bool>) {
+    let options = ::imap::Options {
+        hostname: ctx.options.hostname.clone(),
+        append_octets_max: ctx.options.message_octets_max,
+        allow_plaintext_login: ctx.options.allow_plaintext_auth,
+        starttls: ctx.tls.is_some(),
+        ..::imap::Options::default()
+    };
+    let mut session = Session::new(options, connection.tls().is_some());
+    if ctx.tap.is_some() {
+        session.keep_transcript();
+    }
+    let peer = connection.peer();
+    let driver = Driver {
+        login_by: Instant::now() + ctx.options.login_timeout,
+        ctx,
+        session,
+        shutdown,
+        user: None,
+        selected: None,
+        incoming: None,
+    };
+    if let Err(error) = driver.run(connection).await {
+        tracing::debug!(%peer, %error, "imap: the connection broke");
+    }
 }
+
+/// Who is logged in.
+#[derive(Clone)]
+struct User {
+    account: AccountId,
+    address: EmailAddress,
+}
+
+struct Driver {
+    ctx: Arc<Context>,
+    session: Session,
+    shutdown: watch::Receiver<bool>,
+    /// When a connection that is not logged in ends.
+    login_by: Instant,
+    user: Option<User>,
+    selected: Option<Selected>,
+    /// The message of an APPEND that is coming.
+    incoming: Option<append::Incoming>,
+}
+
+/// Why waiting ended.
+enum Woken {
+    Input(Vec<u8>),
+    News,
+    Shutdown,
+    Timeout,
+}
+
+impl Driver {
+    async fn run(mut self, mut connection: Connection) -> io::Result<()> {
+        loop {
+            let event = self.session.step();
+            self.show(&connection);
+            match event {
+                Event::NeedInput => {
+                    connection.write(&self.session.take_output()).await?;
+                    if !self.wait(&mut connection).await? {
+                        break;
+                    }
+                }
+                Event::Flush => connection.write(&self.session.take_output()).await?,
+                Event::StartTls => {
+                    connection.write(&self.session.take_output()).await?;
+                    let within = self.login_by.saturating_duration_since(Instant::now());
+                    connection = connection.start_tls(within).await.map_err(io::Error::other)?;
+                    self.session.tls_started();
+                }
+                Event::Close | Event::Waiting => {
+                    connection.write(&self.session.take_output()).await?;
+                    break;
+                }
+                // Boxed, so that a connection that waits does not hold room for all of this.
+                event => Box::pin(self.answer(&mut connection, event)).await?,
+            }
+        }
+        connection.close().await;
+        Ok(())
+    }
+
+    /// Waits for input or for a reason to speak; false when the client has closed.
+    async fn wait(&mut self, connection: &mut Connection) -> io::Result<bool> {
+        let deadline = match self.session.is_logged_in() {
+            true => Instant::now() + self.ctx.options.imap_idle_timeout,
+            false => self.login_by,
+        };
+        let news = async {
+            match &mut self.selected {
+                Some(selected) if self.session.is_idle() => {
+                    if !selected.watch.changed().await {
+                        std::future::pending::<()>().await;
+                    }
+                }
+                _ => std::future::pending().await,
+            }
+        };
+        let woken = tokio::select! {
+            biased;
+            _ = self.shutdown.wait_for(|stop| *stop) => Woken::Shutdown,
+            read = connection.read() => Woken::Input(read?),
+            () = news => Woken::News,
+            () = tokio::time::sleep_until(deadline) => Woken::Timeout,
+        };
+        match woken {
+            Woken::Input(octets) if octets.is_empty() => return Ok(false),
+            Woken::Input(octets) => self.session.feed(&octets),
+            Woken::News => {
+                Box::pin(self.sync()).await;
+                self.session.tell_news();
+            }
+            Woken::Shutdown => self.session.bye("The server is going down"),
+            Woken::Timeout => self.session.bye("Too long without a word"),
+        }
+        Ok(true)
+    }
+
+    /// Shows the tap what the client said.
+    fn show(&mut self, connection: &Connection) {
+        let lines = self.session.take_transcript();
+        if !lines.is_empty() {
+            connection.show(Direction::Client, &lines);
+        }
+    }
+
+    async fn answer(&mut self, connection: &mut Connection, event: Event) -> io::Result<()> {
+        match event {
+            Event::Login {
+                ticket,
+                user,
+                password,
+            } => self.login(connection.peer(), ticket, &user, password).await,
+            Event::Select {
+                ticket,
+                mailbox,
+                read_only,
+            } => self.select(ticket, mailbox.as_str(), read_only).await,
+            Event::List(ticket) => self.list(ticket).await,
+            Event::Status { ticket, mailbox } => self.status(ticket, mailbox.as_str()).await,
+            Event::Search { ticket, key } => self.search(ticket, key).await,
+            Event::Copy {
+                ticket,
+                targets,
+                mailbox,
+                is_move,
+            } => {
+                self.copy(ticket, targets, mailbox.as_str(), is_move).await;
+            }
+            Event::Append { ticket, head, octets } => self.append_begins(ticket, head, octets).await,
+            Event::AppendChunk(octets) => self.append_goes_on(&octets).await,
+            Event::AppendEnd(ticket) => self.append_ends(ticket).await,
+            Event::AppendBroken => self.incoming = None,
+            Event::Task { ticket, task } => self.task(connection, ticket, task).await?,
+            // Handled where it came from.
+            Event::NeedInput | Event::Flush | Event::Waiting | Event::StartTls | Event::Close => {}
+        }
+        Ok(())
+    }
+
+    async fn login(&mut self, peer: SocketAddr, ticket: Ticket<ask::Login>, user: &str, password: Secret) {
+        let login = login::login(&self.ctx, peer, directory::Protocol::Imap, user, password).await;
+        let refusal = match login {
+            Login::Accepted { account, address } => {
+                self.user = Some(User { account, address });
+                return self.session.logged_in(ticket);
+            }
+            Login::AppPasswordRequired => Refusal::new(
+                Code::AuthenticationFailed,
+                "An app password is needed: this account has a second factor, and the main password does not open mail programs",
+            ),
+            Login::Rejected => Refusal::new(Code::AuthenticationFailed, "Wrong user name or password"),
+            Login::TooManyFailures => {
+                Refusal::new(Code::Unavailable, "Too many failed logins, try again later")
+            }
+            Login::Unavailable => Refusal::unavailable(),
+        };
+        self.session.refuse_login(ticket, refusal);
+    }
+
+    async fn task(
+        &mut self,
+        connection: &mut Connection,
+        ticket: Ticket<ask::Task>,
+        task: Task,
+    ) -> io::Result<()> {
+        let outcome = match task {
+            Task::Sync => Ok(()),
+            Task::Fetch {
+                targets,
+                items,
+                may_set_seen,
+            } => {
+                // What stands before the responses goes out first.
+                connection.write(&self.session.take_output()).await?;
+                match self.fetch(connection, targets, items, may_set_seen).await? {
+                    Ok(fetch::Fetched::All) => Ok(()),
+                    Ok(fetch::Fetched::SomeGone) => {
+                        self.sync().await;
+                        self.session.done_partly(ticket);
+                        return Ok(());
+                    }
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            Task::Store {
+                targets,
+                mode,
+                silent,
+                flags,
+            } => self.store(targets, mode, silent, &flags).await,
+            Task::Expunge(targets) => self.expunge(targets).await,
+            Task::Deselect { expunge } => self.deselect(expunge).await,
+            other => self.change_folders(other).await,
+        };
+        match outcome {
+            Ok(()) => {
+                // NOOP, and every other answer, carries what others changed (RFC 3501 §5.2).
+                self.sync().await;
+                self.session.done(ticket);
+            }
+            Err(refusal) => self.session.refuse(ticket, refusal),
+        }
+        Ok(())
+    }
+}
+
+/// How long a step may keep the thread to itself before others get a turn.
+const TURN: Duration = Duration::from_millis(5);

@@ -83,24 +83,25 @@ fn list(field: Option<Field<'_>>) -> Vec<AddressItem> {
     field.map(|f| addresses(f.raw_value)).unwrap_or_default()
 }
 
+type Text<'a> = Option<&'a [u8]>;
+
 fn write_list(out: &mut Vec<u8>, items: &[AddressItem]) {
     if items.is_empty() {
         return put(out, "NIL");
     }
     out.push(b'(');
     for item in items {
-        let (name, route, local, host): (Option<&[u8]>, Option<&[u8]>, Option<&[u8]>, Option<&[u8]>) =
-            match item {
-                AddressItem::Mailbox {
-                    name,
-                    route,
-                    local,
-                    host,
-                } => (name.as_deref(), route.as_deref(), Some(local), Some(host)),
-                // RFC 3501 §7.4.2: a NIL host begins a group, and a NIL mailbox too ends it.
-                AddressItem::GroupStart(name) => (None, None, Some(name), None),
-                AddressItem::GroupEnd => (None, None, None, None),
-            };
+        let (name, route, local, host): (Text<'_>, Text<'_>, Text<'_>, Text<'_>) = match item {
+            AddressItem::Mailbox {
+                name,
+                route,
+                local,
+                host,
+            } => (name.as_deref(), route.as_deref(), Some(local), Some(host)),
+            // RFC 3501 §7.4.2: a NIL host begins a group, and a NIL mailbox too ends it.
+            AddressItem::GroupStart(name) => (None, None, Some(name), None),
+            AddressItem::GroupEnd => (None, None, None, None),
+        };
         out.push(b'(');
         nstring(out, name);
         for part in [route, local, host] {

@@ -9,14 +9,15 @@ use crate::response::{Code, Refusal, Status, put, status, string};
 use crate::sequence::SeqNum;
 use crate::view::View;
 use mail::{Uid, UidValidity};
+use std::ops::Range;
 
 /// An opened mailbox.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Opened {
     /// The UIDs of its messages, ascending.
     pub uids: Vec<Uid>,
-    /// Messages with a UID of at least this are recent in this session.
-    pub first_recent: Uid,
+    /// The UIDs that this session is the first to see; they are recent in it.
+    pub recent: Range<Uid>,
     /// The first message without `\Seen`.
     pub first_unseen: Option<Uid>,
     /// The validity value of the UIDs.
@@ -97,7 +98,7 @@ impl Session {
     /// The mailbox is open.
     pub fn selected(&mut self, ticket: Ticket<ask::Select>, opened: Opened) {
         let out = &mut self.output;
-        let view = View::new(opened.uids, opened.first_recent);
+        let view = View::new(opened.uids, opened.recent);
         let mut flags: Vec<String> = Flag::SYSTEM.iter().map(Flag::to_string).collect();
         flags.extend(opened.keywords);
         put(out, &format!("* FLAGS ({})\r\n", flags.join(" ")));

@@ -1,0 +1,215 @@
+//! SEARCH: over what is known of each message first, over its text only where that decides.
+
+use super::refuse::refusal;
+use super::selected::ENTRIES_AT_ONCE;
+use super::{Driver, TURN};
+use ::imap::search::{Date, MessageView, Needle, SearchKey};
+use ::imap::session::ask;
+use ::imap::{Flag, Refusal, SeqNum, Ticket};
+use bytes::Bytes;
+use mail::header::fields;
+use mail::{Timestamp, Uid};
+use mail_parser::parsers::MessageStream;
+use mail_parser::{Message, MessageParser, PartType};
+use mailbox::{Entry, Flags};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// How deep messages inside messages are searched.
+const DEPTH_MAX: usize = 5;
+
+impl Driver {
+    pub(super) async fn search(&mut self, ticket: Ticket<ask::Search>, key: SearchKey) {
+        match self.find(Arc::new(key)).await {
+            Ok(uids) => {
+                self.sync().await;
+                self.session.found(ticket, &uids);
+            }
+            Err(r) => self.session.refuse(ticket, r),
+        }
+    }
+
+    async fn find(&self, key: Arc<SearchKey>) -> Result<Vec<Uid>, Refusal> {
+        let (Some(selected), Some(view)) = (&self.selected, self.session.view()) else {
+            return Ok(Vec::new());
+        };
+        let mailboxes = &self.ctx.mailboxes;
+        let mut found = Vec::new();
+        let mut from = Uid(1);
+        let mut turn_ends = Instant::now() + TURN;
+        loop {
+            let entries = mailboxes
+                .entries(selected.place, from, ENTRIES_AT_ONCE)
+                .await
+                .map_err(|e| refusal(&e))?;
+            let next = entries.last().map(|e| Uid(e.uid.0.saturating_add(1)));
+            let is_last = entries.len() < ENTRIES_AT_ONCE;
+            for entry in entries {
+                let Some(seq) = view.seq(entry.uid) else { continue };
+                let uid = entry.uid;
+                let known = Known {
+                    seq,
+                    largest: view.largest(),
+                    recent: view.is_recent(uid),
+                    entry,
+                    text: None,
+                };
+                let matches = match key.matches(&known) {
+                    Some(matches) => matches,
+                    None => {
+                        let whole = mailboxes.read(&known.entry, 0..known.entry.size()).await;
+                        let octets = whole.map_err(|e| refusal(&e))?;
+                        matches_text(Arc::clone(&key), known, octets).await
+                    }
+                };
+                if matches {
+                    found.push(uid);
+                }
+                if Instant::now() > turn_ends {
+                    tokio::task::yield_now().await;
+                    turn_ends = Instant::now() + TURN;
+                }
+            }
+            match next {
+                Some(next) if !is_last => from = next,
+                _ => return Ok(found),
+            }
+        }
+    }
+}
+
+/// Decoding a message takes milliseconds per megabyte: not on a network thread.
+async fn matches_text(key: Arc<SearchKey>, mut known: Known, octets: Bytes) -> bool {
+    let decide = move || {
+        known.text = Some(Text::of(&octets));
+        key.matches(&known).unwrap_or(false)
+    };
+    tokio::task::spawn_blocking(decide).await.unwrap_or(false)
+}
+
+/// A message as far as it is known.
+struct Known {
+    seq: SeqNum,
+    largest: (SeqNum, Uid),
+    recent: bool,
+    entry: Entry,
+    text: Option<Text>,
+}
+
+/// The decoded text of a message, in lower case.
+struct Text {
+    /// Names and values of the header fields.
+    header: Vec<(String, String)>,
+    body: String,
+    sent: Option<Date>,
+}
+
+impl Text {
+    fn of(octets: &[u8]) -> Self {
+        let mut header = Vec::new();
+        let mut sent = None;
+        for field in fields(octets) {
+            if sent.is_none() && field.is("Date") {
+                sent = Date::of_header(&field.value());
+            }
+            let name = String::from_utf8_lossy(field.name).to_lowercase();
+            header.push((name, decoded(field.raw_value).to_lowercase()));
+        }
+        let mut body = String::new();
+        if let Some(message) = MessageParser::default().parse(octets) {
+            add_body(&mut body, &message, 0);
+        }
+        Self { header, body, sent }
+    }
+}
+
+/// A field's value with its encoded-words decoded (RFC 2047).
+fn decoded(raw_value: &[u8]) -> String {
+    // The decoder ends at a line ending that no fold follows.
+    let line = [raw_value, b"\r\n"].concat();
+    match MessageStream::new(&line).parse_unstructured().into_text() {
+        Some(text) => text.into_owned(),
+        None => String::from_utf8_lossy(raw_value).into_owned(),
+    }
+}
+
+fn add_body(body: &mut String, message: &Message<'_>, depth: usize) {
+    for part in &message.parts {
+        match &part.body {
+            PartType::Text(text) | PartType::Html(text) => {
+                body.push_str(&text.to_lowercase());
+                body.push('\n');
+            }
+            PartType::Message(inner) if depth < DEPTH_MAX => add_body(body, inner, depth + 1),
+            _ => {}
+        }
+    }
+}
+
+impl MessageView for Known {
+    fn seq(&self) -> SeqNum {
+        self.seq
+    }
+
+    fn uid(&self) -> Uid {
+        self.entry.uid
+    }
+
+    fn largest(&self) -> (SeqNum, Uid) {
+        self.largest
+    }
+
+    fn has_flag(&self, flag: &Flag) -> bool {
+        let bit = match flag {
+            Flag::Answered => Flags::ANSWERED,
+            Flag::Flagged => Flags::FLAGGED,
+            Flag::Deleted => Flags::DELETED,
+            Flag::Seen => Flags::SEEN,
+            Flag::Draft => Flags::DRAFT,
+            Flag::Keyword(name) => {
+                return self
+                    .entry
+                    .keywords
+                    .iter()
+                    .any(|k| k.as_str().eq_ignore_ascii_case(name));
+            }
+        };
+        self.entry.flags.has(bit)
+    }
+
+    fn is_recent(&self) -> bool {
+        self.recent
+    }
+
+    fn octets(&self) -> u64 {
+        self.entry.size()
+    }
+
+    fn internal_date(&self) -> Timestamp {
+        self.entry.internal_date
+    }
+
+    fn sent_date(&self) -> Option<Option<Date>> {
+        self.text.as_ref().map(|t| t.sent)
+    }
+
+    fn header_has(&self, name: &str, needle: &Needle) -> Option<bool> {
+        let name = name.to_lowercase();
+        let header = &self.text.as_ref()?.header;
+        Some(
+            header
+                .iter()
+                .any(|(n, value)| *n == name && needle.is_in_lowercase(value)),
+        )
+    }
+
+    fn body_has(&self, needle: &Needle) -> Option<bool> {
+        self.text.as_ref().map(|t| needle.is_in_lowercase(&t.body))
+    }
+
+    fn text_has(&self, needle: &Needle) -> Option<bool> {
+        let text = self.text.as_ref()?;
+        let in_header = text.header.iter().any(|(_, value)| needle.is_in_lowercase(value));
+        Some(in_header || needle.is_in_lowercase(&text.body))
+    }
+}
