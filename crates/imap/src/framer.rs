@@ -110,6 +110,7 @@ impl Framer {
 
     /// The literal just announced belongs into the command.
     pub fn collect(&mut self, size: u64) {
+        self.command.extend_from_slice(b"\r\n");
         self.reading = Reading::Collect(size);
     }
 
@@ -201,7 +202,8 @@ impl Framer {
         let room = self.line_octets_max.saturating_sub(self.line_octets);
         let newline = memchr::memchr(b'\n', rest);
         if newline.unwrap_or(rest.len()) > room {
-            let prefix = prefix(&self.command, rest);
+            // The same, however the line came in.
+            let prefix = prefix(&self.command, &rest[..room.min(rest.len())]);
             self.forget();
             match newline {
                 Some(i) => self.used += i + 1,
