@@ -1,12 +1,21 @@
 //! Recording: events join the batch of what they tell of.
 
+use crate::keys::{self, Kind};
 use crate::{Error, Event, Journey};
 use mail::{EmailAddress, QueueId, Timestamp};
 use serde::{Deserialize, Serialize};
-use store::Batch;
+use std::sync::atomic::Ordering;
+use store::{Batch, Key, Versioned};
 
 /// Events of one message that are read at most.
 pub const EVENTS_READ_MAX: usize = 10_000;
+
+/// Octets of a text under which a message is found; what is longer is cut, on both sides alike.
+const TEXT_OCTETS_MAX: usize = 400;
+/// Operations in one batch while forgetting.
+const PRUNE_OPS_MAX: usize = 5_000;
+/// The version of a stored event: what follows is JSON.
+const VERSION: u8 = 1;
 
 /// One event and its moment.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -21,8 +30,12 @@ pub struct Record {
 impl Journey {
     /// Adds an event to a batch.
     pub fn record(&self, batch: &mut Batch, id: QueueId, at: Timestamp, event: &Event) {
-        let _ = (batch, id, at, event);
-        todo!()
+        let tiebreak = self.tiebreak.fetch_add(1, Ordering::Relaxed);
+        let mut value = vec![VERSION];
+        // An event is made of texts and numbers only: writing it cannot fail.
+        if serde_json::to_writer(&mut value, event).is_ok() {
+            batch.put(keys::event(id, at, tiebreak), value);
+        }
     }
 
     /// Adds to a batch by what a message can be found: its Message-ID (without brackets) and the
@@ -34,8 +47,22 @@ impl Journey {
         message_id: Option<&str>,
         addresses: &[&EmailAddress],
     ) {
-        let _ = (batch, id, message_id, addresses);
-        todo!()
+        let mut texts: Vec<(u8, String)> = Vec::new();
+        let found = message_id
+            .map(|m| (Kind::MessageId, message_id_text(m)))
+            .into_iter()
+            .chain(addresses.iter().map(|a| (Kind::Address, address_text(a))));
+        for (kind, text) in found {
+            let entry = (kind as u8, text);
+            if !texts.contains(&entry) {
+                batch.put(keys::found_as(kind, &entry.1, id), Vec::new());
+                texts.push(entry);
+            }
+        }
+        let mut value = vec![VERSION];
+        if serde_json::to_writer(&mut value, &texts).is_ok() {
+            batch.put(keys::texts(id), value);
+        }
     }
 
     /// The events of a message in order, [`EVENTS_READ_MAX`] at most.
@@ -43,8 +70,14 @@ impl Journey {
     /// # Errors
     /// When the store cannot be read. Damaged records are left out.
     pub async fn events(&self, id: QueueId) -> Result<Vec<Record>, Error> {
-        let _ = id;
-        todo!()
+        let snapshot = self.store.snapshot().await?;
+        let rows = snapshot
+            .scan(&keys::events_of(id).prefix_range(), EVENTS_READ_MAX)
+            .await?;
+        Ok(rows
+            .iter()
+            .filter_map(|(key, value)| decode(key, value))
+            .collect())
     }
 
     /// Forgets messages whose last event is before `before`, `limit` messages at most. Answers how
@@ -53,7 +86,102 @@ impl Journey {
     /// # Errors
     /// What the store says.
     pub async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
-        let _ = (before, limit);
-        todo!()
+        let snapshot = self.store.snapshot().await?;
+        let mut batch = Batch::new();
+        let (mut forgotten, mut ops) = (0, 0);
+        let mut rest = keys::events().prefix_range();
+        while forgotten < limit {
+            let Some(id) = snapshot
+                .scan(&rest, 1)
+                .await?
+                .first()
+                .and_then(|(key, _)| id_of(key))
+            else {
+                break;
+            };
+            // Ids sort by the time of their first event: behind this one all are younger.
+            if id >= QueueId::from_parts(before.micros(), 0) {
+                break;
+            }
+            let events = keys::events_of(id).prefix_range();
+            let last = snapshot
+                .scan_back(&events, 1)
+                .await?
+                .first()
+                .and_then(|(key, _)| time_of(key));
+            if last.is_none_or(|at| at < before) {
+                let keys = self.keys_of(snapshot.as_ref(), id).await?;
+                ops += keys.len();
+                keys.into_iter().for_each(|key| batch.delete(key));
+                forgotten += 1;
+            }
+            if ops >= PRUNE_OPS_MAX {
+                self.store.commit(std::mem::take(&mut batch)).await?;
+                ops = 0;
+            }
+            rest.start = events.end;
+        }
+        if !batch.is_empty() {
+            self.store.commit(batch).await?;
+        }
+        Ok(forgotten)
     }
+
+    /// Every key that belongs to a message.
+    async fn keys_of(&self, snapshot: &dyn store::Snapshot, id: QueueId) -> Result<Vec<Key>, Error> {
+        let texts_key = keys::texts(id);
+        let mut found = Vec::new();
+        if let Some(value) = snapshot.get(&texts_key).await? {
+            let texts: Vec<(u8, String)> =
+                serde_json::from_slice(value.value.get(1..).unwrap_or_default()).unwrap_or_default();
+            for (kind, text) in texts {
+                let kind = if kind == Kind::MessageId as u8 {
+                    Kind::MessageId
+                } else {
+                    Kind::Address
+                };
+                found.push(keys::found_as(kind, &text, id));
+            }
+            found.push(texts_key);
+        }
+        let events = snapshot
+            .scan(&keys::events_of(id).prefix_range(), EVENTS_READ_MAX)
+            .await?;
+        found.extend(events.into_iter().map(|(key, _)| key));
+        Ok(found)
+    }
+}
+
+/// The form under which a Message-ID is found: case is ignored, because people retype it.
+pub(crate) fn message_id_text(id: &str) -> String {
+    cut(id.to_lowercase())
+}
+
+/// The form under which an address is found.
+pub(crate) fn address_text(address: &EmailAddress) -> String {
+    cut(address.folded())
+}
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_OCTETS_MAX));
+    text
+}
+
+pub(crate) fn id_of(key: &Key) -> Option<QueueId> {
+    key.reader().u64().map(QueueId)
+}
+
+fn time_of(key: &Key) -> Option<Timestamp> {
+    let mut parts = key.reader();
+    parts.u64()?;
+    Some(Timestamp(i64::try_from(parts.u64()?).ok()?))
+}
+
+fn decode(key: &Key, value: &Versioned) -> Option<Record> {
+    let at = time_of(key)?;
+    let json = value.value.strip_prefix(&[VERSION])?;
+    Some(Record {
+        at,
+        event: serde_json::from_slice(json).ok()?,
+    })
 }

@@ -1,1 +1,325 @@
 //! The sentence of each event. Pure.
+
+use crate::{AttemptOutcome, Check, Event, MxHost, Reply, TlsUsed};
+use mail::{EmailAddress, date};
+use std::net::IpAddr;
+
+/// An event in words.
+pub(crate) struct Told {
+    pub(crate) text: String,
+    pub(crate) because: Vec<String>,
+    pub(crate) remedy: Option<String>,
+}
+
+impl Told {
+    fn plain(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            because: Vec::new(),
+            remedy: None,
+        }
+    }
+
+    fn with(mut self, because: Vec<String>, remedy: Option<&String>) -> Self {
+        self.because = because;
+        self.remedy = remedy.cloned();
+        self
+    }
+}
+
+/// Tells one event.
+pub(crate) fn tell(event: &Event) -> Told {
+    match event {
+        Event::Received { .. } => received(event),
+        Event::Judged {
+            checks,
+            disposition,
+            rule,
+            remedy,
+        } => {
+            let mut because: Vec<String> = checks.iter().map(check).collect();
+            because.push(format!("the rule that decided: {rule}"));
+            Told::plain(format!("It was judged: {}.", judged(disposition))).with(because, remedy.as_ref())
+        }
+        Event::Refused {
+            stage,
+            subject,
+            reply: said,
+            rule,
+            remedy,
+        } => {
+            let about = subject
+                .as_ref()
+                .map(|s| format!(" for <{s}>"))
+                .unwrap_or_default();
+            let because = vec![
+                format!("we said: {}", reply(said)),
+                format!("the rule that decided: {rule}"),
+            ];
+            Told::plain(format!("It was refused at {stage}{about}.")).with(because, remedy.as_ref())
+        }
+        Event::Signed {
+            domain,
+            selector,
+            algorithm,
+        } => Told::plain(format!(
+            "It was signed for {domain} with the key {selector} ({algorithm})."
+        )),
+        Event::Accepted { local, queued } => Told::plain(format!(
+            "It was accepted and is on stable storage: {local} for mailboxes here, {queued} for other servers."
+        )),
+        Event::DeliveredLocal {
+            recipient,
+            mailbox_name,
+            why,
+            ..
+        } => {
+            let because = why.iter().map(|w| format!("because {w}")).collect();
+            Told::plain(format!(
+                "It was delivered to {recipient}, into {}.",
+                or(mailbox_name, "a mailbox")
+            ))
+            .with(because, None)
+        }
+        Event::Queued {
+            recipient,
+            next_attempt,
+        } => Told::plain(format!(
+            "For {recipient} it went into the queue; the first attempt is due {}.",
+            date::iso8601(*next_attempt)
+        )),
+        Event::Route { domain, hosts, why } => {
+            let because = hosts.iter().map(mx_host).collect();
+            let reason = if why.is_empty() {
+                String::new()
+            } else {
+                format!(": {why}")
+            };
+            Told::plain(format!("The way to {domain} was looked up{reason}.")).with(because, None)
+        }
+        Event::Attempt { .. } => attempt(event),
+        Event::Deferred {
+            recipient,
+            reply: said,
+            next_attempt,
+            expires,
+            remedy,
+        } => {
+            let because = vec![
+                format!("the reason: {}", reply(said)),
+                format!(
+                    "next attempt {}, given up {}",
+                    date::iso8601(*next_attempt),
+                    date::iso8601(*expires)
+                ),
+            ];
+            Told::plain(format!("For {recipient} it waits and is tried again."))
+                .with(because, remedy.as_ref())
+        }
+        Event::Relayed {
+            recipient,
+            host,
+            reply: said,
+        } => {
+            let because = vec![format!("{host} said: {}", reply(said))];
+            Told::plain(format!(
+                "For {recipient} it was handed to {host}, which answers for it from now on."
+            ))
+            .with(because, None)
+        }
+        other => ended(other),
+    }
+}
+
+fn ended(event: &Event) -> Told {
+    match event {
+        Event::Bounced {
+            recipient,
+            reply: said,
+            remedy,
+        } => {
+            let because = vec![format!("the reason: {}", reply(said))];
+            Told::plain(format!("For {recipient} it failed for good.")).with(because, remedy.as_ref())
+        }
+        Event::Expired {
+            recipient,
+            attempts,
+            reply: said,
+            remedy,
+        } => {
+            let because = vec![format!("the last reason: {}", reply(said))];
+            Told::plain(format!(
+                "For {recipient} it was given up after {attempts} attempts."
+            ))
+            .with(because, remedy.as_ref())
+        }
+        Event::DsnSent { kind, to, report } => {
+            let id = report.map(|id| format!(" ({id})")).unwrap_or_default();
+            Told::plain(format!("The sender {to} was told of it: {kind}{id}."))
+        }
+        Event::Dropped { recipient, by } => {
+            let whom = recipient
+                .as_ref()
+                .map(|r| format!(" for {r}"))
+                .unwrap_or_default();
+            Told::plain(format!("It was dropped{whom} by {by}; the sender was not told."))
+        }
+        Event::Retrieved {
+            address,
+            protocol,
+            account,
+        } => {
+            let whom = address
+                .as_ref()
+                .map_or_else(|| format!("account {account}"), ToString::to_string);
+            Told::plain(format!("{whom} fetched it over {}.", protocol.to_uppercase()))
+        }
+        Event::OperatorAction { by, action } => Told::plain(format!("An order of {by}: {action}.")),
+        _ => Told::plain("Something happened that this version has no words for."),
+    }
+}
+
+fn received(event: &Event) -> Told {
+    let Event::Received {
+        service,
+        peer_ip,
+        peer_name,
+        helo,
+        tls,
+        login,
+        reverse_path,
+        recipients,
+        size,
+        message_id,
+    } = event
+    else {
+        return Told::plain("It was received.");
+    };
+    let from = reverse_path
+        .as_ref()
+        .map_or_else(|| "?".to_owned(), ToString::to_string);
+    let text = format!(
+        "It came in by {service} from {}, sent by {from}.",
+        peer(*peer_ip, peer_name.as_ref())
+    );
+    let mut because = vec![format!("it called itself \"{helo}\"")];
+    because.push(tls.as_ref().map_or_else(|| "without TLS".to_owned(), tls_words));
+    because.extend(login.iter().map(|l| format!("logged in as {l}")));
+    if !recipients.is_empty() {
+        because.push(format!("to {}", addresses(recipients)));
+    }
+    if *size > 0 {
+        because.push(format!("{size} octets"));
+    }
+    because.extend(message_id.iter().map(|m| format!("Message-ID <{m}>")));
+    Told::plain(text).with(because, None)
+}
+
+fn attempt(event: &Event) -> Told {
+    let Event::Attempt {
+        recipients,
+        host,
+        ip,
+        port,
+        tls,
+        outcome,
+    } = event
+    else {
+        return Told::plain("It was attempted.");
+    };
+    let place = match ip {
+        Some(ip) if *port > 0 => format!("{host} at {ip}, port {port}"),
+        Some(ip) => format!("{host} at {ip}"),
+        None => host.clone(),
+    };
+    let how = match outcome {
+        AttemptOutcome::Accepted { .. } => "it was accepted",
+        AttemptOutcome::Refused { .. } => "it was refused",
+        AttemptOutcome::Failed { .. } => "the conversation failed",
+        AttemptOutcome::Unknown => "the outcome is not known",
+    };
+    let mut because = Vec::new();
+    if !recipients.is_empty() {
+        because.push(format!("for {}", addresses(recipients)));
+    }
+    because.extend(tls.as_ref().map(tls_words));
+    match outcome {
+        AttemptOutcome::Accepted { reply: said } => because.push(format!("it said: {}", reply(said))),
+        AttemptOutcome::Refused { stage, reply: said } => {
+            because.push(format!("at {stage} it said: {}", reply(said)));
+        }
+        AttemptOutcome::Failed { stage, error } => because.push(format!("at {stage}: {error}")),
+        AttemptOutcome::Unknown => {}
+    }
+    Told::plain(format!("Delivery to {place} was attempted: {how}.")).with(because, None)
+}
+
+fn check(check: &Check) -> String {
+    if check.because.is_empty() {
+        return format!("{}: {}", check.name, check.result);
+    }
+    format!("{}: {}, because {}", check.name, check.result, check.because)
+}
+
+fn judged(disposition: &str) -> String {
+    match disposition {
+        "accept" => "accepted".to_owned(),
+        "junk" => "for the Junk mailbox".to_owned(),
+        code if code.starts_with('4') => format!("not now ({code})"),
+        code => format!("refused ({code})"),
+    }
+}
+
+fn mx_host(host: &MxHost) -> String {
+    let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
+    let at = if addresses.is_empty() {
+        String::new()
+    } else {
+        format!(" at {}", addresses.join(", "))
+    };
+    format!("{} (preference {}){at}", host.host, host.preference)
+}
+
+fn peer(ip: Option<IpAddr>, name: Option<&String>) -> String {
+    match (ip, name) {
+        (Some(ip), Some(name)) => format!("{name} ({ip})"),
+        (Some(ip), None) => ip.to_string(),
+        (None, Some(name)) => name.clone(),
+        (None, None) => "this machine".to_owned(),
+    }
+}
+
+fn tls_words(tls: &TlsUsed) -> String {
+    let cipher = if tls.cipher.is_empty() {
+        String::new()
+    } else {
+        format!(" with {}", tls.cipher)
+    };
+    let verified = tls
+        .verified
+        .as_ref()
+        .map(|v| format!(", {v}"))
+        .unwrap_or_default();
+    format!("over {}{cipher}{verified}", tls.version)
+}
+
+fn reply(said: &Reply) -> String {
+    let status = said.status.map(|s| format!("{s} ")).unwrap_or_default();
+    match said.code {
+        0 => format!("{status}{}", said.text),
+        code => format!("{code} {status}{}", said.text),
+    }
+}
+
+fn addresses(list: &[EmailAddress]) -> String {
+    const SHOWN_MAX: usize = 10;
+    let mut shown: Vec<String> = list.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+    if list.len() > SHOWN_MAX {
+        shown.push(format!("and {} more", list.len() - SHOWN_MAX));
+    }
+    shown.join(", ")
+}
+
+fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
+    if text.is_empty() { otherwise } else { text }
+}
