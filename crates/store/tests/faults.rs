@@ -176,6 +176,30 @@ fn power_loss_during_recovery_loses_nothing_either() {
 }
 
 #[test]
+fn what_recovery_has_shown_survives_a_power_loss() {
+    let all = operations_of_a_whole_run();
+    for at in 1..=all {
+        let disk = SimDisk::default();
+        disk.fail_at(at, Fault::PowerLoss);
+        let steps = match open_sim(&disk, options()) {
+            Ok(store) => workload(&*store),
+            Err(_) => Vec::new(),
+        };
+        // Only the process ends: what it wrote is still in the page cache, synced or not.
+        let disk = disk.after_kill();
+        let store = open_sim(&disk, lazy_small()).unwrap();
+        let shown = there_of(&*store, &steps);
+        let after = open_sim(&disk.after_power_loss(at * 2 + 1), lazy_small()).unwrap();
+        assert_eq!(there_of(&*after, &steps), shown, "killed at operation {at}");
+        check(
+            &*after,
+            &steps,
+            &format!("killed at operation {at}, then without power"),
+        );
+    }
+}
+
+#[test]
 fn an_error_at_any_operation_loses_nothing_acknowledged() {
     let all = operations_of_a_whole_run();
     for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
@@ -353,4 +377,45 @@ fn a_full_disk_refuses_mail_and_recovers_by_itself() {
     for n in gone {
         assert_eq!(get(&*store, &key(n)), None);
     }
+}
+
+#[test]
+fn an_index_that_can_not_be_written_is_survived() {
+    let disk = SimDisk::default();
+    let options = Options {
+        overlay_octets: 20_000,
+        ..options()
+    };
+    let store = open_sim(&disk, options).unwrap();
+    put(&*store, key(0), b"before");
+    disk.fail_writes_to(Some(&Path::new(FOLDER).join("index.redb")));
+    let mut kept = Vec::new();
+    // Memory is bounded: in the end batches are refused, and nothing hangs.
+    let refused = (1..10_000).find_map(|n| {
+        let mut batch = Batch::new();
+        batch.put(key(n), pattern(100, n));
+        match commit(&*store, batch) {
+            Ok(_) => kept.push(n),
+            Err(error) if kept.len() < 50 => assert_eq!(error, CommitError::Busy),
+            Err(error) => return Some(error),
+        }
+        None
+    });
+    assert_eq!(refused, Some(CommitError::Busy));
+    let all_there = |store: &dyn Store| kept.iter().all(|n| get(store, &key(*n)).is_some());
+    until("a view of the index opened anew", || {
+        let view = wait(store.snapshot()).unwrap();
+        wait(view.get(&key(0))).ok().map(|found| assert!(found.is_some()))
+    });
+    let crashed = open_sim(&disk.after_kill(), lazy_small());
+    disk.fail_writes_to(None);
+    until("commits when the index works again", || {
+        let mut batch = Batch::new();
+        batch.put(key(20_000), b"after".to_vec());
+        commit(&*store, batch).ok()
+    });
+    assert!(all_there(&*store) && all_there(&*crashed.unwrap()));
+    store.close();
+    let store = open_sim(&disk, lazy_small()).unwrap();
+    assert!(all_there(&*store) && get(&*store, &key(20_000)).is_some());
 }

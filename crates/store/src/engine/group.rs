@@ -16,7 +16,8 @@ pub(crate) const HEADER: usize = 64;
 const MAGIC: [u8; 8] = *b"PHGROUP\x01";
 /// In place of a row's length: the row is removed.
 const REMOVED: u32 = u32::MAX;
-/// Octets of a group at most: what recovery reads into memory.
+/// Octets of a group at most: what recovery reads into memory. More than the largest batch can
+/// come to behind a group that was just below its cap.
 pub(crate) const GROUP_OCTETS_MAX: usize = 256 * 1024 * 1024;
 
 /// A place in the log, with what links the group that stands there to the one before.

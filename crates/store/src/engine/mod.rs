@@ -38,6 +38,11 @@ use std::time::Duration;
 
 pub use blobs::{INLINE_OCTETS_MAX, StagedFile};
 
+/// Octets that one batch brings at most: keys, values and blobs of up to [`INLINE_OCTETS_MAX`].
+pub const BATCH_TOTAL_OCTETS_MAX: usize = 128 << 20;
+/// Larger settings of [`Options::group_octets`] are cut to this.
+const GROUP_OCTETS_CAP: usize = 64 << 20;
+
 /// Settings of the engine. The defaults suit a server of any size.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -45,7 +50,7 @@ pub struct Options {
     pub segment_octets: u64,
     /// Batches in one group at most (1024).
     pub group_batches: usize,
-    /// A group takes no further batch when it has reached this many octets (8 MiB).
+    /// A group takes no further batch when it has reached this many octets (8 MiB; 64 at most).
     pub group_octets: usize,
     /// Batches that may wait (16,384); more are answered `Busy`.
     pub queue_batches: usize,
@@ -170,20 +175,30 @@ impl LogStore {
     }
 
     /// [`LogStore::open`] on a disk of the caller's choice.
-    pub fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
+    pub fn open_on(disk: Arc<dyn Disk>, path: &Path, mut options: Options) -> Result<Arc<Self>, OpenError> {
+        options.group_octets = options.group_octets.min(GROUP_OCTETS_CAP);
         let recovered = recovery::open(disk, path, options)?;
-        let threads = vec![
-            spawn("store-commit", move || recovered.committer.run())?,
-            spawn("store-apply", move || recovered.applier.run())?,
-        ];
-        Ok(Arc::new(Self {
+        let store = Self {
             shared: recovered.shared,
-            threads: Mutex::new(threads),
+            threads: Mutex::default(),
             lock: Mutex::new(Some(recovered.lock)),
             damage: recovered.damage,
             opening: recovered.opening,
             blobs_staged: AtomicU64::new(0),
-        }))
+        };
+        // When the second can't be started, dropping the store ends the first.
+        store.start("store-commit", move || recovered.committer.run())?;
+        store.start("store-apply", move || recovered.applier.run())?;
+        Ok(Arc::new(store))
+    }
+
+    fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work)?;
+        self.threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(thread);
+        Ok(())
     }
 
     /// Damage found while opening: blobs that will read as `Corrupt`, groups that were skipped.
@@ -205,8 +220,9 @@ impl LogStore {
         self.shared.queue().closing = true;
         self.shared.queue_changed.notify_all();
         self.shared.closing_changed.notify_all();
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
+        // Held to the end, so that nobody who closes at the same time unlocks the folder too soon.
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the store panicked");
             }
@@ -238,10 +254,6 @@ impl LogStore {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work)
-}
-
 impl Drop for LogStore {
     fn drop(&mut self) {
         self.close();
@@ -253,7 +265,7 @@ impl Tables for LogStore {
         let octets = batch.octets();
         let id = batch.commit_id;
         let (reply, answer) = tokio::sync::oneshot::channel();
-        let refused = if octets > self.shared.options.queue_octets {
+        let refused = if octets > BATCH_TOTAL_OCTETS_MAX {
             Some(CommitError::Invalid(
                 "keys, values and short blobs are too long together",
             ))

@@ -52,7 +52,11 @@ pub(crate) fn open(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result
         })?;
     disk.sync_dir(path)?;
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        disk.sync_dir(parent)?;
+        match disk.sync_dir(parent) {
+            // The folder was made by someone else then.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            done => done?,
+        }
     }
     let segments = Arc::new(Segments::new(disk.clone(), log_folder.clone()));
     let store = superblock(&*disk, path, &segments, &options)?;

@@ -35,6 +35,7 @@ struct Inner {
     operations: u64,
     fault: Option<(u64, Fault)>,
     fail_syncs: bool,
+    fail_writes_to: Option<PathBuf>,
     room: Option<usize>,
 }
 
@@ -92,6 +93,11 @@ impl SimDisk {
 
     pub fn fail_syncs(&self, fail: bool) {
         self.inner().fail_syncs = fail;
+    }
+
+    /// Writes to this file fail.
+    pub fn fail_writes_to(&self, path: Option<&Path>) {
+        self.inner().fail_writes_to = path.map(Path::to_owned);
     }
 
     /// How many octets may be in use at most.
@@ -194,6 +200,11 @@ impl DiskFile for SimFile {
     fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         let mut inner = self.disk.inner();
         inner.operation()?;
+        if let Some(path) = &inner.fail_writes_to
+            && inner.names.get(path) == Some(&self.id)
+        {
+            return Err(Error::other("this file can't be written"));
+        }
         if let Some(room) = inner.room
             && inner.used() + buf.len() > room
         {
