@@ -1,9 +1,17 @@
 //! App passwords: made by us, one per program, limited in what they open, revocable one by one.
 
-use crate::{Directory, Error, Protocol};
+use crate::account::account_in;
+use crate::auth::last_use_in;
+use crate::{CONFLICT_RETRIES_MAX, Directory, Error, NoRandomness, Protocol, Random, keys, value};
+use aws_lc_rs::digest as sha2;
 use mail::{AccountId, Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use store::{Batch, Require, Snapshot};
+
+/// Letters of an app password: 20 of 26 carry 94 bits.
+const LETTERS: usize = 20;
+const GROUP: usize = 4;
 
 /// App passwords of one account at most.
 pub const APP_PASSWORDS_PER_ACCOUNT_MAX: usize = 64;
@@ -90,8 +98,59 @@ impl Directory {
         scopes: Scopes,
         now: Timestamp,
     ) -> Result<NewAppPassword, Error> {
-        let _ = (id, name, scopes, now);
-        todo!()
+        if name.is_empty() || name.len() > APP_PASSWORD_NAME_OCTETS_MAX || name.chars().any(char::is_control)
+        {
+            return Err(Error::Invalid(
+                "the name of an app password has 1 to 100 octets and no control characters",
+            ));
+        }
+        let letters = random_letters(self.random.as_ref())?;
+        let mut salt = [0u8; 16];
+        self.random.fill(&mut salt)?;
+        for _ in 0..CONFLICT_RETRIES_MAX {
+            let snapshot = self.store.snapshot().await?;
+            let (account, version) = account_in(snapshot.as_ref(), id)
+                .await?
+                .ok_or(Error::NoSuchAccount)?;
+            let others = app_passwords_in(snapshot.as_ref(), id).await?;
+            let last_id = snapshot.counter(&keys::app_password_ids()).await?;
+            drop(snapshot);
+            if others.iter().any(|p| p.name == name) {
+                return Err(Error::Exists(format!("the app password {name}")));
+            }
+            if others.len() >= APP_PASSWORDS_PER_ACCOUNT_MAX {
+                return Err(Error::Limit {
+                    what: "app passwords of one account",
+                    max: APP_PASSWORDS_PER_ACCOUNT_MAX,
+                });
+            }
+            let app = u64::try_from(last_id).unwrap_or(0) + 1;
+            let record = AppPassword {
+                id: app,
+                name: name.to_owned(),
+                scopes,
+                created: now,
+                last_used: None,
+                salt,
+                digest: digest(&salt, &letters),
+            };
+            let key = keys::app_password(id, app);
+            let mut batch = Batch::new();
+            // The account's record changes with it, so that two of one name cannot cross.
+            batch.require(Require::VersionIs(keys::account(id), version));
+            batch.put(keys::account(id), value::encode(&keys::account(id), &account)?);
+            // The number is only this one's when nobody took it meanwhile.
+            batch.add(keys::app_password_ids(), 1);
+            batch.require(Require::AtMost(keys::app_password_ids(), last_id + 1));
+            batch.put(key.clone(), value::encode(&key, &record)?);
+            if self.commit_unless_conflict(batch).await? {
+                return Ok(NewAppPassword {
+                    record,
+                    password: Secret::new(in_groups(&letters)),
+                });
+            }
+        }
+        Err(Error::Contended)
     }
 
     /// The app passwords of an account, oldest first.
@@ -99,8 +158,12 @@ impl Directory {
     /// # Errors
     /// When the store cannot be read.
     pub async fn app_passwords(&self, id: AccountId) -> Result<Vec<AppPassword>, Error> {
-        let _ = id;
-        todo!()
+        let snapshot = self.store.snapshot().await?;
+        let mut all = app_passwords_in(snapshot.as_ref(), id).await?;
+        for app in &mut all {
+            app.last_used = last_use_in(snapshot.as_ref(), id, app.id).await?;
+        }
+        Ok(all)
     }
 
     /// Revokes an app password; counts from the next login on.
@@ -108,7 +171,71 @@ impl Directory {
     /// # Errors
     /// [`Error::NoSuch`].
     pub async fn revoke_app_password(&self, id: AccountId, app: u64) -> Result<(), Error> {
-        let _ = (id, app);
-        todo!()
+        let key = keys::app_password(id, app);
+        let mut batch = Batch::new();
+        batch.require(Require::KeyPresent(key.clone()));
+        batch.delete(key);
+        batch.delete(keys::last_use(id, app));
+        match self.commit_unless_conflict(batch).await? {
+            true => Ok(()),
+            false => Err(Error::NoSuch("app password")),
+        }
     }
+}
+
+impl AppPassword {
+    /// Whether this is the password, typed with or without the groups' spaces, in any case.
+    pub(crate) fn matches(&self, typed: &str) -> bool {
+        let letters: Vec<u8> = typed
+            .bytes()
+            .filter(|b| !matches!(b, b' ' | b'-'))
+            .map(|b| b.to_ascii_lowercase())
+            .collect();
+        mail::secret::constant_time_eq(&digest(&self.salt, &letters), &self.digest)
+    }
+}
+
+/// A salted SHA-256 is enough here, and argon2 would be waste: it makes guessing a weak password
+/// slow, but these are 94 random bits, which nobody guesses at any speed. The salt keeps equal
+/// digests from showing equal passwords.
+fn digest(salt: &[u8; 16], letters: &[u8]) -> [u8; 32] {
+    let mut context = sha2::Context::new(&sha2::SHA256);
+    context.update(salt);
+    context.update(letters);
+    let mut out = [0u8; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
+
+/// Letters `a` to `z`, each equally likely.
+fn random_letters(random: &dyn Random) -> Result<[u8; LETTERS], NoRandomness> {
+    let mut letters = [0u8; LETTERS];
+    for letter in &mut letters {
+        *letter = loop {
+            let mut octet = [0u8; 1];
+            random.fill(&mut octet)?;
+            // 234 is the largest multiple of 26 in an octet: beyond it some letters were likelier.
+            if octet[0] < 234 {
+                break b'a' + octet[0] % 26;
+            }
+        };
+    }
+    Ok(letters)
+}
+
+fn in_groups(letters: &[u8; LETTERS]) -> String {
+    let groups: Vec<String> = letters
+        .chunks(GROUP)
+        .map(|g| g.iter().map(|b| char::from(*b)).collect())
+        .collect();
+    groups.join(" ")
+}
+
+pub(crate) async fn app_passwords_in(
+    snapshot: &dyn Snapshot,
+    id: AccountId,
+) -> Result<Vec<AppPassword>, Error> {
+    let range = keys::app_passwords_of(id).prefix_range();
+    let rows = snapshot.scan(&range, APP_PASSWORDS_PER_ACCOUNT_MAX).await?;
+    rows.iter().map(|(k, v)| value::decode(k, &v.value)).collect()
 }

@@ -2,10 +2,14 @@
 //!
 //! Drivers run `verify` on a thread that may be busy for tens of milliseconds.
 
+use crate::account::account_in;
+use crate::app_password::app_passwords_in;
 use crate::cache::Verified;
-use crate::{Account, AppPassword, Directory, Error, PasswordHash};
-use mail::{AccountId, EmailAddress, Secret, Timestamp};
+use crate::record::owner_in;
+use crate::{Account, AppPassword, Directory, Error, PasswordHash, keys, value};
+use mail::{AccountId, EmailAddress, Host, LocalPart, Secret, Timestamp};
 use std::sync::Arc;
+use store::{Batch, Require, Snapshot};
 
 /// Octets of a password at most. Longer ones are wrong.
 pub const PASSWORD_OCTETS_MAX: usize = 1024;
@@ -93,8 +97,26 @@ impl Directory {
     /// # Errors
     /// When the store cannot be read: a temporary failure.
     pub async fn candidate(&self, login: &str, protocol: Protocol) -> Result<Candidate, Error> {
-        let _ = (login, protocol);
-        todo!()
+        let snapshot = self.store.snapshot().await?;
+        let snapshot = snapshot.as_ref();
+        let mut account = None;
+        if let Some(address) = self.login_address(login)
+            && let Some(owner) = owner_in(snapshot, &address.folded()).await?
+            && let [id] = owner.accounts()[..]
+        {
+            account = account_in(snapshot, id).await?.map(|(account, _)| account);
+        }
+        let app_passwords = match &account {
+            Some(account) => app_passwords_in(snapshot, account.id).await?,
+            None => Vec::new(),
+        };
+        Ok(Candidate {
+            protocol,
+            account,
+            app_passwords,
+            dummy: self.dummy.clone(),
+            verified: Arc::clone(&self.verified),
+        })
     }
 
     /// Records the last use of a credential, at most once per [`crate::Options::note_login_every`].
@@ -102,8 +124,22 @@ impl Directory {
     /// # Errors
     /// What the store says; the login stands all the same.
     pub async fn note_login(&self, account: AccountId, via: &Via, now: Timestamp) -> Result<(), Error> {
-        let _ = (account, via, now);
-        todo!()
+        let key = keys::last_use(account, via.number());
+        let snapshot = self.store.snapshot().await?;
+        let known = last_use_in(snapshot.as_ref(), account, via.number()).await?;
+        drop(snapshot);
+        if known.is_some_and(|last| now.since(last) < self.options.note_login_every) {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        // Nothing is left behind when account or app password are removed at this moment.
+        batch.require(Require::KeyPresent(match via {
+            Via::MainPassword => keys::account(account),
+            Via::AppPassword { id, .. } => keys::app_password(account, *id),
+        }));
+        batch.put(key.clone(), value::encode(&key, &now)?);
+        self.commit_unless_conflict(batch).await?;
+        Ok(())
     }
 
     /// When the main password was last used, to within [`crate::Options::note_login_every`].
@@ -111,8 +147,8 @@ impl Directory {
     /// # Errors
     /// When the store cannot be read.
     pub async fn last_login(&self, account: AccountId) -> Result<Option<Timestamp>, Error> {
-        let _ = account;
-        todo!()
+        let snapshot = self.store.snapshot().await?;
+        last_use_in(snapshot.as_ref(), account, Via::MainPassword.number()).await
     }
 }
 
@@ -120,7 +156,97 @@ impl Candidate {
     /// Decides. Slow on purpose unless the password was verified before (tens of milliseconds).
     #[must_use]
     pub fn verify(&self, password: &Secret) -> AuthOutcome {
-        let _ = password;
-        todo!()
+        // Too long is wrong, but wrong in the time that every wrong one takes.
+        let too_long = password.expose().len() > PASSWORD_OCTETS_MAX;
+        let empty = Secret::new("");
+        let password = if too_long { &empty } else { password };
+        let Some(account) = &self.account else {
+            self.dummy.matches(password);
+            return AuthOutcome::Rejected(AuthReason::UnknownUser);
+        };
+        // An app password is found at once; that it is quick shows only to who has it.
+        let app = self
+            .app_passwords
+            .iter()
+            .find(|app| app.matches(password.expose()));
+        if let Some(app) = app {
+            let via = Via::AppPassword {
+                id: app.id,
+                name: app.name.clone(),
+            };
+            return match app.scopes.allow(self.protocol) {
+                true => self.opened(account, via),
+                false => AuthOutcome::Rejected(AuthReason::AppPasswordScope),
+            };
+        }
+        if !self.is_main_password(account, password) {
+            return AuthOutcome::Rejected(AuthReason::WrongPassword);
+        }
+        match self.opened(account, Via::MainPassword) {
+            AuthOutcome::Accepted { .. } if account.second_factor.is_some() => {
+                AuthOutcome::Rejected(AuthReason::AppPasswordRequired)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn is_main_password(&self, account: &Account, password: &Secret) -> bool {
+        let Some(hash) = &account.password else {
+            self.dummy.matches(password);
+            return false;
+        };
+        if self.verified.knows(account.id, hash, password) {
+            return true;
+        }
+        let right = hash.matches(password);
+        if right {
+            self.verified.remember(account.id, hash, password);
+        }
+        right
+    }
+
+    fn opened(&self, account: &Account, via: Via) -> AuthOutcome {
+        if account.suspended {
+            return AuthOutcome::Rejected(AuthReason::Suspended);
+        }
+        AuthOutcome::Accepted {
+            account: account.id,
+            address: account.address.clone(),
+            via,
+        }
+    }
+}
+
+impl Via {
+    /// The app password's number; 0, which none has, for the main password.
+    const fn number(&self) -> u64 {
+        match self {
+            Via::MainPassword => 0,
+            Via::AppPassword { id, .. } => *id,
+        }
+    }
+}
+
+impl Directory {
+    /// The address that a login name stands for.
+    fn login_address(&self, login: &str) -> Option<EmailAddress> {
+        if login.contains('@') {
+            return EmailAddress::parse(login).ok();
+        }
+        let domain = self.options.default_domain.clone()?;
+        let local = LocalPart::parse(login).ok()?;
+        Some(EmailAddress::new(local, Host::Domain(domain)))
+    }
+}
+
+pub(crate) async fn last_use_in(
+    snapshot: &dyn Snapshot,
+    account: AccountId,
+    number: u64,
+) -> Result<Option<Timestamp>, Error> {
+    let key = keys::last_use(account, number);
+    match snapshot.get(&key).await? {
+        Some(stored) => Ok(Some(value::decode(&key, &stored.value)?)),
+        None => Ok(None),
     }
 }

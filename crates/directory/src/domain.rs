@@ -1,9 +1,10 @@
 //! Domains and their DKIM signing keys.
 
-use crate::{Directory, Error};
-use mail::{Domain, Timestamp};
+use crate::{CONFLICT_RETRIES_MAX, Directory, Error, alias, keys, value};
+use mail::{Domain, EmailAddress, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use store::{Batch, CommitError, Require, Snapshot};
 
 /// Signing keys of one domain at most.
 pub const SIGNING_KEYS_PER_DOMAIN_MAX: usize = 16;
@@ -60,8 +61,20 @@ impl Directory {
     /// # Errors
     /// [`Error::Exists`]; otherwise what the store says.
     pub async fn add_domain(&self, name: &Domain, now: Timestamp) -> Result<DomainRecord, Error> {
-        let _ = (name, now);
-        todo!()
+        let record = DomainRecord {
+            name: name.clone(),
+            created: now,
+            signing_keys: Vec::new(),
+        };
+        let key = keys::domain(name);
+        let mut batch = Batch::new();
+        batch.require(Require::KeyAbsent(key.clone()));
+        batch.put(key.clone(), value::encode(&key, &record)?);
+        match self.store.commit(batch).await {
+            Ok(_) => Ok(record),
+            Err(CommitError::Conflict { .. }) => Err(Error::Exists(name.to_string())),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Serves a domain no more.
@@ -69,8 +82,28 @@ impl Directory {
     /// # Errors
     /// [`Error::NoSuchDomain`], [`Error::InUse`] while it has accounts or aliases.
     pub async fn remove_domain(&self, name: &Domain) -> Result<(), Error> {
-        let _ = name;
-        todo!()
+        for _ in 0..CONFLICT_RETRIES_MAX {
+            let snapshot = self.store.snapshot().await?;
+            let (_, version) = domain_in(snapshot.as_ref(), name).await?;
+            let accounts = keys::accounts_of(name).prefix_range();
+            if !snapshot.scan(&accounts, 1).await?.is_empty() {
+                return Err(Error::InUse(format!("{name} has accounts")));
+            }
+            for alias in alias::aliases_in(snapshot.as_ref()).await? {
+                if alias.address.domain() == Some(name) {
+                    return Err(Error::InUse(format!("{} is an alias", alias.address)));
+                }
+            }
+            drop(snapshot);
+            let mut batch = Batch::new();
+            // Whoever adds an account or an alias writes the domain's record too.
+            batch.require(Require::VersionIs(keys::domain(name), version));
+            batch.delete(keys::domain(name));
+            if self.commit_unless_conflict(batch).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::Contended)
     }
 
     /// The domains, by name.
@@ -78,7 +111,9 @@ impl Directory {
     /// # Errors
     /// When the store cannot be read.
     pub async fn domains(&self) -> Result<Vec<DomainRecord>, Error> {
-        todo!()
+        let snapshot = self.store.snapshot().await?;
+        let rows = value::scan_all(snapshot.as_ref(), keys::domains().prefix_range()).await?;
+        rows.iter().map(|(k, v)| value::decode(k, &v.value)).collect()
     }
 
     /// One domain.
@@ -86,8 +121,12 @@ impl Directory {
     /// # Errors
     /// When the store cannot be read.
     pub async fn domain(&self, name: &Domain) -> Result<Option<DomainRecord>, Error> {
-        let _ = name;
-        todo!()
+        let snapshot = self.store.snapshot().await?;
+        match domain_in(snapshot.as_ref(), name).await {
+            Ok((record, _)) => Ok(Some(record)),
+            Err(Error::NoSuchDomain(_)) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Adds a signing key.
@@ -96,8 +135,25 @@ impl Directory {
     /// [`Error::NoSuchDomain`], [`Error::Exists`] for the selector, [`Error::Limit`],
     /// [`Error::Invalid`] when the selector is no DNS name.
     pub async fn add_signing_key(&self, name: &Domain, key: SigningKey) -> Result<(), Error> {
-        let _ = (name, key);
-        todo!()
+        if name.prefixed(&format!("{}._domainkey", key.selector)).is_err() {
+            return Err(Error::Invalid(
+                "the selector is no DNS name, or too long for this domain",
+            ));
+        }
+        self.change_domain(name, &|record| {
+            if record.signing_keys.iter().any(|k| k.selector == key.selector) {
+                return Err(Error::Exists(format!("the selector {}", key.selector)));
+            }
+            if record.signing_keys.len() >= SIGNING_KEYS_PER_DOMAIN_MAX {
+                return Err(Error::Limit {
+                    what: "signing keys of one domain",
+                    max: SIGNING_KEYS_PER_DOMAIN_MAX,
+                });
+            }
+            record.signing_keys.push(key.clone());
+            Ok(())
+        })
+        .await
     }
 
     /// Removes a signing key.
@@ -105,7 +161,60 @@ impl Directory {
     /// # Errors
     /// [`Error::NoSuchDomain`], [`Error::NoSuch`].
     pub async fn remove_signing_key(&self, name: &Domain, selector: &str) -> Result<(), Error> {
-        let _ = (name, selector);
-        todo!()
+        self.change_domain(name, &|record| {
+            let before = record.signing_keys.len();
+            record.signing_keys.retain(|k| k.selector != selector);
+            if record.signing_keys.len() == before {
+                return Err(Error::NoSuch("signing key"));
+            }
+            Ok(())
+        })
+        .await
     }
+
+    async fn change_domain(
+        &self,
+        name: &Domain,
+        change: &(dyn Fn(&mut DomainRecord) -> Result<(), Error> + Send + Sync),
+    ) -> Result<(), Error> {
+        let key = keys::domain(name);
+        for _ in 0..CONFLICT_RETRIES_MAX {
+            let snapshot = self.store.snapshot().await?;
+            let (mut record, version) = domain_in(snapshot.as_ref(), name).await?;
+            drop(snapshot);
+            change(&mut record)?;
+            let mut batch = Batch::new();
+            batch.require(Require::VersionIs(key.clone(), version));
+            batch.put(key.clone(), value::encode(&key, &record)?);
+            if self.commit_unless_conflict(batch).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::Contended)
+    }
+}
+
+/// A domain and its record's version.
+pub(crate) async fn domain_in(snapshot: &dyn Snapshot, name: &Domain) -> Result<(DomainRecord, u64), Error> {
+    let key = keys::domain(name);
+    match snapshot.get(&key).await? {
+        Some(stored) => Ok((value::decode(&key, &stored.value)?, stored.version)),
+        None => Err(Error::NoSuchDomain(name.to_string())),
+    }
+}
+
+/// Makes a batch conflict with the removal of a domain, and the removal with it.
+pub(crate) async fn hold_domain(
+    snapshot: &dyn Snapshot,
+    batch: &mut Batch,
+    address: &EmailAddress,
+) -> Result<Domain, Error> {
+    let name = address.domain().ok_or(Error::Invalid(
+        "an address here has a domain, not an address literal",
+    ))?;
+    let (record, version) = domain_in(snapshot, name).await?;
+    let key = keys::domain(name);
+    batch.require(Require::VersionIs(key.clone(), version));
+    batch.put(key.clone(), value::encode(&key, &record)?);
+    Ok(record.name)
 }

@@ -113,3 +113,27 @@ impl fmt::Debug for PasswordHash {
         f.write_str("PasswordHash(…)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SystemRandom;
+
+    #[test]
+    fn nobody_takes_as_long_as_somebody() {
+        let cost = Argon2Cost::default();
+        let dummy = PasswordHash::unmatchable(cost, &SystemRandom).unwrap();
+        let parsed = phc::PasswordHash::new(dummy.as_phc()).unwrap();
+        // The whole of argon2 ran, of the same cost, and only the comparison failed.
+        let error = Argon2::default().verify_password(b"x", &parsed).unwrap_err();
+        assert!(
+            matches!(error, argon2::password_hash::Error::PasswordInvalid),
+            "{error}"
+        );
+        let real = PasswordHash::of(&Secret::new("x"), cost, &SystemRandom).unwrap();
+        let front = |h: &PasswordHash| h.as_phc().rsplitn(3, '$').last().map(str::to_owned);
+        assert_eq!(front(&dummy), front(&real));
+        assert_eq!(front(&real).as_deref(), Some("$argon2id$v=19$m=19456,t=2,p=1"));
+        assert!(real.matches(&Secret::new("x")) && !real.matches(&Secret::new("y")));
+    }
+}

@@ -22,11 +22,13 @@ mod resolve;
 mod second_factor;
 mod value;
 
-pub use account::{Account, NewAccount};
-pub use alias::Alias;
-pub use app_password::{APP_PASSWORDS_PER_ACCOUNT_MAX, AppPassword, NewAppPassword, Scopes};
+pub use account::{Account, DISPLAY_NAME_OCTETS_MAX, NewAccount};
+pub use alias::{ALIAS_TARGETS_MAX, Alias};
+pub use app_password::{
+    APP_PASSWORD_NAME_OCTETS_MAX, APP_PASSWORDS_PER_ACCOUNT_MAX, AppPassword, NewAppPassword, Scopes,
+};
 pub use auth::{AuthOutcome, AuthReason, Candidate, PASSWORD_OCTETS_MAX, Protocol, Via};
-pub use domain::{DomainRecord, SigningAlgorithm, SigningKey};
+pub use domain::{DomainRecord, SIGNING_KEYS_PER_DOMAIN_MAX, SigningAlgorithm, SigningKey};
 pub use error::Error;
 pub use hash::{Argon2Cost, PasswordHash};
 pub use random::{NoRandomness, Random, SystemRandom};
