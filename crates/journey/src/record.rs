@@ -1,21 +1,21 @@
-//! Recording: events join the batch of what they tell of. Pruning: they are forgotten by message.
+//! Recording: events join the batch of what they tell of.
 
-use crate::find::normal_message_id;
 use crate::keys::{self, Kind};
 use crate::{Error, Event, Journey};
 use mail::{EmailAddress, QueueId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
-use store::{Batch, CommitError, Key, KeyRange, Snapshot};
-
-const VERSION: u8 = 1;
+use store::{Batch, Key, Versioned};
 
 /// Events of one message that are read at most.
 pub const EVENTS_READ_MAX: usize = 10_000;
-/// Addresses under which one message is found at most; further ones are not indexed.
-pub const INDEXED_ADDRESSES_MAX: usize = 1_000;
-/// Rows that are removed in one commit.
-const PRUNE_ROWS: usize = 1_000;
+
+/// Octets of a text under which a message is found; what is longer is cut, on both sides alike.
+const TEXT_OCTETS_MAX: usize = 400;
+/// Operations in one batch while forgetting.
+const PRUNE_OPS_MAX: usize = 5_000;
+/// The version of a stored event: what follows is JSON.
+const VERSION: u8 = 1;
 
 /// One event and its moment.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -27,30 +27,19 @@ pub struct Record {
     pub event: Event,
 }
 
-/// The texts under which a message is found, kept so that they can be removed with it.
-#[derive(Serialize, Deserialize, Default)]
-struct Texts {
-    #[serde(default)]
-    message_id: Option<String>,
-    #[serde(default)]
-    addresses: Vec<String>,
-}
-
 impl Journey {
-    /// Adds an event to a batch. Events of one moment keep the order in which they were recorded
-    /// by this process.
+    /// Adds an event to a batch.
     pub fn record(&self, batch: &mut Batch, id: QueueId, at: Timestamp, event: &Event) {
         let tiebreak = self.tiebreak.fetch_add(1, Ordering::Relaxed);
-        match encode(event) {
-            Ok(value) => batch.put(keys::event(id, at, tiebreak), value),
-            // Cannot happen with these types; the mail is worth more than its record.
-            Err(error) => tracing::error!(%id, %error, "an event cannot be written"),
+        let mut value = vec![VERSION];
+        // An event is made of texts and numbers only: writing it cannot fail.
+        if serde_json::to_writer(&mut value, event).is_ok() {
+            batch.put(keys::event(id, at, tiebreak), value);
         }
     }
 
-    /// Adds to a batch by what a message can be found: its Message-ID (with or without brackets)
-    /// and the addresses of its envelope, [`INDEXED_ADDRESSES_MAX`] at most. Call it once per
-    /// message.
+    /// Adds to a batch by what a message can be found: its Message-ID (without brackets) and the
+    /// addresses of its envelope. Call it once per message.
     pub fn index(
         &self,
         batch: &mut Batch,
@@ -58,168 +47,141 @@ impl Journey {
         message_id: Option<&str>,
         addresses: &[&EmailAddress],
     ) {
-        let mut texts = Texts {
-            message_id: message_id.map(normal_message_id).filter(|m| !m.is_empty()),
-            addresses: addresses
-                .iter()
-                .take(INDEXED_ADDRESSES_MAX)
-                .map(|a| a.folded())
-                .collect(),
-        };
-        texts.addresses.sort_unstable();
-        texts.addresses.dedup();
-        for key in texts.keys(id) {
-            batch.put(key, vec![VERSION]);
+        let mut texts: Vec<(u8, String)> = Vec::new();
+        let found = message_id
+            .map(|m| (Kind::MessageId, message_id_text(m)))
+            .into_iter()
+            .chain(addresses.iter().map(|a| (Kind::Address, address_text(a))));
+        for (kind, text) in found {
+            let entry = (kind as u8, text);
+            if !texts.contains(&entry) {
+                batch.put(keys::found_as(kind, &entry.1, id), Vec::new());
+                texts.push(entry);
+            }
         }
-        match encode(&texts) {
-            Ok(value) => batch.put(keys::texts(id), value),
-            Err(error) => tracing::error!(%id, %error, "an index cannot be written"),
+        let mut value = vec![VERSION];
+        if serde_json::to_writer(&mut value, &texts).is_ok() {
+            batch.put(keys::texts(id), value);
         }
     }
 
-    /// The events of a message in order, [`EVENTS_READ_MAX`] at most. Damaged ones are reported in
-    /// the log and left out.
+    /// The events of a message in order, [`EVENTS_READ_MAX`] at most.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read. Damaged records are left out.
     pub async fn events(&self, id: QueueId) -> Result<Vec<Record>, Error> {
         let snapshot = self.store.snapshot().await?;
-        let range = keys::events_of(id).prefix_range();
-        let rows = snapshot.scan(&range, EVENTS_READ_MAX).await?;
-        let decoded = rows.iter().map(|(key, stored)| decode_record(key, &stored.value));
-        Ok(decoded
-            .filter_map(|r| {
-                r.inspect_err(|error| tracing::error!(%error, "an event is left out"))
-                    .ok()
-            })
+        let rows = snapshot
+            .scan(&keys::events_of(id).prefix_range(), EVENTS_READ_MAX)
+            .await?;
+        Ok(rows
+            .iter()
+            .filter_map(|(key, value)| decode(key, value))
             .collect())
     }
 
-    /// Forgets messages whose last event is before `before`; looks at `limit` messages at most,
-    /// oldest first, from `after` on. Answers where to go on, or `None` at the end. Messages that
-    /// still have newer events (a long stay in the queue) are passed over.
+    /// Forgets messages whose last event is before `before`, `limit` messages at most. Answers how
+    /// many were forgotten; call again until it answers 0.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn prune(
-        &self,
-        before: Timestamp,
-        after: Option<QueueId>,
-        limit: usize,
-    ) -> Result<Option<QueueId>, Error> {
-        let mut position = after;
-        for _ in 0..limit {
-            let snapshot = self.store.snapshot().await?;
-            let Some(id) = next_message(snapshot.as_ref(), position, before).await? else {
-                return Ok(None);
+    pub async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
+        let snapshot = self.store.snapshot().await?;
+        let mut batch = Batch::new();
+        let (mut forgotten, mut ops) = (0, 0);
+        let mut rest = keys::events().prefix_range();
+        while forgotten < limit {
+            let Some(id) = snapshot
+                .scan(&rest, 1)
+                .await?
+                .first()
+                .and_then(|(key, _)| id_of(key))
+            else {
+                break;
             };
-            position = Some(id);
-            if last_event(snapshot.as_ref(), id).await? < Some(before) {
-                drop(snapshot);
-                self.forget(id).await?;
+            // Ids sort by the time of their first event: behind this one all are younger.
+            if id >= QueueId::from_parts(before.micros(), 0) {
+                break;
             }
+            let events = keys::events_of(id).prefix_range();
+            let last = snapshot
+                .scan_back(&events, 1)
+                .await?
+                .first()
+                .and_then(|(key, _)| time_of(key));
+            if last.is_none_or(|at| at < before) {
+                let keys = self.keys_of(snapshot.as_ref(), id).await?;
+                ops += keys.len();
+                keys.into_iter().for_each(|key| batch.delete(key));
+                forgotten += 1;
+            }
+            if ops >= PRUNE_OPS_MAX {
+                self.store.commit(std::mem::take(&mut batch)).await?;
+                ops = 0;
+            }
+            rest.start = events.end;
         }
-        Ok(position)
-    }
-
-    /// Removes all that is known of a message.
-    async fn forget(&self, id: QueueId) -> Result<(), Error> {
-        loop {
-            let snapshot = self.store.snapshot().await?;
-            let rows = snapshot
-                .scan(&keys::events_of(id).prefix_range(), PRUNE_ROWS)
-                .await?;
-            let key = keys::texts(id);
-            let texts = snapshot.get(&key).await?;
-            drop(snapshot);
-            let mut batch = Batch::new();
-            if let Some(stored) = texts {
-                let texts: Texts = decode(&key, &stored.value)?;
-                for found_as in texts.keys(id) {
-                    batch.delete(found_as);
-                }
-                batch.delete(key);
-            }
-            let at_end = rows.len() < PRUNE_ROWS;
-            for (key, _) in rows {
-                batch.delete(key);
-            }
-            match self.store.commit(batch).await {
-                Ok(_) if at_end => return Ok(()),
-                Ok(_) | Err(CommitError::Conflict { .. }) => {}
-                Err(e) => return Err(e.into()),
-            }
+        if !batch.is_empty() {
+            self.store.commit(batch).await?;
         }
+        Ok(forgotten)
+    }
+
+    /// Every key that belongs to a message.
+    async fn keys_of(&self, snapshot: &dyn store::Snapshot, id: QueueId) -> Result<Vec<Key>, Error> {
+        let texts_key = keys::texts(id);
+        let mut found = Vec::new();
+        if let Some(value) = snapshot.get(&texts_key).await? {
+            let texts: Vec<(u8, String)> =
+                serde_json::from_slice(value.value.get(1..).unwrap_or_default()).unwrap_or_default();
+            for (kind, text) in texts {
+                let kind = if kind == Kind::MessageId as u8 {
+                    Kind::MessageId
+                } else {
+                    Kind::Address
+                };
+                found.push(keys::found_as(kind, &text, id));
+            }
+            found.push(texts_key);
+        }
+        let events = snapshot
+            .scan(&keys::events_of(id).prefix_range(), EVENTS_READ_MAX)
+            .await?;
+        found.extend(events.into_iter().map(|(key, _)| key));
+        Ok(found)
     }
 }
 
-impl Texts {
-    fn keys(&self, id: QueueId) -> impl Iterator<Item = Key> {
-        let message_id = self
-            .message_id
-            .iter()
-            .map(move |m| keys::found_as(Kind::MessageId, m, id));
-        let addresses = self
-            .addresses
-            .iter()
-            .map(move |a| keys::found_as(Kind::Address, a, id));
-        message_id.chain(addresses)
-    }
+/// The form under which a Message-ID is found: case is ignored, because people retype it.
+pub(crate) fn message_id_text(id: &str) -> String {
+    cut(id.to_lowercase())
 }
 
-/// The first message behind `position` whose id is from before `before`.
-async fn next_message(
-    snapshot: &dyn Snapshot,
-    position: Option<QueueId>,
-    before: Timestamp,
-) -> Result<Option<QueueId>, Error> {
-    let range = KeyRange {
-        start: match position {
-            Some(id) => keys::events_of(id).prefix_range().end,
-            None => keys::events(),
-        },
-        // Ids sort by time, and no event of a message is older than its id.
-        end: keys::events_of(QueueId::from_parts(before.micros(), 0)),
-    };
-    let rows = snapshot.scan(&range, 1).await?;
-    Ok(rows.first().and_then(|(key, _)| key.reader().u64()).map(QueueId))
+/// The form under which an address is found.
+pub(crate) fn address_text(address: &EmailAddress) -> String {
+    cut(address.folded())
 }
 
-async fn last_event(snapshot: &dyn Snapshot, id: QueueId) -> Result<Option<Timestamp>, Error> {
-    let rows = snapshot.scan_back(&keys::events_of(id).prefix_range(), 1).await?;
-    Ok(rows.first().and_then(|(key, _)| time_of(key)))
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_OCTETS_MAX));
+    text
+}
+
+pub(crate) fn id_of(key: &Key) -> Option<QueueId> {
+    key.reader().u64().map(QueueId)
 }
 
 fn time_of(key: &Key) -> Option<Timestamp> {
     let mut parts = key.reader();
-    let micros = parts.u64().and_then(|_| parts.u64())?;
-    Some(Timestamp(i64::try_from(micros).unwrap_or(i64::MAX)))
+    parts.u64()?;
+    Some(Timestamp(i64::try_from(parts.u64()?).ok()?))
 }
 
-fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, serde_json::Error> {
-    let mut out = vec![VERSION];
-    serde_json::to_writer(&mut out, record)?;
-    Ok(out)
-}
-
-fn decode<T: serde::de::DeserializeOwned>(key: &Key, value: &[u8]) -> Result<T, Error> {
-    let damaged = |what| Error::Damaged {
-        key: key.clone(),
-        what,
-    };
-    match value {
-        [VERSION, json @ ..] => serde_json::from_slice(json).map_err(|e| damaged(e.to_string())),
-        _ => Err(damaged("its version is unknown".to_owned())),
-    }
-}
-
-fn decode_record(key: &Key, value: &[u8]) -> Result<Record, Error> {
-    let at = time_of(key).ok_or_else(|| Error::Damaged {
-        key: key.clone(),
-        what: "the key holds no time".to_owned(),
-    })?;
-    Ok(Record {
+fn decode(key: &Key, value: &Versioned) -> Option<Record> {
+    let at = time_of(key)?;
+    let json = value.value.strip_prefix(&[VERSION])?;
+    Some(Record {
         at,
-        event: decode(key, value)?,
+        event: serde_json::from_slice(json).ok()?,
     })
 }

@@ -1,8 +1,6 @@
 //! The journey in words: each step a plain sentence, what decided it, and what would change it.
-//! Pure: the same records always tell the same story.
 
-use crate::words::{step_of, summary_of};
-use crate::{Event, Record};
+use crate::{Event, Record, words};
 use mail::{Timestamp, date};
 use serde::Serialize;
 use std::fmt;
@@ -20,8 +18,6 @@ pub struct Step {
     /// What would change it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// The event that is told, for machines.
-    pub event: Event,
 }
 
 /// A message's way in words.
@@ -34,17 +30,15 @@ pub struct Story {
 }
 
 impl fmt::Display for Story {
-    /// Lines for people: the summary, then each step with its time, its reasons and what to change
-    /// indented below it. What strangers wrote holds no control characters here.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.summary)?;
         for step in &self.steps {
-            writeln!(f, "{}  {}", date::iso8601(step.at), step.text)?;
-            for because in &step.because {
-                writeln!(f, "    because: {because}")?;
+            writeln!(f, "  {}  {}", date::iso8601(step.at), step.text)?;
+            for line in &step.because {
+                writeln!(f, "      {line}")?;
             }
             if let Some(remedy) = &step.remedy {
-                writeln!(f, "    to change this: {remedy}")?;
+                writeln!(f, "      what to change: {remedy}")?;
             }
         }
         Ok(())
@@ -55,7 +49,81 @@ impl fmt::Display for Story {
 #[must_use]
 pub fn tell(records: &[Record]) -> Story {
     Story {
-        summary: summary_of(records),
-        steps: records.iter().map(step_of).collect(),
+        summary: summary(records),
+        steps: records.iter().map(step).collect(),
+    }
+}
+
+fn step(record: &Record) -> Step {
+    let told = words::tell(&record.event);
+    Step {
+        at: record.at,
+        text: told.text,
+        because: told.because,
+        remedy: told.remedy,
+    }
+}
+
+/// How many recipients came to which end; the refusal, when the message never got in.
+fn summary(records: &[Record]) -> String {
+    let count = |is: fn(&Event) -> bool| records.iter().filter(|r| is(&r.event)).count();
+    if records.is_empty() {
+        return "Nothing is known of it.".to_owned();
+    }
+    if count(|e| matches!(e, Event::Accepted { .. })) == 0 {
+        let refused = records.iter().rev().find_map(|r| match &r.event {
+            Event::Refused { reply, .. } => Some(reply.code),
+            _ => None,
+        });
+        return match refused {
+            Some(400..=499) => "It was not accepted for the moment; the sender tries again.".to_owned(),
+            Some(_) => "It was refused.".to_owned(),
+            None => "It was not accepted.".to_owned(),
+        };
+    }
+    let ends = [
+        (
+            count(|e| matches!(e, Event::DeliveredLocal { .. })),
+            "delivered into a mailbox here",
+        ),
+        (
+            count(|e| matches!(e, Event::Relayed { .. })),
+            "handed to the next server",
+        ),
+        (
+            count(|e| matches!(e, Event::Bounced { .. })),
+            "refused elsewhere, and reported to the sender",
+        ),
+        (
+            count(|e| matches!(e, Event::Expired { .. })),
+            "given up after days, and reported to the sender",
+        ),
+        (
+            count(|e| matches!(e, Event::Dropped { .. })),
+            "dropped by the operator",
+        ),
+    ];
+    let all = records.iter().find_map(|r| match r.event {
+        Event::Accepted { local, queued } => Some((local + queued) as usize),
+        _ => None,
+    });
+    let ended: usize = ends.iter().map(|(n, _)| n).sum();
+    let waiting = all.unwrap_or(ended).saturating_sub(ended);
+    let mut parts: Vec<String> = ends
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, end)| format!("{} {end}", recipients(*n)))
+        .collect();
+    if waiting > 0 {
+        parts.push(format!("{} waiting in the queue", recipients(waiting)));
+    }
+    format!("It was accepted: {}.", parts.join("; "))
+}
+
+fn recipients(n: usize) -> String {
+    if n == 1 {
+        "1 recipient".to_owned()
+    } else {
+        format!("{n} recipients")
     }
 }

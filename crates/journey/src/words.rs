@@ -1,32 +1,34 @@
-//! The sentence of each event, and of the whole. Pure.
-//!
-//! What strangers wrote (names, replies) is shown without control characters, so that it cannot
-//! paint on an operator's terminal.
+//! The sentence of each event. Pure.
 
-use crate::tell::Step;
-use crate::{AttemptOutcome, Check, Event, MxHost, Record, Reply, TlsUsed};
-use mail::{EmailAddress, ReversePath, Timestamp, date};
+use crate::{AttemptOutcome, Check, Event, MxHost, Reply, TlsUsed};
+use mail::{EmailAddress, date};
 use std::net::IpAddr;
 
-/// Recipients that a sentence names before it only counts.
-const NAMED_MAX: usize = 3;
+/// An event in words.
+pub(crate) struct Told {
+    pub(crate) text: String,
+    pub(crate) because: Vec<String>,
+    pub(crate) remedy: Option<String>,
+}
 
-/// Sentence, reasons, remedy.
-type Words = (String, Vec<String>, Option<String>);
+impl Told {
+    fn plain(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            because: Vec::new(),
+            remedy: None,
+        }
+    }
 
-pub(crate) fn step_of(record: &Record) -> Step {
-    let (text, because, remedy) = words(&record.event);
-    Step {
-        at: record.at,
-        text: printable(&text),
-        because: because.iter().map(|b| printable(b)).collect(),
-        remedy: remedy.as_deref().map(printable),
-        event: record.event.clone(),
+    fn with(mut self, because: Vec<String>, remedy: Option<&String>) -> Self {
+        self.because = because;
+        self.remedy = remedy.cloned();
+        self
     }
 }
 
-fn words(event: &Event) -> Words {
-    let only = |text: String| (text, Vec::new(), None);
+/// Tells one event.
+pub(crate) fn tell(event: &Event) -> Told {
     match event {
         Event::Received { .. } => received(event),
         Event::Judged {
@@ -34,87 +36,150 @@ fn words(event: &Event) -> Words {
             disposition,
             rule,
             remedy,
-        } => judged(checks, disposition, rule, remedy.as_deref()),
+        } => {
+            let mut because: Vec<String> = checks.iter().map(check).collect();
+            because.push(format!("the rule that decided: {rule}"));
+            Told::plain(format!("It was judged: {}.", judged(disposition))).with(because, remedy.as_ref())
+        }
         Event::Refused {
             stage,
             subject,
-            reply,
+            reply: said,
             rule,
             remedy,
         } => {
-            let subject = subject.as_ref().map(|s| format!(" {s}")).unwrap_or_default();
-            let verb = if reply.code / 100 == 4 {
-                "put off"
-            } else {
-                "refused"
-            };
-            let text = format!("We {verb}{subject} at {stage} with {}.", said(reply));
-            (text, rule_line(rule), remedy.clone())
+            let about = subject
+                .as_ref()
+                .map(|s| format!(" for <{s}>"))
+                .unwrap_or_default();
+            let because = vec![
+                format!("we said: {}", reply(said)),
+                format!("the rule that decided: {rule}"),
+            ];
+            Told::plain(format!("It was refused at {stage}{about}.")).with(because, remedy.as_ref())
         }
         Event::Signed {
             domain,
             selector,
             algorithm,
-        } => only(format!(
-            "Signed with DKIM for {domain}, selector {selector}{}.",
-            in_brackets(algorithm)
+        } => Told::plain(format!(
+            "It was signed for {domain} with the key {selector} ({algorithm})."
         )),
-        Event::Accepted { local, queued } => only(accepted(*local, *queued)),
+        Event::Accepted { local, queued } => Told::plain(format!(
+            "It was accepted and is on stable storage: {local} for mailboxes here, {queued} for other servers."
+        )),
         Event::DeliveredLocal {
             recipient,
             mailbox_name,
             why,
             ..
         } => {
-            let mailbox = or(mailbox_name, "a mailbox");
-            let text = format!("Delivered to {recipient}, into {mailbox}.");
-            (text, why.iter().cloned().collect(), None)
+            let because = why.iter().map(|w| format!("because {w}")).collect();
+            Told::plain(format!(
+                "It was delivered to {recipient}, into {}.",
+                or(mailbox_name, "a mailbox")
+            ))
+            .with(because, None)
         }
         Event::Queued {
             recipient,
             next_attempt,
-        } => only(format!("Queued for {recipient}, due {}.", time(*next_attempt))),
-        Event::Route { domain, hosts, why } => route(domain, hosts, why),
+        } => Told::plain(format!(
+            "For {recipient} it went into the queue; the first attempt is due {}.",
+            date::iso8601(*next_attempt)
+        )),
+        Event::Route { domain, hosts, why } => {
+            let because = hosts.iter().map(mx_host).collect();
+            let reason = if why.is_empty() {
+                String::new()
+            } else {
+                format!(": {why}")
+            };
+            Told::plain(format!("The way to {domain} was looked up{reason}.")).with(because, None)
+        }
         Event::Attempt { .. } => attempt(event),
-        Event::Deferred { .. } | Event::Bounced { .. } | Event::Expired { .. } => unsuccessful(event),
+        Event::Deferred {
+            recipient,
+            reply: said,
+            next_attempt,
+            expires,
+            remedy,
+        } => {
+            let because = vec![
+                format!("the reason: {}", reply(said)),
+                format!(
+                    "next attempt {}, given up {}",
+                    date::iso8601(*next_attempt),
+                    date::iso8601(*expires)
+                ),
+            ];
+            Told::plain(format!("For {recipient} it waits and is tried again."))
+                .with(because, remedy.as_ref())
+        }
         Event::Relayed {
             recipient,
             host,
-            reply,
-        } => only(format!(
-            "{host} took the message for {recipient} with {}; it is that server's now.",
-            said(reply)
-        )),
+            reply: said,
+        } => {
+            let because = vec![format!("{host} said: {}", reply(said))];
+            Told::plain(format!(
+                "For {recipient} it was handed to {host}, which answers for it from now on."
+            ))
+            .with(because, None)
+        }
+        other => ended(other),
+    }
+}
+
+fn ended(event: &Event) -> Told {
+    match event {
+        Event::Bounced {
+            recipient,
+            reply: said,
+            remedy,
+        } => {
+            let because = vec![format!("the reason: {}", reply(said))];
+            Told::plain(format!("For {recipient} it failed for good.")).with(because, remedy.as_ref())
+        }
+        Event::Expired {
+            recipient,
+            attempts,
+            reply: said,
+            remedy,
+        } => {
+            let because = vec![format!("the last reason: {}", reply(said))];
+            Told::plain(format!(
+                "For {recipient} it was given up after {attempts} attempts."
+            ))
+            .with(because, remedy.as_ref())
+        }
         Event::DsnSent { kind, to, report } => {
-            let report = report.map(|id| format!(" in message {id}")).unwrap_or_default();
-            only(format!("Told the sender {to}{report}: {}.", kind_in_words(kind)))
+            let id = report.map(|id| format!(" ({id})")).unwrap_or_default();
+            Told::plain(format!("The sender {to} was told of it: {kind}{id}."))
         }
         Event::Dropped { recipient, by } => {
             let whom = recipient
                 .as_ref()
                 .map(|r| format!(" for {r}"))
                 .unwrap_or_default();
-            only(format!("Dropped{whom} by {by}; nobody was told."))
+            Told::plain(format!("It was dropped{whom} by {by}; the sender was not told."))
         }
         Event::Retrieved {
-            account,
             address,
             protocol,
+            account,
         } => {
-            let who = address
+            let whom = address
                 .as_ref()
                 .map_or_else(|| format!("account {account}"), ToString::to_string);
-            only(format!(
-                "Fetched by {who} over {}.",
-                protocol.to_ascii_uppercase()
-            ))
+            Told::plain(format!("{whom} fetched it over {}.", protocol.to_uppercase()))
         }
-        Event::OperatorAction { by, action } => only(format!("{by} {action}.")),
-        Event::Unknown => only("A step that this version does not know.".to_owned()),
+        Event::OperatorAction { by, action } => Told::plain(format!("An order of {by}: {action}.")),
+        _ => Told::plain("Something happened that this version has no words for."),
     }
 }
 
-fn received(event: &Event) -> Words {
+fn received(event: &Event) -> Told {
     let Event::Received {
         service,
         peer_ip,
@@ -128,105 +193,29 @@ fn received(event: &Event) -> Words {
         message_id,
     } = event
     else {
-        return (String::new(), Vec::new(), None);
+        return Told::plain("It was received.");
     };
-    let mut text = match peer_ip {
-        Some(ip) => format!("{} connected to {service}", peer(*ip, peer_name.as_deref(), helo)),
-        None => format!("Made here ({service})"),
-    };
-    if let Some(login) = login {
-        text += &format!(", logged in as {login}");
-    }
-    if let Some(path) = reverse_path {
-        let from = match path {
-            ReversePath::Null => "the null sender <>".to_owned(),
-            ReversePath::Address(a) => a.to_string(),
-        };
-        text += &format!(", with a message from {from}");
-        if !recipients.is_empty() {
-            text += &format!(" to {}", named(recipients));
-        }
+    let from = reverse_path
+        .as_ref()
+        .map_or_else(|| "?".to_owned(), ToString::to_string);
+    let text = format!(
+        "It came in by {service} from {}, sent by {from}.",
+        peer(*peer_ip, peer_name.as_ref())
+    );
+    let mut because = vec![format!("it called itself \"{helo}\"")];
+    because.push(tls.as_ref().map_or_else(|| "without TLS".to_owned(), tls_words));
+    because.extend(login.iter().map(|l| format!("logged in as {l}")));
+    if !recipients.is_empty() {
+        because.push(format!("to {}", addresses(recipients)));
     }
     if *size > 0 {
-        text += &format!(" of {size} octets");
+        because.push(format!("{size} octets"));
     }
-    text.push('.');
-    let mut because = Vec::new();
-    if peer_ip.is_some() {
-        because.push(tls_line(tls.as_ref()));
-    }
-    if let Some(id) = message_id {
-        because.push(format!("its Message-ID is <{id}>"));
-    }
-    (text, because, None)
+    because.extend(message_id.iter().map(|m| format!("Message-ID <{m}>")));
+    Told::plain(text).with(because, None)
 }
 
-fn peer(ip: IpAddr, name: Option<&str>, helo: &str) -> String {
-    let base = match name {
-        Some(name) => format!("{name} [{ip}]"),
-        None => format!("[{ip}] (no verified name)"),
-    };
-    match helo {
-        "" => base,
-        helo if Some(helo) == name => base,
-        helo => format!("{base}, calling itself {helo},"),
-    }
-}
-
-fn judged(checks: &[Check], disposition: &str, rule: &str, remedy: Option<&str>) -> Words {
-    let text = match disposition {
-        "accept" => "Judged: accepted.".to_owned(),
-        "junk" => "Judged: goes to Junk.".to_owned(),
-        "refuse" => "Judged: refused.".to_owned(),
-        "defer" => "Judged: cannot be decided now; the sender is to try again.".to_owned(),
-        other => format!("Judged: {other}."),
-    };
-    let mut because: Vec<String> = checks
-        .iter()
-        .map(|c| match c.because.as_str() {
-            "" => format!("{} {}", c.name.to_ascii_uppercase(), c.result),
-            why => format!("{} {}: {why}", c.name.to_ascii_uppercase(), c.result),
-        })
-        .collect();
-    because.extend(rule_line(rule));
-    (text, because, remedy.map(str::to_owned))
-}
-
-fn accepted(local: u32, queued: u32) -> String {
-    let places = match (local, queued) {
-        (0, 0) => return "Accepted.".to_owned(),
-        (l, 0) => count(l, "mailbox", "mailboxes") + " here",
-        (0, q) => count(q, "recipient", "recipients") + " elsewhere",
-        (l, q) => format!(
-            "{} here and {} elsewhere",
-            count(l, "mailbox", "mailboxes"),
-            count(q, "recipient", "recipients")
-        ),
-    };
-    format!("Accepted for {places}: on stable storage before we answered 250.")
-}
-
-fn route(domain: &str, hosts: &[MxHost], why: &str) -> Words {
-    if hosts.is_empty() {
-        let text = format!("No server was found that takes mail for {domain}.");
-        return (text, reason(why), None);
-    }
-    let list: Vec<String> = hosts
-        .iter()
-        .map(|h| {
-            let addresses: Vec<String> = h.addresses.iter().map(ToString::to_string).collect();
-            let addresses = match addresses.is_empty() {
-                true => "no address".to_owned(),
-                false => addresses.join(", "),
-            };
-            format!("{} (preference {}; {addresses})", h.host, h.preference)
-        })
-        .collect();
-    let text = format!("Mail for {domain} goes to {}.", list.join(", then "));
-    (text, reason(why), None)
-}
-
-fn attempt(event: &Event) -> Words {
+fn attempt(event: &Event) -> Told {
     let Event::Attempt {
         recipients,
         host,
@@ -236,233 +225,101 @@ fn attempt(event: &Event) -> Words {
         outcome,
     } = event
     else {
-        return (String::new(), Vec::new(), None);
+        return Told::plain("It was attempted.");
     };
-    let whom = match recipients.is_empty() {
-        true => String::new(),
-        false => format!(" for {}", named(recipients)),
-    };
-    let server = match ip {
-        Some(IpAddr::V6(ip)) => format!("{host} [{ip}]:{port}"),
-        Some(ip) => format!("{host} {ip}:{port}"),
+    let place = match ip {
+        Some(ip) if *port > 0 => format!("{host} at {ip}, port {port}"),
+        Some(ip) => format!("{host} at {ip}"),
         None => host.clone(),
     };
-    let (result, because) = match outcome {
-        AttemptOutcome::Accepted { reply } => (
-            format!("it took the message with {}", said(reply)),
-            vec![tls_line(tls.as_ref())],
-        ),
-        AttemptOutcome::Refused { stage, reply } => {
-            let verb = if reply.code / 100 == 4 { "not now" } else { "no" };
-            let because = if stage == "connect" {
-                Vec::new()
-            } else {
-                vec![tls_line(tls.as_ref())]
-            };
-            (format!("it said {verb} at {stage}: {}", said(reply)), because)
-        }
-        AttemptOutcome::Failed { stage, error } => (format!("it failed at {stage}: {error}"), Vec::new()),
-        AttemptOutcome::Unknown => (
-            "with an outcome that this version does not know".to_owned(),
-            Vec::new(),
-        ),
+    let how = match outcome {
+        AttemptOutcome::Accepted { .. } => "it was accepted",
+        AttemptOutcome::Refused { .. } => "it was refused",
+        AttemptOutcome::Failed { .. } => "the conversation failed",
+        AttemptOutcome::Unknown => "the outcome is not known",
     };
-    (format!("Tried {server}{whom}: {result}."), because, None)
+    let mut because = Vec::new();
+    if !recipients.is_empty() {
+        because.push(format!("for {}", addresses(recipients)));
+    }
+    because.extend(tls.as_ref().map(tls_words));
+    match outcome {
+        AttemptOutcome::Accepted { reply: said } => because.push(format!("it said: {}", reply(said))),
+        AttemptOutcome::Refused { stage, reply: said } => {
+            because.push(format!("at {stage} it said: {}", reply(said)));
+        }
+        AttemptOutcome::Failed { stage, error } => because.push(format!("at {stage}: {error}")),
+        AttemptOutcome::Unknown => {}
+    }
+    Told::plain(format!("Delivery to {place} was attempted: {how}.")).with(because, None)
 }
 
-fn unsuccessful(event: &Event) -> Words {
-    match event {
-        Event::Deferred {
-            recipient,
-            reply,
-            next_attempt,
-            expires,
-            remedy,
-        } => (
-            format!(
-                "Not delivered to {recipient} yet; next attempt {}, giving up {}.",
-                time(*next_attempt),
-                time(*expires)
-            ),
-            vec![said(reply)],
-            remedy.clone(),
-        ),
-        Event::Bounced {
-            recipient,
-            reply,
-            remedy,
-        } => (
-            format!("Not deliverable to {recipient}; no further attempt is made."),
-            vec![said(reply)],
-            remedy.clone(),
-        ),
-        Event::Expired {
-            recipient,
-            attempts,
-            reply,
-            remedy,
-        } => (
-            format!(
-                "Gave up on {recipient} after {}; its time was over.",
-                count(*attempts, "attempt", "attempts")
-            ),
-            vec![format!("the last time: {}", said(reply))],
-            remedy.clone(),
-        ),
-        _ => (String::new(), Vec::new(), None),
+fn check(check: &Check) -> String {
+    if check.because.is_empty() {
+        return format!("{}: {}", check.name, check.result);
+    }
+    format!("{}: {}, because {}", check.name, check.result, check.because)
+}
+
+fn judged(disposition: &str) -> String {
+    match disposition {
+        "accept" => "accepted".to_owned(),
+        "junk" => "for the Junk mailbox".to_owned(),
+        code if code.starts_with('4') => format!("not now ({code})"),
+        code => format!("refused ({code})"),
     }
 }
 
-/// How the message stands, from the last thing known of each recipient.
-pub(crate) fn summary_of(records: &[Record]) -> String {
-    let mut ends: Vec<(EmailAddress, String)> = Vec::new();
-    let mut whole = None;
-    for record in records {
-        let (recipient, state) = match &record.event {
-            Event::Queued { recipient, .. } => (recipient, "waiting in the queue".to_owned()),
-            Event::Deferred {
-                recipient,
-                next_attempt,
-                ..
-            } => (
-                recipient,
-                format!("waiting for the next attempt {}", time(*next_attempt)),
-            ),
-            Event::DeliveredLocal {
-                recipient,
-                mailbox_name,
-                ..
-            } => (recipient, format!("in {}", or(mailbox_name, "the mailbox"))),
-            Event::Relayed { recipient, host, .. } => (recipient, format!("handed to {host}")),
-            Event::Bounced { recipient, .. } => (recipient, "undeliverable".to_owned()),
-            Event::Expired { recipient, .. } => (recipient, "given up".to_owned()),
-            Event::Dropped {
-                recipient: Some(recipient),
-                by,
-            } => (recipient, format!("dropped by {by}")),
-            Event::Dropped { recipient: None, by } => {
-                whole = Some(format!("Dropped by {by}."));
-                continue;
-            }
-            Event::Refused { stage, reply, .. } => {
-                whole = Some(format!("Refused at {stage} with {}.", said(reply)));
-                continue;
-            }
-            _ => continue,
-        };
-        match ends.iter_mut().find(|(r, _)| r == recipient) {
-            Some((_, old)) => *old = state,
-            None => ends.push((recipient.clone(), state)),
-        }
-    }
-    // One recipient may be refused while the message goes on for the others.
-    let summary = match (ends.as_slice(), whole) {
-        ([], Some(whole)) => whole,
-        ([], None) if records.is_empty() => "Nothing is known of this message.".to_owned(),
-        ([], None) => "Its end is not recorded.".to_owned(),
-        ([(recipient, state)], _) => format!("{recipient}: {state}."),
-        (several, _) => {
-            let named: Vec<String> = several
-                .iter()
-                .take(NAMED_MAX)
-                .map(|(r, s)| format!("{r}: {s}"))
-                .collect();
-            let more = several.len().saturating_sub(NAMED_MAX);
-            let more = if more > 0 {
-                format!("; and {more} more")
-            } else {
-                String::new()
-            };
-            format!("{}{more}.", named.join("; "))
-        }
+fn mx_host(host: &MxHost) -> String {
+    let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
+    let at = if addresses.is_empty() {
+        String::new()
+    } else {
+        format!(" at {}", addresses.join(", "))
     };
-    printable(&summary)
+    format!("{} (preference {}){at}", host.host, host.preference)
 }
 
-fn said(reply: &Reply) -> String {
-    let text = reply.text.trim();
-    match (reply.code, reply.status) {
-        (0, None) => or(text, "no reply").to_owned(),
-        (0, Some(status)) => format!("{status} {text}").trim_end().to_owned(),
-        (code, None) => format!("\"{}\"", format!("{code} {text}").trim_end()),
-        (code, Some(status)) => format!("\"{}\"", format!("{code} {status} {text}").trim_end()),
+fn peer(ip: Option<IpAddr>, name: Option<&String>) -> String {
+    match (ip, name) {
+        (Some(ip), Some(name)) => format!("{name} ({ip})"),
+        (Some(ip), None) => ip.to_string(),
+        (None, Some(name)) => name.clone(),
+        (None, None) => "this machine".to_owned(),
     }
 }
 
-fn tls_line(tls: Option<&TlsUsed>) -> String {
-    match tls {
-        None => "the connection was not encrypted".to_owned(),
-        Some(tls) => {
-            let verified = match &tls.verified {
-                Some(by) => format!(", certificate verified by {by}"),
-                None => String::new(),
-            };
-            format!(
-                "encrypted with {}{}{verified}",
-                tls.version,
-                in_brackets(&tls.cipher)
-            )
-        }
+fn tls_words(tls: &TlsUsed) -> String {
+    let cipher = if tls.cipher.is_empty() {
+        String::new()
+    } else {
+        format!(" with {}", tls.cipher)
+    };
+    let verified = tls
+        .verified
+        .as_ref()
+        .map(|v| format!(", {v}"))
+        .unwrap_or_default();
+    format!("over {}{cipher}{verified}", tls.version)
+}
+
+fn reply(said: &Reply) -> String {
+    let status = said.status.map(|s| format!("{s} ")).unwrap_or_default();
+    match said.code {
+        0 => format!("{status}{}", said.text),
+        code => format!("{code} {status}{}", said.text),
     }
 }
 
-fn named(recipients: &[EmailAddress]) -> String {
-    let shown: Vec<String> = recipients
-        .iter()
-        .take(NAMED_MAX)
-        .map(ToString::to_string)
-        .collect();
-    match recipients.len().saturating_sub(NAMED_MAX) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
+fn addresses(list: &[EmailAddress]) -> String {
+    const SHOWN_MAX: usize = 10;
+    let mut shown: Vec<String> = list.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+    if list.len() > SHOWN_MAX {
+        shown.push(format!("and {} more", list.len() - SHOWN_MAX));
     }
+    shown.join(", ")
 }
 
-fn kind_in_words(kind: &str) -> &str {
-    match kind {
-        "failed" => "it could not be delivered",
-        "delayed" => "it is delayed",
-        "delivered" => "it was delivered",
-        "relayed" => "it was relayed to a server that sends no reports",
-        other => other,
-    }
-}
-
-fn rule_line(rule: &str) -> Vec<String> {
-    match rule {
-        "" => Vec::new(),
-        rule => vec![format!("rule: {rule}")],
-    }
-}
-
-fn reason(why: &str) -> Vec<String> {
-    match why {
-        "" => Vec::new(),
-        why => vec![why.to_owned()],
-    }
-}
-
-fn in_brackets(text: &str) -> String {
-    match text {
-        "" => String::new(),
-        text => format!(" ({text})"),
-    }
-}
-
-fn or<'a>(text: &'a str, instead: &'a str) -> &'a str {
-    if text.is_empty() { instead } else { text }
-}
-
-fn count(n: u32, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
-}
-
-fn time(at: Timestamp) -> String {
-    date::iso8601(at)
-}
-
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
+    if text.is_empty() { otherwise } else { text }
 }
