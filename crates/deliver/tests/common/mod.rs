@@ -1,6 +1,8 @@
 //! A network in memory with scripted SMTP servers.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod world;
+
 use deliver::dial::Dialing;
 use deliver::{Dialer, Stream};
 use std::collections::HashMap;

@@ -1,0 +1,238 @@
+//! One server's delivery with everything around it in memory, on tokio's paused clock.
+
+use super::{Net, put_blob};
+use deliver::{Context, Options, Parts, Route};
+use directory::{Argon2Cost, Directory, NewAccount, SystemRandom};
+use dns::table::TableResolver;
+use journey::{Event, Journey};
+use mail::{AccountId, Clock, Domain, EmailAddress, QueueId, ReversePath, Timestamp, Uid};
+use mailbox::{Mailboxes, Role};
+use queue::{Body, IdSource, Listed, Message, NewErrand, Queue};
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Batch, MemoryStore, Store};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Monday, 23 November 2026.
+pub const START: Timestamp = Timestamp::from_secs(1_795_439_053);
+
+/// The time of mail is the time of tokio, which tests pause and move.
+pub struct TokioClock(Instant);
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        START.plus(self.0.elapsed())
+    }
+}
+
+/// `mail.gmail.com` with the account alice@gmail.com.
+pub struct World {
+    pub net: Arc<Net>,
+    pub store: Arc<MemoryStore>,
+    pub queue: Queue,
+    pub journey: Journey,
+    pub mailboxes: Mailboxes,
+    pub ids: Arc<IdSource>,
+    pub clock: Arc<dyn Clock>,
+    pub alice: AccountId,
+    pub ctx: Arc<Context>,
+    pub stop: watch::Sender<bool>,
+    pub service: Option<JoinHandle<()>>,
+}
+
+pub fn domain(name: &str) -> Domain {
+    Domain::parse(name).unwrap()
+}
+
+pub fn address(text: &str) -> EmailAddress {
+    EmailAddress::parse(text).unwrap()
+}
+
+impl World {
+    /// A world with this DNS, its service running.
+    pub async fn new(resolver: TableResolver) -> Self {
+        Self::with(resolver, Vec::new(), |_| {}).await
+    }
+
+    pub async fn with(
+        resolver: TableResolver,
+        routes: Vec<Route>,
+        change: impl FnOnce(&mut Options),
+    ) -> Self {
+        let store = MemoryStore::new();
+        let dynamic: Arc<dyn Store> = store.clone();
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock(Instant::now()));
+        let random = Arc::new(SystemRandom);
+        let cheap = directory::Options {
+            argon2: Argon2Cost {
+                memory_kib: 8,
+                passes: 1,
+                lanes: 1,
+            },
+            ..directory::Options::default()
+        };
+        let directory = Directory::new(dynamic.clone(), cheap, random.clone()).unwrap();
+        let mailboxes = Mailboxes::new(dynamic.clone());
+        directory.add_domain(&domain("gmail.com"), START).await.unwrap();
+        let new = NewAccount {
+            address: address("alice@gmail.com"),
+            display_name: String::new(),
+            password: None,
+        };
+        let boxes = mailboxes.clone();
+        let add = move |batch: &mut Batch, id| boxes.create_defaults(batch, id, START);
+        let alice = directory.add_account(new, START, &add).await.unwrap().id;
+        let net = Arc::new(Net::default());
+        let queue = Queue::new(dynamic.clone(), queue::Options::default());
+        let journey = Journey::new(dynamic.clone());
+        let ids = Arc::new(IdSource::new(clock.clone()));
+        let parts = Parts {
+            store: dynamic,
+            queue: queue.clone(),
+            journey: journey.clone(),
+            mailboxes: mailboxes.clone(),
+            directory,
+            resolver: Arc::new(resolver),
+            dialer: net.clone(),
+            tls: tls::Client::new(&tls::Roots::public()).unwrap(),
+            ids: ids.clone(),
+            clock: clock.clone(),
+            random,
+            tap: None,
+        };
+        let mut options = Options::new(domain("mail.gmail.com"));
+        change(&mut options);
+        let ctx = Arc::new(Context::new(parts, options, routes));
+        let (stop, stopped) = watch::channel(false);
+        let service = tokio::spawn(deliver::run(ctx.clone(), stopped));
+        Self {
+            net,
+            store,
+            queue,
+            journey,
+            mailboxes,
+            ids,
+            clock,
+            alice,
+            ctx,
+            stop,
+            service: Some(service),
+        }
+    }
+
+    /// Accepts a message as reception does.
+    pub async fn submit(&self, from: &str, to: &[&str]) -> QueueId {
+        let text = format!("From: {from}\r\nSubject: Hello!\r\nMessage-ID: <1@gmail.com>\r\n\r\nHi Bob\r\n");
+        let (blob, blob_len) = put_blob(&self.store, &text).await;
+        let now = self.clock.now();
+        let message = Message {
+            id: self.ids.next_id(),
+            reverse_path: match from {
+                "" => ReversePath::Null,
+                from => ReversePath::Address(address(from)),
+            },
+            blob,
+            blob_len,
+            prefix: b"Received: by mail.gmail.com\r\n".to_vec(),
+            received_at: now,
+            message_id: Some("1@gmail.com".to_owned()),
+            login: None,
+            body: Body::SevenBit,
+            smtputf8: false,
+            envid: None,
+            ret: None,
+        };
+        let errands: Vec<NewErrand> = to
+            .iter()
+            .map(|to| NewErrand {
+                recipient: address(to),
+                original_recipient: None,
+                notify: None,
+                next_attempt: now,
+            })
+            .collect();
+        let mut batch = Batch::new();
+        self.queue.accept(&mut batch, &message, &errands).unwrap();
+        let store: &dyn Store = self.store.as_ref();
+        store.commit(batch).await.unwrap();
+        message.id
+    }
+
+    pub async fn show(&self, id: QueueId) -> Option<Listed> {
+        self.queue.show(id).await.unwrap()
+    }
+
+    /// Lets time pass (nothing waits for real) until the condition holds.
+    pub async fn until<F: Future<Output = bool>>(&self, what: &str, mut condition: impl FnMut() -> F) {
+        // Eight days, in steps that grow: a minute's events stay apart, days pass quickly.
+        let mut step = Duration::from_millis(10);
+        let end = Instant::now() + Duration::from_secs(8 * 86_400);
+        while !condition().await {
+            assert!(Instant::now() < end, "never came: {what}");
+            tokio::time::sleep(step).await;
+            step = (step * 2).min(Duration::from_secs(60));
+        }
+    }
+
+    /// Until the message has left the queue.
+    pub async fn until_gone(&self, id: QueueId) {
+        self.until("the end of the message", || async {
+            self.show(id).await.is_none()
+        })
+        .await;
+    }
+
+    /// The messages of alice's INBOX.
+    pub async fn inbox(&self) -> Vec<String> {
+        let inbox = self
+            .mailboxes
+            .find(self.alice, Role::Inbox)
+            .await
+            .unwrap()
+            .unwrap();
+        let entries = self.mailboxes.entries(inbox.place(), Uid(1), 100).await.unwrap();
+        let mut texts = Vec::new();
+        for entry in entries {
+            let bytes = self.mailboxes.read(&entry, 0..entry.size()).await.unwrap();
+            texts.push(String::from_utf8(bytes.to_vec()).unwrap());
+        }
+        texts
+    }
+
+    /// The journey of a message: the names of its events.
+    pub async fn told(&self, id: QueueId) -> Vec<Event> {
+        let records = self.journey.events(id).await.unwrap();
+        records.into_iter().map(|r| r.event).collect()
+    }
+
+    pub async fn names(&self, id: QueueId) -> Vec<&'static str> {
+        self.told(id).await.iter().map(name).collect()
+    }
+
+    /// Stops the service and waits for its end.
+    pub async fn stop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(service) = self.service.take() {
+            service.await.unwrap();
+        }
+    }
+}
+
+fn name(event: &Event) -> &'static str {
+    match event {
+        Event::Route { .. } => "route",
+        Event::Attempt { .. } => "attempt",
+        Event::Relayed { .. } => "relayed",
+        Event::Deferred { .. } => "deferred",
+        Event::Bounced { .. } => "bounced",
+        Event::Expired { .. } => "expired",
+        Event::DsnSent { .. } => "report",
+        Event::DeliveredLocal { .. } => "in the mailbox",
+        Event::Received { .. } => "received",
+        Event::Queued { .. } => "queued",
+        Event::Dropped { .. } => "dropped",
+        _ => "something else",
+    }
+}
