@@ -5,7 +5,7 @@ use crate::author;
 use crate::commit::Ready;
 use crate::header::{self, Found};
 use crate::session::Session;
-use crate::transaction::{Refusal, Transaction, journey_reply};
+use crate::transaction::{Refusal, Transaction};
 use journey::{Check, Event};
 use judge::{Disposition, Judgement};
 use mail::trace::Received;
@@ -59,7 +59,7 @@ impl Session {
     }
 
     async fn prepare(&mut self, transaction: &mut Transaction, found: &Found) -> Result<Ready, Refused> {
-        if found.received >= self.ctx.options.received_max {
+        if found.received > self.ctx.options.received_max {
             return Err(Refused::plain(replies::MAIL_LOOP, "too many Received fields"));
         }
         if self.login.is_some() {
@@ -221,7 +221,7 @@ pub(crate) fn disposition_reply(disposition: &Disposition) -> Option<Reply> {
     match disposition {
         Disposition::Accept | Disposition::Junk => None,
         Disposition::Refuse { code, status, text } | Disposition::Defer { code, status, text } => {
-            Some(Reply::made(*code, *status, text.clone()))
+            Some(replies::judged(*code, *status, text))
         }
     }
 }
@@ -235,9 +235,8 @@ fn judged_event(judgement: &Judgement) -> Event {
     let disposition = match &judgement.disposition {
         Disposition::Accept => "accept".to_owned(),
         Disposition::Junk => "junk".to_owned(),
-        refusal @ (Disposition::Refuse { .. } | Disposition::Defer { .. }) => {
-            disposition_reply(refusal).map_or_else(String::new, |r| journey_reply(&r).code.to_string())
-        }
+        Disposition::Refuse { .. } => "refuse".to_owned(),
+        Disposition::Defer { .. } => "defer".to_owned(),
     };
     Event::Judged {
         checks: checks.collect(),

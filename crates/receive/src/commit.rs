@@ -214,7 +214,8 @@ impl Targets {
 fn commit_reply(error: &CommitError) -> Reply {
     match error {
         CommitError::Full => replies::DISK_FULL,
-        CommitError::Busy => replies::BUSY,
+        // Nothing is broken: too many commits wait.
+        CommitError::Busy => replies::STORE_FAILED,
         _ => store_failed(error),
     }
 }

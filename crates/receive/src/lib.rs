@@ -19,6 +19,7 @@ mod record;
 mod session;
 mod sign;
 mod transaction;
+mod wire;
 
 pub use listen::{serve, serve_connection};
 
@@ -53,6 +54,11 @@ pub struct Options {
     /// How long gathering evidence may take before the message is deferred. Default 60 seconds
     /// (RFC 7208 §4.6.4 asks for at least 20).
     pub gather_timeout: Duration,
+    /// How long a client is watched before it is greeted; one that speaks first is refused. Default
+    /// zero: only what has come already counts, and honest clients lose no time.
+    pub greeting_delay: Duration,
+    /// How long one message may take to come in, however steadily it does. Default 1 hour.
+    pub message_time_max: Duration,
     /// The wait before a failed login is answered; doubles with each failure of the session.
     /// Default 1 second.
     pub auth_failure_delay: Duration,
@@ -81,6 +87,8 @@ impl Options {
             memory_max_octets: 256 * 1024 * 1024,
             received_max: 50,
             gather_timeout: Duration::from_secs(60),
+            greeting_delay: Duration::ZERO,
+            message_time_max: Duration::from_secs(3_600),
             auth_failure_delay: Duration::from_secs(1),
             cpu_at_once_max: 4,
             login_failures_per_address_max: 100,

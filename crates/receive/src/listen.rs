@@ -33,7 +33,7 @@ pub async fn serve(
     loop {
         tokio::select! {
             biased;
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            () = stopped(&mut shutdown) => break,
             Some(ended) = sessions.join_next(), if !sessions.is_empty() => note_end(&ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
@@ -61,6 +61,12 @@ pub async fn serve(
     {
         sessions.abort_all();
     }
+}
+
+/// Waits for the order to stop, or for the end of whoever could give it. Answers nothing, so that no
+/// lock of the channel is held while its arm of a `select!` waits for something else.
+pub(crate) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 /// Serves one connection to its end. Connections over the limits are told so and closed.

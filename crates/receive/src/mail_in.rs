@@ -172,6 +172,7 @@ impl Session {
         let Some(transaction) = &mut self.transaction else {
             return;
         };
+        transaction.octets = transaction.octets.saturating_add(octets.len() as u64);
         let needed = (transaction.message.len() + octets.len()).div_ceil(MEMORY_UNIT);
         if needed > transaction.memory_units {
             let more = (needed - transaction.memory_units).max(MEMORY_STEP_UNITS);

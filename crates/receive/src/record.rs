@@ -81,7 +81,7 @@ impl Session {
             }),
             login: self.login.as_ref().map(|l| l.address.to_string()),
             reverse_path: Some(transaction.reverse_path.clone()),
-            size: transaction.message.len() as u64,
+            size: transaction.octets,
             message_id: message_id.map(str::to_owned),
             recipients,
         };

@@ -3,23 +3,23 @@
 //! A short loop on purpose; what a question means stands in `login`, `mail_in` and `accept`.
 
 use crate::Context;
-use crate::listen::Io;
+use crate::listen::{Io, stopped};
 use crate::transaction::Transaction;
+use crate::wire::Wire;
+use futures_util::FutureExt;
 use judge::evidence::ConnectionEvidence;
 use mail::{AccountId, EmailAddress};
-use smtp::{Question, Role, Server, Step, replies};
+use smtp::{Question, Reply, Role, Server, Step, replies};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Octets read at once.
-const READ_OCTETS: usize = 16 * 1024;
-/// How long the end of a connection may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a last word may take to be written.
+const CLOSE_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Who logged in.
 #[derive(Clone, Debug)]
@@ -41,9 +41,20 @@ pub(crate) struct Session {
     pub(crate) transaction: Option<Transaction>,
 }
 
+/// What the machine waits for.
+// Looked at once and at once; a box for each question would cost more than its size.
+#[allow(clippy::large_enum_variant)]
+enum Turn {
+    Read,
+    Ask(Question),
+    Dropped(Option<Reply>),
+    StartTls,
+    Close,
+}
+
 /// Why the loop goes round.
 enum Heard {
-    Octets(usize),
+    Octets,
     End,
     TimeOut,
     Shutdown,
@@ -68,75 +79,129 @@ impl Session {
         self.peer.ip().to_canonical()
     }
 
-    /// Serves the connection to its end.
-    pub(crate) async fn run(mut self, mut io: Box<dyn Io>, shutdown: watch::Receiver<bool>) {
-        if self.role == Role::Submissions {
-            match self.handshake(io).await {
-                Ok(stream) => io = stream,
-                Err(error) => return tracing::debug!(peer = %self.peer, %error, "no TLS"),
+    /// Serves the connection to its end. A panic on the way ends this connection only, with 421.
+    pub(crate) async fn run(mut self, io: Box<dyn Io>, shutdown: watch::Receiver<bool>) {
+        let mut wire = Wire::new(io);
+        let served = AssertUnwindSafe(self.serve(&mut wire, shutdown))
+            .catch_unwind()
+            .await;
+        match served {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "the connection broke"),
+            Err(_) => {
+                tracing::error!(peer = %self.peer, role = ?self.role, "a session ended by a panic: a fault of ours");
+                let _ = wire
+                    .write(&written(&replies::INTERNAL_ERROR), CLOSE_WRITE_TIMEOUT)
+                    .await;
             }
+        }
+        // What the transaction held is recorded before the client's end is waited for.
+        self.end_transaction("the connection ended").await;
+        wire.close().await;
+    }
+
+    async fn serve(&mut self, wire: &mut Wire, shutdown: watch::Receiver<bool>) -> io::Result<()> {
+        if self.role == Role::Submissions {
+            self.handshake(wire, b"").await?;
+        } else if self.talks_early(wire).await? {
+            tracing::info!(peer = %self.peer, "the client spoke before the greeting");
+            let reply = written(&replies::EARLY_TALKER);
+            return wire.write(&reply, CLOSE_WRITE_TIMEOUT).await;
         }
         let name = format!("{} {}", role_name(self.role), self.peer);
         let tap = self.ctx.tap.clone().map(|tap| (tap, name));
-        let server = Server::new(self.ctx.smtp_options.clone(), self.role, self.tls.is_some(), tap);
-        if let Err(error) = self.converse(server, io, shutdown).await {
-            tracing::debug!(peer = %self.peer, %error, "the connection broke");
+        let server = Server::new(self.smtp_options(), self.role, self.tls.is_some(), tap);
+        self.converse(server, wire, shutdown).await
+    }
+
+    /// Whether the client speaks before it is greeted (RFC 5321 §4.3.1 bids it wait).
+    async fn talks_early(&self, wire: &mut Wire) -> io::Result<bool> {
+        match timeout(self.ctx.options.greeting_delay, wire.read(false)).await {
+            Err(_) => Ok(false),
+            Ok(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => read.map(|_| true),
         }
-        self.end_transaction("the client went away").await;
+    }
+
+    /// Logins in clear, when the operator allows them at all, are for this machine alone.
+    fn smtp_options(&self) -> Arc<smtp::Options> {
+        let options = &self.ctx.smtp_options;
+        if options.allow_plaintext_auth && !self.ip().is_loopback() {
+            return Arc::new(smtp::Options {
+                allow_plaintext_auth: false,
+                ..smtp::Options::clone(options)
+            });
+        }
+        options.clone()
     }
 
     async fn converse(
         &mut self,
         mut server: Server,
-        mut io: Box<dyn Io>,
+        wire: &mut Wire,
         mut shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let mut buffer = vec![0u8; READ_OCTETS];
-        let mut filled = 0;
         let mut stopping = false;
-        let mut clock = (server.progress(), Instant::now() + server.timeout());
+        let mut pace = Pace::of(&server);
         loop {
-            let mut input = &buffer[..filled];
-            loop {
-                match server.step(&mut input) {
-                    Step::Read => break,
-                    Step::Ask(question) => self.answer(&mut server, question).await,
-                    Step::Chunk(octets) => self.take_chunk(&mut server, octets),
-                    Step::Dropped(reply) => self.dropped(reply).await,
-                    Step::StartTls => {
-                        self.write(&mut io, &mut server).await?;
-                        io = self.handshake(io).await?;
-                        self.login = None;
-                        server.tls_started();
+            match self.turn(&mut server, wire) {
+                Turn::Ask(question) => {
+                    if takes_long(&question) {
+                        self.flush(&mut server, wire).await?;
                     }
-                    Step::Close => {
-                        self.write(&mut io, &mut server).await?;
-                        let _ = timeout(CLOSE_TIMEOUT, io.shutdown()).await;
-                        return Ok(());
+                    self.answer(&mut server, question).await;
+                }
+                Turn::Dropped(reply) => self.dropped(reply).await,
+                Turn::StartTls => {
+                    let output = server.take_output();
+                    self.handshake(wire, &output).await?;
+                    self.login = None;
+                    server.tls_started();
+                }
+                Turn::Close => return self.flush(&mut server, wire).await,
+                Turn::Read => {
+                    self.flush(&mut server, wire).await?;
+                    if stopping && !server.is_receiving() {
+                        server.close_with(&replies::SHUTTING_DOWN);
+                        continue;
+                    }
+                    if !wire.input().is_empty() {
+                        // It came in while we wrote.
+                        continue;
+                    }
+                    let deadline = pace.deadline(&server, self.ctx.options.message_time_max);
+                    match hear(wire, server.is_receiving(), deadline, &mut shutdown, stopping).await? {
+                        Heard::Octets => {}
+                        Heard::End => return Ok(()),
+                        Heard::TimeOut => server.close_with(&replies::TIMED_OUT),
+                        Heard::Shutdown => stopping = true,
                     }
                 }
             }
-            self.write(&mut io, &mut server).await?;
-            if server.progress() != clock.0 {
-                clock = (server.progress(), Instant::now() + server.timeout());
-            }
-            if stopping && !server.is_receiving() {
-                server.close_with(&replies::SHUTTING_DOWN);
-                filled = 0;
-                continue;
-            }
-            filled = match hear(&mut io, &mut buffer, clock.1, &mut shutdown, stopping).await? {
-                Heard::Octets(n) => n,
-                Heard::End => return Ok(()),
-                Heard::TimeOut => {
-                    server.close_with(&replies::TIMED_OUT);
-                    0
+        }
+    }
+
+    /// Lets the machine go on with what was read, up to the next thing that has to be waited for.
+    fn turn(&mut self, server: &mut Server, wire: &mut Wire) -> Turn {
+        loop {
+            let mut input = wire.input();
+            let before = input.len();
+            let turn = match server.step(&mut input) {
+                Step::Chunk(octets) => {
+                    self.take_chunk(server, octets);
+                    None
                 }
-                Heard::Shutdown => {
-                    stopping = true;
-                    0
-                }
+                Step::Read => Some(Turn::Read),
+                Step::Ask(question) => Some(Turn::Ask(question)),
+                Step::Dropped(reply) => Some(Turn::Dropped(reply)),
+                Step::StartTls => Some(Turn::StartTls),
+                Step::Close => Some(Turn::Close),
             };
+            let taken = before - input.len();
+            wire.take(taken);
+            if let Some(turn) = turn {
+                return turn;
+            }
         }
     }
 
@@ -168,54 +233,83 @@ impl Session {
         }
     }
 
-    async fn handshake(&mut self, io: Box<dyn Io>) -> io::Result<Box<dyn Io>> {
+    async fn handshake(&mut self, wire: &mut Wire, octets: &[u8]) -> io::Result<()> {
         let certificates = self.ctx.parts.certificates.as_ref();
         let certificates = certificates.ok_or_else(|| io::Error::other("there is no certificate"))?;
-        let acceptor = tokio_rustls::TlsAcceptor::from(certificates.server_config());
-        let limit = self.ctx.options.smtp.timeouts.handshake;
-        let stream = timeout(limit, acceptor.accept(io))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        self.tls = Some(tls::describe(stream.get_ref().1));
-        Ok(Box::new(stream))
+        let within = self.ctx.options.smtp.timeouts.handshake;
+        self.tls = Some(wire.start_tls(octets, certificates, within).await?);
+        Ok(())
     }
 
-    async fn write(&self, io: &mut Box<dyn Io>, server: &mut Server) -> io::Result<()> {
+    async fn flush(&self, server: &mut Server, wire: &mut Wire) -> io::Result<()> {
         let output = server.take_output();
         if output.is_empty() {
             return Ok(());
         }
-        let write = async {
-            io.write_all(&output).await?;
-            io.flush().await
-        };
-        let limit = self.ctx.options.smtp.timeouts.write;
-        timeout(limit, write)
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        wire.write(&output, self.ctx.options.smtp.timeouts.write).await
+    }
+}
+
+/// Whether the replies so far should not wait for the answer.
+fn takes_long(question: &Question) -> bool {
+    matches!(question, Question::Authenticate { .. } | Question::Message { .. })
+}
+
+/// How long the client may still take.
+struct Pace {
+    progress: u64,
+    since: Instant,
+    /// Since when a message is coming in.
+    receiving: Option<Instant>,
+}
+
+impl Pace {
+    fn of(server: &Server) -> Self {
+        Self {
+            progress: server.progress(),
+            since: Instant::now(),
+            receiving: None,
+        }
+    }
+
+    fn deadline(&mut self, server: &Server, message_time_max: Duration) -> Instant {
+        let now = Instant::now();
+        if server.progress() != self.progress {
+            self.progress = server.progress();
+            self.since = now;
+        }
+        self.receiving = server.is_receiving().then(|| self.receiving.unwrap_or(now));
+        let next = self.since + server.timeout();
+        // Who sends an octet now and then gets on, but not for ever.
+        self.receiving
+            .map_or(next, |began| next.min(began + message_time_max))
     }
 }
 
 /// Waits for octets, the deadline or the shutdown, whichever comes first.
 async fn hear(
-    io: &mut Box<dyn Io>,
-    buffer: &mut [u8],
+    wire: &mut Wire,
+    in_message: bool,
     deadline: Instant,
     shutdown: &mut watch::Receiver<bool>,
     stopping: bool,
 ) -> io::Result<Heard> {
     tokio::select! {
         biased;
-        _ = shutdown.wait_for(|stop| *stop), if !stopping => Ok(Heard::Shutdown),
-        read = timeout_at(deadline, io.read(buffer)) => match read {
+        () = stopped(shutdown), if !stopping => Ok(Heard::Shutdown),
+        read = timeout_at(deadline, wire.read(in_message)) => match read {
             Err(_) => Ok(Heard::TimeOut),
             Ok(Ok(0)) => Ok(Heard::End),
-            Ok(Ok(n)) => Ok(Heard::Octets(n)),
-            // A peer that closes without close_notify has ended all the same.
-            Ok(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(Heard::End),
+            Ok(Ok(_)) => Ok(Heard::Octets),
             Ok(Err(e)) => Err(e),
         },
     }
+}
+
+fn written(reply: &Reply) -> Vec<u8> {
+    let mut out = Vec::new();
+    reply.write(&mut out);
+    out
 }
 
 /// The service's name in logs and journeys.

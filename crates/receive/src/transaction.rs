@@ -39,6 +39,8 @@ pub(crate) struct Transaction {
     /// How it came (RFC 3848), once the message begins.
     pub(crate) protocol: &'static str,
     pub(crate) message: Vec<u8>,
+    /// Octets of the message that came in; they are told even when the message itself is gone.
+    pub(crate) octets: u64,
     /// Memory that the message holds.
     pub(crate) memory: Vec<OwnedSemaphorePermit>,
     pub(crate) memory_units: usize,
@@ -63,6 +65,7 @@ impl Transaction {
             refused_addresses: Vec::new(),
             protocol: "ESMTP",
             message: Vec::new(),
+            octets: 0,
             memory: Vec::new(),
             memory_units: 0,
         }

@@ -503,25 +503,15 @@ pub const MAIL_LOOP: Reply = Reply::fixed(
     s(5, 4, 6),
     "The message has passed too many servers; it probably goes in a circle",
 );
-/// DMARC asks to refuse (RFC 7489 §10.3, RFC 7372).
+/// A judgement's own code, status and words (RFC 7372 has the codes).
 #[must_use]
-pub fn dmarc_refused(why: impl Display) -> Reply {
-    Reply::made(550, s(5, 7, 26), why.to_string())
-}
-/// SPF says fail and policy refuses (RFC 7372 §3.2).
-#[must_use]
-pub fn spf_refused(why: impl Display) -> Reply {
-    Reply::made(550, s(5, 7, 23), why.to_string())
+pub fn judged(code: u16, status: EnhancedStatus, words: &str) -> Reply {
+    Reply::made(code, status, words)
 }
 /// A message that policy refuses for another reason.
 #[must_use]
 pub fn policy_refused(why: impl Display) -> Reply {
     Reply::made(550, s(5, 7, 1), why.to_string())
-}
-/// The sender's authentication could not be checked (RFC 7372 §3.3: 4.7.24 for SPF).
-#[must_use]
-pub fn judgement_deferred(why: impl Display) -> Reply {
-    Reply::made(451, s(4, 7, 24), why.to_string())
 }
 /// The DNS could not be asked.
 #[must_use]
