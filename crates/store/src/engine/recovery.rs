@@ -128,7 +128,11 @@ fn superblock(
         .filter(|n| n.len() == 16)
         .and_then(|n| u64::from_str_radix(n, 16).ok());
     match number {
-        Some(number) if format == SUPERBLOCK => return Ok(number),
+        Some(number) if format == SUPERBLOCK => {
+            // A process that was killed while it made the store may not have come to this.
+            file.sync()?;
+            return Ok(number);
+        }
         Some(_) => return Err(OpenError::Format(format!("its superblock says {format:?}"))),
         None if !segments.list()?.is_empty() => {
             return Err(OpenError::Format(
