@@ -10,6 +10,9 @@ use store::{Batch, Key, Versioned};
 /// Events of one message that are read at most.
 pub const EVENTS_READ_MAX: usize = 10_000;
 
+/// Addresses under which one message is found at most; further ones of its envelope are not indexed.
+pub const INDEXED_ADDRESSES_MAX: usize = 1_000;
+
 /// Octets of a text under which a message is found; what is longer is cut, on both sides alike.
 const TEXT_OCTETS_MAX: usize = 400;
 /// Operations in one batch while forgetting.
@@ -32,14 +35,16 @@ impl Journey {
     pub fn record(&self, batch: &mut Batch, id: QueueId, at: Timestamp, event: &Event) {
         let tiebreak = self.tiebreak.fetch_add(1, Ordering::Relaxed);
         let mut value = vec![VERSION];
-        // An event is made of texts and numbers only: writing it cannot fail.
-        if serde_json::to_writer(&mut value, event).is_ok() {
-            batch.put(keys::event(id, at, tiebreak), value);
+        match serde_json::to_writer(&mut value, event) {
+            Ok(()) => batch.put(keys::event(id, at, tiebreak), value),
+            // An event is made of texts and numbers only, so this is a bug; the mail is worth more
+            // than its record.
+            Err(error) => tracing::error!(%id, %error, "an event cannot be written"),
         }
     }
 
-    /// Adds to a batch by what a message can be found: its Message-ID (without brackets) and the
-    /// addresses of its envelope. Call it once per message.
+    /// Adds to a batch by what a message can be found: its Message-ID (brackets do not matter) and
+    /// the addresses of its envelope, the first [`INDEXED_ADDRESSES_MAX`]. Call it once per message.
     pub fn index(
         &self,
         batch: &mut Batch,
@@ -47,28 +52,30 @@ impl Journey {
         message_id: Option<&str>,
         addresses: &[&EmailAddress],
     ) {
-        let mut texts: Vec<(u8, String)> = Vec::new();
-        let found = message_id
-            .map(|m| (Kind::MessageId, message_id_text(m)))
-            .into_iter()
-            .chain(addresses.iter().map(|a| (Kind::Address, address_text(a))));
-        for (kind, text) in found {
-            let entry = (kind as u8, text);
-            if !texts.contains(&entry) {
-                batch.put(keys::found_as(kind, &entry.1, id), Vec::new());
-                texts.push(entry);
-            }
-        }
+        let message_id = message_id.map(|m| (Kind::MessageId as u8, message_id_text(m)));
+        let addresses = addresses
+            .iter()
+            .take(INDEXED_ADDRESSES_MAX)
+            .map(|a| (Kind::Address as u8, address_text(a)));
+        let mut texts: Vec<(u8, String)> = message_id.into_iter().chain(addresses).collect();
+        texts.retain(|(_, text)| !text.is_empty());
+        texts.sort_unstable();
+        texts.dedup();
         let mut value = vec![VERSION];
-        if serde_json::to_writer(&mut value, &texts).is_ok() {
-            batch.put(keys::texts(id), value);
+        if let Err(error) = serde_json::to_writer(&mut value, &texts) {
+            tracing::error!(%id, %error, "an index cannot be written");
+            return;
         }
+        for (kind, text) in &texts {
+            batch.put(keys::found_as(kind_of(*kind), text, id), Vec::new());
+        }
+        batch.put(keys::texts(id), value);
     }
 
     /// The events of a message in order, [`EVENTS_READ_MAX`] at most.
     ///
     /// # Errors
-    /// When the store cannot be read. Damaged records are left out.
+    /// When the store cannot be read. Damaged records are reported in the log and left out.
     pub async fn events(&self, id: QueueId) -> Result<Vec<Record>, Error> {
         let snapshot = self.store.snapshot().await?;
         let rows = snapshot
@@ -76,7 +83,11 @@ impl Journey {
             .await?;
         Ok(rows
             .iter()
-            .filter_map(|(key, value)| decode(key, value))
+            .filter_map(|(key, value)| {
+                decode(key, value)
+                    .inspect_err(|error| tracing::error!(%error, "an event is left out"))
+                    .ok()
+            })
             .collect())
     }
 
@@ -132,15 +143,12 @@ impl Journey {
         let texts_key = keys::texts(id);
         let mut found = Vec::new();
         if let Some(value) = snapshot.get(&texts_key).await? {
-            let texts: Vec<(u8, String)> =
-                serde_json::from_slice(value.value.get(1..).unwrap_or_default()).unwrap_or_default();
+            let texts: Vec<(u8, String)> = decode_json(&texts_key, &value).unwrap_or_else(|error| {
+                tracing::error!(%error, "what a message is found by stays behind");
+                Vec::new()
+            });
             for (kind, text) in texts {
-                let kind = if kind == Kind::MessageId as u8 {
-                    Kind::MessageId
-                } else {
-                    Kind::Address
-                };
-                found.push(keys::found_as(kind, &text, id));
+                found.push(keys::found_as(kind_of(kind), &text, id));
             }
             found.push(texts_key);
         }
@@ -152,8 +160,20 @@ impl Journey {
     }
 }
 
-/// The form under which a Message-ID is found: case is ignored, because people retype it.
+fn kind_of(code: u8) -> Kind {
+    if code == Kind::MessageId as u8 {
+        Kind::MessageId
+    } else {
+        Kind::Address
+    }
+}
+
+/// The form under which a Message-ID is found: without brackets, and case is ignored, because people
+/// retype it.
 pub(crate) fn message_id_text(id: &str) -> String {
+    let id = id.trim();
+    let id = id.strip_prefix('<').unwrap_or(id);
+    let id = id.strip_suffix('>').unwrap_or(id);
     cut(id.to_lowercase())
 }
 
@@ -177,11 +197,22 @@ fn time_of(key: &Key) -> Option<Timestamp> {
     Some(Timestamp(i64::try_from(parts.u64()?).ok()?))
 }
 
-fn decode(key: &Key, value: &Versioned) -> Option<Record> {
-    let at = time_of(key)?;
-    let json = value.value.strip_prefix(&[VERSION])?;
-    Some(Record {
-        at,
-        event: serde_json::from_slice(json).ok()?,
-    })
+fn decode(key: &Key, value: &Versioned) -> Result<Record, Error> {
+    let at = time_of(key).ok_or_else(|| Error::Damaged {
+        key: key.clone(),
+        what: "the key holds no time".to_owned(),
+    })?;
+    let event = decode_json(key, value)?;
+    Ok(Record { at, event })
+}
+
+fn decode_json<T: serde::de::DeserializeOwned>(key: &Key, stored: &Versioned) -> Result<T, Error> {
+    let damaged = |what| Error::Damaged {
+        key: key.clone(),
+        what,
+    };
+    match stored.value.strip_prefix(&[VERSION]) {
+        Some(json) => serde_json::from_slice(json).map_err(|e| damaged(e.to_string())),
+        None => Err(damaged("its version is unknown".to_owned())),
+    }
 }

@@ -58,10 +58,17 @@ fn step(record: &Record) -> Step {
     let told = words::tell(&record.event);
     Step {
         at: record.at,
-        text: told.text,
-        because: told.because,
-        remedy: told.remedy,
+        text: printable(&told.text),
+        because: told.because.iter().map(|line| printable(line)).collect(),
+        remedy: told.remedy.as_deref().map(printable),
     }
+}
+
+/// Names and replies come from strangers: they must not paint on an operator's terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// How many recipients came to which end; the refusal, when the message never got in.

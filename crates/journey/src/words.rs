@@ -38,7 +38,7 @@ pub(crate) fn tell(event: &Event) -> Told {
             remedy,
         } => {
             let mut because: Vec<String> = checks.iter().map(check).collect();
-            because.push(format!("the rule that decided: {rule}"));
+            because.extend(rule_line(rule));
             Told::plain(format!("It was judged: {}.", judged(disposition))).with(because, remedy.as_ref())
         }
         Event::Refused {
@@ -52,11 +52,14 @@ pub(crate) fn tell(event: &Event) -> Told {
                 .as_ref()
                 .map(|s| format!(" for <{s}>"))
                 .unwrap_or_default();
-            let because = vec![
-                format!("we said: {}", reply(said)),
-                format!("the rule that decided: {rule}"),
-            ];
-            Told::plain(format!("It was refused at {stage}{about}.")).with(because, remedy.as_ref())
+            let mut because = vec![format!("we said: {}", reply(said))];
+            because.extend(rule_line(rule));
+            let verb = if said.code / 100 == 4 {
+                "put off"
+            } else {
+                "refused"
+            };
+            Told::plain(format!("It was {verb} at {stage}{about}.")).with(because, remedy.as_ref())
         }
         Event::Signed {
             domain,
@@ -148,8 +151,9 @@ fn ended(event: &Event) -> Told {
             remedy,
         } => {
             let because = vec![format!("the last reason: {}", reply(said))];
+            let times = if *attempts == 1 { "attempt" } else { "attempts" };
             Told::plain(format!(
-                "For {recipient} it was given up after {attempts} attempts."
+                "For {recipient} it was given up after {attempts} {times}."
             ))
             .with(because, remedy.as_ref())
         }
@@ -195,15 +199,22 @@ fn received(event: &Event) -> Told {
     else {
         return Told::plain("It was received.");
     };
-    let from = reverse_path
+    // A client that was turned away before MAIL named no sender.
+    let sent_by = reverse_path
         .as_ref()
-        .map_or_else(|| "?".to_owned(), ToString::to_string);
+        .map(|from| format!(", sent by {from}"))
+        .unwrap_or_default();
     let text = format!(
-        "It came in by {service} from {}, sent by {from}.",
+        "It came in by {service} from {}{sent_by}.",
         peer(*peer_ip, peer_name.as_ref())
     );
-    let mut because = vec![format!("it called itself \"{helo}\"")];
-    because.push(tls.as_ref().map_or_else(|| "without TLS".to_owned(), tls_words));
+    let mut because = Vec::new();
+    if !helo.is_empty() {
+        because.push(format!("it called itself \"{helo}\""));
+    }
+    if peer_ip.is_some() {
+        because.push(tls.as_ref().map_or_else(|| "without TLS".to_owned(), tls_words));
+    }
     because.extend(login.iter().map(|l| format!("logged in as {l}")));
     if !recipients.is_empty() {
         because.push(format!("to {}", addresses(recipients)));
@@ -254,6 +265,10 @@ fn attempt(event: &Event) -> Told {
     Told::plain(format!("Delivery to {place} was attempted: {how}.")).with(because, None)
 }
 
+fn rule_line(rule: &str) -> Option<String> {
+    (!rule.is_empty()).then(|| format!("the rule that decided: {rule}"))
+}
+
 fn check(check: &Check) -> String {
     if check.because.is_empty() {
         return format!("{}: {}", check.name, check.result);
@@ -265,6 +280,8 @@ fn judged(disposition: &str) -> String {
     match disposition {
         "accept" => "accepted".to_owned(),
         "junk" => "for the Junk mailbox".to_owned(),
+        "refuse" => "refused".to_owned(),
+        "defer" => "not decidable now; the sender is asked to try again".to_owned(),
         code if code.starts_with('4') => format!("not now ({code})"),
         code => format!("refused ({code})"),
     }

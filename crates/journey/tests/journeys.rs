@@ -3,6 +3,7 @@
 
 use journey::{AttemptOutcome, Check, Event, Journey, MxHost, Query, Reply, TlsUsed, tell};
 use mail::{AccountId, EmailAddress, EnhancedStatus, MailboxId, QueueId, ReversePath, Timestamp};
+use proptest::prelude::*;
 use std::sync::Arc;
 use store::memory::MemoryStore;
 use store::{Batch, Tables as _};
@@ -230,15 +231,117 @@ async fn a_refusal_tells_the_rule_and_the_remedy() {
         ],
     )
     .await;
-    let told = f.told(id(5, 0)).await;
-    for line in [
-        "It was refused.\n",
-        "It was judged: refused (550).\n      spf: fail, because -all decided\n      dkim: none\n",
-        "It was refused at DATA.\n      we said: 550 5.7.26 refused by DMARC\n",
-        "      what to change: sign with DKIM\n",
+    let expected = "\
+It was refused.
+  1970-01-01T00:00:05Z  It was judged: refused (550).
+      spf: fail, because -all decided
+      dkim: none
+      the rule that decided: DMARC reject
+      what to change: sign with DKIM
+  1970-01-01T00:00:05Z  It was refused at DATA.
+      we said: 550 5.7.26 refused by DMARC
+      the rule that decided: DMARC reject
+      what to change: sign with DKIM
+";
+    assert_eq!(f.told(id(5, 0)).await, expected);
+}
+
+#[test]
+fn each_disposition_has_its_words() {
+    for (disposition, words) in [
+        ("accept", "accepted"),
+        ("junk", "for the Junk mailbox"),
+        ("refuse", "refused"),
+        ("defer", "not decidable now; the sender is asked to try again"),
+        ("550", "refused (550)"),
+        ("451", "not now (451)"),
     ] {
-        assert!(told.contains(line), "{line}\nis not in\n{told}");
+        let event = Event::Judged {
+            checks: Vec::new(),
+            disposition: disposition.into(),
+            rule: String::new(),
+            remedy: None,
+        };
+        let story = tell(&[journey::Record { at: at(0), event }]);
+        assert_eq!(story.steps[0].text, format!("It was judged: {words}."));
     }
+}
+
+#[tokio::test]
+async fn ends_that_are_no_success() {
+    let f = Fixture::new();
+    let bob = address("bob@example.com");
+    let last = reply(451, (4, 7, 1), "greylisted");
+    f.record(
+        id(6, 0),
+        &[
+            (6, Event::Accepted { local: 0, queued: 3 }),
+            (
+                7,
+                Event::Bounced {
+                    recipient: address("nobody@example.net"),
+                    reply: reply(550, (5, 1, 1), "no such user"),
+                    remedy: None,
+                },
+            ),
+            (
+                8,
+                Event::Expired {
+                    recipient: bob.clone(),
+                    attempts: 1,
+                    reply: last,
+                    remedy: None,
+                },
+            ),
+            (
+                8,
+                Event::DsnSent {
+                    kind: "failed".into(),
+                    to: address("alice@gmail.com"),
+                    report: None,
+                },
+            ),
+            (
+                9,
+                Event::Dropped {
+                    recipient: Some(address("eve@example.net")),
+                    by: "admin".into(),
+                },
+            ),
+        ],
+    )
+    .await;
+    let expected = "\
+It was accepted: 1 recipient refused elsewhere, and reported to the sender; 1 recipient given up after days, and reported to the sender; 1 recipient dropped by the operator.
+  1970-01-01T00:00:06Z  It was accepted and is on stable storage: 0 for mailboxes here, 3 for other servers.
+  1970-01-01T00:00:07Z  For nobody@example.net it failed for good.
+      the reason: 550 5.1.1 no such user
+  1970-01-01T00:00:08Z  For bob@example.com it was given up after 1 attempt.
+      the last reason: 451 4.7.1 greylisted
+  1970-01-01T00:00:08Z  The sender alice@gmail.com was told of it: failed.
+  1970-01-01T00:00:09Z  It was dropped for eve@example.net by admin; the sender was not told.
+";
+    assert_eq!(f.told(id(6, 0)).await, expected);
+}
+
+#[tokio::test]
+async fn strangers_do_not_paint_on_the_terminal() {
+    let f = Fixture::new();
+    let refused = Event::Refused {
+        stage: "RCPT".into(),
+        subject: Some("x\u{1b}[2J".into()),
+        reply: reply(451, (4, 3, 0), "try\r\nlater\u{7}"),
+        rule: String::new(),
+        remedy: Some("\u{9b}31m".into()),
+    };
+    f.record(id(4, 0), &[(4, refused)]).await;
+    let expected = "\
+It was not accepted for the moment; the sender tries again.
+  1970-01-01T00:00:04Z  It was put off at RCPT for <x\u{fffd}[2J>.
+      we said: 451 4.3.0 try\u{fffd}\u{fffd}later\u{fffd}
+      what to change: \u{fffd}31m
+";
+    assert_eq!(f.told(id(4, 0)).await, expected);
 }
 
 #[tokio::test]
@@ -339,6 +442,101 @@ async fn old_journeys_are_forgotten_whole_and_young_ones_stay() {
             .unwrap();
         assert!(rows.is_empty(), "{rows:?}");
     }
+}
+
+#[tokio::test]
+async fn damage_leaves_the_rest() {
+    let f = Fixture::new();
+    let accepted = Event::Accepted { local: 1, queued: 0 };
+    f.record(id(3, 0), &[(3, accepted.clone())]).await;
+    let mut batch = Batch::new();
+    let events = store::Key::table(0x40).u64(id(3, 0).0);
+    batch.put(events.clone().u64(1).u32(0), b"\x01{".to_vec());
+    batch.put(events.u64(2).u32(0), b"\x09{}".to_vec());
+    f.store.commit(batch).await.unwrap();
+    let read = f.journey.events(id(3, 0)).await.unwrap();
+    assert_eq!(read.len(), 1);
+    assert_eq!(read[0].event, accepted);
+}
+
+#[tokio::test]
+async fn the_index_is_bounded_and_texts_of_any_length_are_found() {
+    let f = Fixture::new();
+    let many: Vec<EmailAddress> = (0..journey::INDEXED_ADDRESSES_MAX + 1)
+        .map(|n| address(&format!("u{n}@example.com")))
+        .collect();
+    let long = format!("{}\0@é.example", "x".repeat(2_000));
+    let mut batch = Batch::new();
+    let message = id(8, 0);
+    let addresses: Vec<&EmailAddress> = many.iter().collect();
+    f.journey.index(&mut batch, message, Some(&long), &addresses);
+    f.journey.record(
+        &mut batch,
+        message,
+        at(8),
+        &Event::Accepted { local: 1, queued: 0 },
+    );
+    f.store.commit(batch).await.unwrap();
+    let find = async |query| f.journey.find(&query, 10).await.unwrap();
+    assert_eq!(find(Query::MessageId(format!("<{long}>"))).await, [message]);
+    let (last_known, beyond) = (&many[many.len() - 2], &many[many.len() - 1]);
+    assert_eq!(find(Query::Address(last_known.clone())).await, [message]);
+    assert_eq!(find(Query::Address(beyond.clone())).await, []);
+    assert_eq!(f.journey.prune(at(9), 10).await.unwrap(), 1);
+    let snapshot = f.store.snapshot().await.unwrap();
+    let left = snapshot
+        .scan(&store::Key::table(0x41).prefix_range(), 10)
+        .await
+        .unwrap();
+    assert_eq!(left, [], "pruning finds every text again");
+}
+
+proptest! {
+    /// In whatever order they are committed, events come back by time, and those of one moment as
+    /// they were recorded.
+    #[test]
+    fn events_come_back_in_order(times in proptest::collection::vec(0i64..6, 1..30)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let f = Fixture::new();
+            for (n, secs) in (0u32..).zip(&times) {
+                f.record(id(0, 0), &[(*secs, Event::Accepted { local: n, queued: 0 })]).await;
+            }
+            let mut expected: Vec<(i64, u32)> = times.iter().copied().zip(0u32..).collect();
+            expected.sort_unstable();
+            let read = f.journey.events(id(0, 0)).await.unwrap();
+            let read: Vec<(i64, u32)> = read
+                .iter()
+                .map(|r| match r.event {
+                    Event::Accepted { local, .. } => (r.at.secs(), local),
+                    _ => panic!("{r:?}"),
+                })
+                .collect();
+            assert_eq!(read, expected);
+        });
+    }
+}
+
+#[test]
+fn a_record_of_an_earlier_version_lacks_fields() {
+    let event: Event = serde_json::from_str(r#"{"event":"received","service":"smtp"}"#).unwrap();
+    assert!(matches!(
+        event,
+        Event::Received {
+            size: 0,
+            tls: None,
+            ..
+        }
+    ));
+    let attempt = r#"{"event":"attempt","host":"mx","outcome":{"is":"teleported"}}"#;
+    let event: Event = serde_json::from_str(attempt).unwrap();
+    assert!(matches!(
+        event,
+        Event::Attempt {
+            outcome: AttemptOutcome::Unknown,
+            ..
+        }
+    ));
 }
 
 #[test]
