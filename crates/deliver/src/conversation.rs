@@ -118,7 +118,10 @@ impl Handshake<'_> {
             Err(_) => Err(format!("no end within {} seconds", self.within.as_secs())),
             Ok(Err(e)) => Err(e.to_string()),
             Ok(Ok(stream)) => {
-                let used = tls_used(&tls::describe(stream.get_ref().1), &verdict);
+                let info = tls::describe(stream.get_ref().1);
+                let used = tls_used(&info, &verdict);
+                let verdict = verdict.verdict().map(|v| v.to_string());
+                tracing::debug!(host = %self.host, tls = %info, verdict, "TLS");
                 Ok((Box::new(stream), used))
             }
         }

@@ -15,7 +15,7 @@ use crate::{report, way};
 use directory::{Directory, Random, Resolution};
 use dns::Resolver;
 use journey::{Event, Journey};
-use mail::{AccountId, Clock, Domain, EnhancedStatus};
+use mail::{AccountId, Clock, Domain, EnhancedStatus, Timestamp};
 use mailbox::Mailboxes;
 use queue::{Claim, Due, IdSource, LastOutcome, Outcome, Queue};
 use std::collections::HashMap;
@@ -24,9 +24,14 @@ use std::time::Duration;
 use store::{Batch, CommitError, Store};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Due errands that are looked at in one go.
-const DUE_SCAN_MAX: usize = 1_000;
+const SCAN: usize = 1_000;
+/// The same while all that was seen waits for room at its domain: what is behind gets its turn.
+const SCAN_MAX: usize = 64_000;
+/// From one look to the next while errands wait for room at their domain; longer for longer looks.
+const SCAN_PAUSE: Duration = Duration::from_millis(200);
 /// The longest wait before the queue is looked at again, against clocks that jump.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// The wait after a failure of the store, and when due errands cannot be claimed.
@@ -212,7 +217,7 @@ pub async fn run(ctx: Arc<Context>, mut shutdown: watch::Receiver<bool>) {
         tracing::error!(%error, "leases of an earlier run could not be ended; they end by themselves");
     }
     let mut changed = ctx.queue.watch();
-    let mut work = Work::default();
+    let mut work = Work::new();
     loop {
         let wait = match work.fill(&ctx).await {
             Ok(wait) => wait,
@@ -245,40 +250,79 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// What is under way.
-#[derive(Default)]
+/// What is under way, and what was seen to be due.
 struct Work {
     running: JoinSet<()>,
     domains: HashMap<tokio::task::Id, String>,
     per_domain: HashMap<String, usize>,
+    /// Due errands that had no room yet. Old news at worst: a claim tells.
+    backlog: Vec<Due>,
+    scan: usize,
+    scanned_at: Instant,
 }
 
 impl Work {
+    fn new() -> Self {
+        Self {
+            running: JoinSet::new(),
+            domains: HashMap::new(),
+            per_domain: HashMap::new(),
+            backlog: Vec::new(),
+            scan: SCAN,
+            scanned_at: Instant::now(),
+        }
+    }
+
     /// Starts what is due and has room. Answers how long to wait at most before the next look.
     async fn fill(&mut self, ctx: &Arc<Context>) -> Result<Duration, queue::Error> {
-        let room = ctx.options.attempts_max.saturating_sub(self.running.len());
-        if room == 0 {
+        let now = ctx.clock.now();
+        let mut started = self.start_from_backlog(ctx, now).await?;
+        if self.running.len() >= ctx.options.attempts_max {
             return Ok(WAIT_MAX);
         }
-        let now = ctx.clock.now();
-        let due = ctx.queue.due(now, DUE_SCAN_MAX).await?;
-        let chosen = choose(due, room, ctx.options.attempts_per_domain_max, &self.per_domain);
-        let mut claims: Vec<Claim> = Vec::new();
-        if !chosen.is_empty() {
-            claims = ctx.queue.claim(&chosen, now).await?;
+        let pause = SCAN_PAUSE * u32::try_from(self.scan / SCAN).unwrap_or(1);
+        if !self.backlog.is_empty() && self.scanned_at.elapsed() < pause {
+            // An end makes room for what is known; only newcomers to other domains wait this long.
+            return Ok(pause);
         }
-        let none_claimed = claims.is_empty();
-        for group in grouped(claims) {
+        self.backlog = ctx.queue.due(now, self.scan).await?;
+        self.scanned_at = Instant::now();
+        let all_seen = self.backlog.len() < self.scan;
+        let more = self.start_from_backlog(ctx, now).await?;
+        self.scan = match (more, all_seen) {
+            (0, false) => (self.scan * 4).min(SCAN_MAX),
+            _ => SCAN,
+        };
+        started += more;
+        Ok(match ctx.queue.next_due().await? {
+            Some(next) if next > now => next.since(now).min(WAIT_MAX),
+            Some(_) if started > 0 || !all_seen => SCAN_PAUSE,
+            // Due, but without room for its domain, or not to be claimed: an end or time helps.
+            Some(_) => PAUSE,
+            None => WAIT_MAX,
+        })
+    }
+
+    async fn start_from_backlog(
+        &mut self,
+        ctx: &Arc<Context>,
+        now: Timestamp,
+    ) -> Result<usize, queue::Error> {
+        let room = ctx.options.attempts_max.saturating_sub(self.running.len());
+        if room == 0 || self.backlog.is_empty() {
+            return Ok(0);
+        }
+        let per_domain_max = ctx.options.attempts_per_domain_max;
+        let chosen = choose(&mut self.backlog, room, per_domain_max, &self.per_domain);
+        if chosen.is_empty() {
+            return Ok(0);
+        }
+        let groups = grouped(ctx.queue.claim(&chosen, now).await?);
+        let started = groups.len();
+        for group in groups {
             self.start(ctx, group);
         }
-        let wait = match ctx.queue.next_due().await? {
-            Some(next) if next > now => next.since(now).min(WAIT_MAX),
-            // Due, but without room for its domain, or not to be claimed: an end or time helps.
-            Some(_) if none_claimed => PAUSE,
-            Some(_) => Duration::ZERO,
-            None => WAIT_MAX,
-        };
-        Ok(wait)
+        Ok(started)
     }
 
     fn start(&mut self, ctx: &Arc<Context>, group: Vec<Claim>) {
@@ -315,26 +359,35 @@ impl Work {
     }
 }
 
-/// The due errands for which there is room, counted in groups (one connection each).
-fn choose(due: Vec<Due>, room: usize, per_domain_max: usize, running: &HashMap<String, usize>) -> Vec<Due> {
+/// Takes the errands for which there is room, counted in groups (one connection each).
+fn choose(
+    backlog: &mut Vec<Due>,
+    room: usize,
+    per_domain_max: usize,
+    running: &HashMap<String, usize>,
+) -> Vec<Due> {
     let mut groups: HashMap<(mail::QueueId, String), usize> = HashMap::new();
     let mut per_domain = running.clone();
     let mut connections = 0;
     let mut chosen = Vec::new();
-    for d in due {
+    backlog.retain(|d| {
         let key = (d.message, d.domain.clone());
         let members = groups.get(&key).copied().unwrap_or(0);
         if members % RECIPIENTS_MAX == 0 {
+            if connections >= room {
+                return true;
+            }
             let here = per_domain.entry(d.domain.clone()).or_default();
-            if connections >= room || *here >= per_domain_max {
-                continue;
+            if *here >= per_domain_max {
+                return true;
             }
             *here += 1;
             connections += 1;
         }
         groups.insert(key, members + 1);
-        chosen.push(d);
-    }
+        chosen.push(d.clone());
+        false
+    });
     chosen
 }
 
@@ -551,7 +604,7 @@ async fn try_commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mail::{QueueId, Timestamp};
+    use mail::QueueId;
 
     fn due(message: u64, no: u32, domain: &str) -> Due {
         Due {
@@ -568,11 +621,13 @@ mod tests {
         list.push(due(20, 0, "other.example"));
         list.push(due(20, 1, "other.example"));
         let running = HashMap::from([("slow.example".to_owned(), 1)]);
-        let chosen = choose(list.clone(), 100, 3, &running);
+        let mut backlog = list.clone();
+        let chosen = choose(&mut backlog, 100, 3, &running);
         let of = |domain| chosen.iter().filter(|d| d.domain == domain).count();
         assert_eq!((of("slow.example"), of("other.example")), (2, 2));
+        assert_eq!(backlog.len(), 8, "the rest waits");
         assert_eq!(
-            choose(list, 1, 3, &HashMap::new()).len(),
+            choose(&mut list, 1, 3, &HashMap::new()).len(),
             1,
             "one connection in all"
         );
@@ -581,7 +636,8 @@ mod tests {
     #[test]
     fn many_recipients_of_one_message_take_more_connections() {
         let list: Vec<Due> = (0..250).map(|n| due(1, n, "a.example")).collect();
-        assert_eq!(choose(list.clone(), 100, 100, &HashMap::new()).len(), 250);
-        assert_eq!(choose(list, 2, 100, &HashMap::new()).len(), 2 * RECIPIENTS_MAX);
+        let count = |room| choose(&mut list.clone(), room, 100, &HashMap::new()).len();
+        assert_eq!(count(100), 250);
+        assert_eq!(count(2), 2 * RECIPIENTS_MAX);
     }
 }

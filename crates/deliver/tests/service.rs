@@ -8,8 +8,10 @@ use common::{Script, Server, StartTls, certificates};
 use deliver::{Route, RouteFor, ServerName, TlsPolicy};
 use dns::table::TableResolver;
 use journey::Event;
+use mail::Clock;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const MX: &str = "192.0.2.1:25";
@@ -361,6 +363,63 @@ async fn a_stop_lets_attempts_end_and_loses_nothing() {
     );
     assert_eq!(server.messages().len(), 1);
     again.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_moves_the_clock_wakes_the_service() {
+    let world = World::new(zones()).await;
+    let id = world.submit("alice@gmail.com", &["bob@example.com"]).await;
+    world
+        .until("a deferral", || async {
+            world.names(id).await.contains(&"deferred")
+        })
+        .await;
+    let server = world.net.put(MX, Script::default());
+    let before = tokio::time::Instant::now();
+    world.jump(Duration::from_secs(600));
+    world.until_gone(id).await;
+    assert_eq!(server.messages().len(), 1);
+    assert!(before.elapsed() < Duration::from_secs(1), "without waiting");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_for_a_while_does_not_send_anything_twice() {
+    let world = World::new(zones()).await;
+    let server = world.net.put(MX, refusing("RCPT TO:<no@", "550 5.1.1 nobody"));
+    world.moody.refuse_every.store(4, Ordering::Relaxed);
+    let to = ["bob@example.com", "no@example.com"];
+    let id = world.submit("alice@gmail.com", &to).await;
+    world.until_gone(id).await;
+    assert_eq!(server.messages().len(), 1, "taken once");
+    assert_eq!(world.inbox().await.len(), 1, "reported once");
+    let names = world.names(id).await;
+    assert_eq!(
+        names,
+        ["route", "attempt", "attempt", "relayed", "bounced", "report"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_messages_each_arrive_once() {
+    let world = World::with(zones(), Vec::new(), |options| {
+        options.attempts_max = 8;
+        options.attempts_per_domain_max = 3;
+    })
+    .await;
+    let server = world.net.put(MX, Script::default());
+    let mut ids = Vec::new();
+    for _ in 0..1_100 {
+        ids.push(world.submit("alice@gmail.com", &["bob@example.com"]).await);
+    }
+    world
+        .until("an empty queue", || async {
+            world.queue.stats().await.unwrap().messages == 0
+        })
+        .await;
+    assert_eq!(server.messages().len(), ids.len());
+    for id in ids {
+        assert_eq!(world.names(id).await, ["route", "attempt", "relayed"]);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! One server's delivery with everything around it in memory, on tokio's paused clock.
 
 use super::{Net, put_blob};
+use bytes::Bytes;
 use deliver::{Context, Options, Parts, Route};
 use directory::{Argon2Cost, Directory, NewAccount, SystemRandom};
 use dns::table::TableResolver;
@@ -8,9 +9,14 @@ use journey::{Event, Journey};
 use mail::{AccountId, Clock, Domain, EmailAddress, QueueId, ReversePath, Timestamp, Uid};
 use mailbox::{Mailboxes, Role};
 use queue::{Body, IdSource, Listed, Message, NewErrand, Queue};
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use store::{Batch, MemoryStore, Store};
+use store::{
+    Batch, BlobError, BlobId, BlobWriter, Blobs, BoxFuture, CommitError, MemoryStore, ReadError, Receipt,
+    Snapshot, Store, Tables, Topic, Watch,
+};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -19,11 +25,16 @@ use tokio::time::Instant;
 pub const START: Timestamp = Timestamp::from_secs(1_795_439_053);
 
 /// The time of mail is the time of tokio, which tests pause and move.
-pub struct TokioClock(Instant);
+pub struct TokioClock {
+    since: Instant,
+    /// How far mail's time was moved beyond tokio's.
+    ahead_secs: AtomicU64,
+}
 
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
-        START.plus(self.0.elapsed())
+        let ahead = Duration::from_secs(self.ahead_secs.load(Ordering::Relaxed));
+        START.plus(self.since.elapsed() + ahead)
     }
 }
 
@@ -31,11 +42,13 @@ impl Clock for TokioClock {
 pub struct World {
     pub net: Arc<Net>,
     pub store: Arc<MemoryStore>,
+    /// The store as the service sees it.
+    pub moody: Arc<Moody>,
     pub queue: Queue,
     pub journey: Journey,
     pub mailboxes: Mailboxes,
     pub ids: Arc<IdSource>,
-    pub clock: Arc<dyn Clock>,
+    pub clock: Arc<TokioClock>,
     pub alice: AccountId,
     pub ctx: Arc<Context>,
     pub stop: watch::Sender<bool>,
@@ -62,8 +75,12 @@ impl World {
         change: impl FnOnce(&mut Options),
     ) -> Self {
         let store = MemoryStore::new();
-        let dynamic: Arc<dyn Store> = store.clone();
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock(Instant::now()));
+        let moody = Arc::new(Moody::over(store.clone()));
+        let dynamic: Arc<dyn Store> = moody.clone();
+        let clock = Arc::new(TokioClock {
+            since: Instant::now(),
+            ahead_secs: AtomicU64::new(0),
+        });
         let random = Arc::new(SystemRandom);
         let cheap = directory::Options {
             argon2: Argon2Cost {
@@ -110,6 +127,7 @@ impl World {
         Self {
             net,
             store,
+            moody,
             queue,
             journey,
             mailboxes,
@@ -120,6 +138,12 @@ impl World {
             stop,
             service: Some(service),
         }
+    }
+
+    /// Moves mail's clock, not tokio's, and tells the service.
+    pub fn jump(&self, by: Duration) {
+        self.clock.ahead_secs.fetch_add(by.as_secs(), Ordering::Relaxed);
+        self.ctx.wake();
     }
 
     /// Accepts a message as reception does.
@@ -234,5 +258,48 @@ fn name(event: &Event) -> &'static str {
         Event::Queued { .. } => "queued",
         Event::Dropped { .. } => "dropped",
         _ => "something else",
+    }
+}
+
+/// A store that refuses some commits for a passing reason.
+pub struct Moody {
+    inner: Arc<MemoryStore>,
+    /// Only every n-th commit is done; 0 for all.
+    pub refuse_every: AtomicU64,
+    commits: AtomicU64,
+}
+
+impl Moody {
+    fn over(inner: Arc<MemoryStore>) -> Self {
+        Self {
+            inner,
+            refuse_every: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Tables for Moody {
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, CommitError>> {
+        let n = self.commits.fetch_add(1, Ordering::Relaxed);
+        match self.refuse_every.load(Ordering::Relaxed) {
+            every if every > 0 && n % every != 0 => Box::pin(async { Err(CommitError::Busy) }),
+            _ => self.inner.commit(batch),
+        }
+    }
+    fn snapshot(&self) -> BoxFuture<'_, Result<Box<dyn Snapshot>, ReadError>> {
+        self.inner.snapshot()
+    }
+    fn watch(&self, topic: &Topic) -> Watch {
+        self.inner.watch(topic)
+    }
+}
+
+impl Blobs for Moody {
+    fn stage(&self, len_hint: u64) -> BoxFuture<'_, Result<Box<dyn BlobWriter>, BlobError>> {
+        self.inner.stage(len_hint)
+    }
+    fn read(&self, id: BlobId, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, BlobError>> {
+        self.inner.read(id, range)
     }
 }

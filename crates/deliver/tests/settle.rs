@@ -1,0 +1,150 @@
+//! What follows from a fate: tables of outcome, clock and wishes.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::put_blob;
+use deliver::Failure;
+use deliver::attempt::{Fate, Taken};
+use deliver::dsn::Kind;
+use deliver::settle::decide;
+use journey::{Event, Reply};
+use mail::{EmailAddress, EnhancedStatus, QueueId, ReversePath, Timestamp};
+use queue::{Body, Errand, Message, NewErrand, Outcome, Queue, Schedule};
+use std::time::Duration;
+use store::{Batch, MemoryStore, Store};
+
+const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+/// An errand as the queue gives it.
+async fn errand(notify: Option<&str>) -> Errand {
+    let store = MemoryStore::new();
+    let (blob, blob_len) = put_blob(&store, "x").await;
+    let queue = Queue::new(store.clone(), queue::Options::default());
+    let message = Message {
+        id: QueueId(1),
+        reverse_path: ReversePath::Null,
+        blob,
+        blob_len,
+        prefix: Vec::new(),
+        received_at: START,
+        message_id: None,
+        login: None,
+        body: Body::SevenBit,
+        smtputf8: false,
+        envid: None,
+        ret: None,
+    };
+    let new = NewErrand {
+        recipient: EmailAddress::parse("bob@example.com").unwrap(),
+        original_recipient: None,
+        notify: notify.map(str::to_owned),
+        next_attempt: START,
+    };
+    let mut batch = Batch::new();
+    queue.accept(&mut batch, &message, &[new]).unwrap();
+    let store: &dyn Store = store.as_ref();
+    store.commit(batch).await.unwrap();
+    queue.show(QueueId(1)).await.unwrap().unwrap().errands.remove(0)
+}
+
+fn refused(code: u16) -> Fate {
+    Err(Failure::of_peer("mx.example.com", code, None, "the words"))
+}
+
+fn short(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Delivered(_) => "delivered",
+        Outcome::Relayed(_) => "relayed",
+        Outcome::Deferred { .. } => "deferred",
+        Outcome::Bounced(_) => "bounced",
+        Outcome::Expired(_) => "expired",
+    }
+}
+
+#[tokio::test]
+async fn outcome_and_report_by_fate_age_and_wish() {
+    const HOUR: u64 = 3_600;
+    const DAY: u64 = 24 * HOUR;
+    for (code, age_secs, notify, from_somebody, outcome, report) in [
+        (250, 0, None, true, "relayed", None),
+        (250, 9 * DAY, None, true, "relayed", None),
+        (550, 0, None, true, "bounced", Some("failed")),
+        (550, 0, None, false, "bounced", None),
+        (550, 0, Some("NEVER"), true, "bounced", None),
+        (550, 0, Some("SUCCESS,FAILURE"), true, "bounced", Some("failed")),
+        (550, 0, Some("DELAY"), true, "bounced", None),
+        (450, 0, None, true, "deferred", None),
+        (450, 5 * HOUR, None, true, "deferred", Some("delayed")),
+        (450, 5 * HOUR, Some("failure"), true, "deferred", None),
+        (
+            450,
+            5 * HOUR,
+            Some("failure, delay"),
+            true,
+            "deferred",
+            Some("delayed"),
+        ),
+        (450, 5 * HOUR, None, false, "deferred", None),
+        (450, 5 * DAY, None, true, "expired", Some("failed")),
+        (450, 5 * DAY, None, false, "expired", None),
+    ] {
+        let fate = match code {
+            250 => Ok(Taken {
+                host: "mx.example.com".to_owned(),
+                reply: Reply::default(),
+            }),
+            code => refused(code),
+        };
+        let sender = match from_somebody {
+            true => ReversePath::Address(EmailAddress::parse("alice@gmail.com").unwrap()),
+            false => ReversePath::Null,
+        };
+        let errand = errand(notify).await;
+        let now = START.plus(Duration::from_secs(age_secs));
+        let decision = decide(&fate, &errand, &sender, &Schedule::default(), now, 0.5);
+        let what = format!("{code} after {age_secs} s, {notify:?}, {sender}");
+        assert_eq!(short(&decision.outcome), outcome, "{what}");
+        let told = decision.report.as_ref().map(|(kind, _)| kind.action());
+        assert_eq!(told, report, "{what}");
+        if let Outcome::Deferred { next, delay_told, .. } = decision.outcome {
+            assert!(next > now, "{what}");
+            assert_eq!(delay_told, report.is_some(), "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deferral_says_when_and_until_when() {
+    let mut errand = errand(None).await;
+    errand.attempts = 2;
+    let sender = ReversePath::Address(EmailAddress::parse("alice@gmail.com").unwrap());
+    let schedule = Schedule::default();
+    let decision = decide(&refused(451), &errand, &sender, &schedule, START, 0.5);
+    let Event::Deferred {
+        next_attempt,
+        expires,
+        reply,
+        remedy: Some(_),
+        ..
+    } = decision.event
+    else {
+        panic!("a deferral with a remedy");
+    };
+    assert_eq!(next_attempt.since(START).as_secs(), 675, "the third interval");
+    assert_eq!(expires, schedule.expires(START));
+    assert_eq!((reply.code, reply.text.as_str()), (451, "the words"));
+
+    // Told once.
+    errand.delay_told = true;
+    let late = START.plus(Duration::from_secs(20_000));
+    let decision = decide(&refused(451), &errand, &sender, &schedule, late, 0.5);
+    assert_eq!(decision.report, None);
+    errand.delay_told = false;
+    let decision = decide(&refused(451), &errand, &sender, &schedule, late, 0.5);
+    let Some((Kind::Delayed { until }, failure)) = decision.report else {
+        panic!("a notice");
+    };
+    assert_eq!(until, schedule.expires(START));
+    assert_eq!(failure.status, EnhancedStatus::new(4, 3, 0));
+}
