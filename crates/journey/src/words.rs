@@ -84,6 +84,13 @@ pub(crate) fn tell(event: &Event) -> Told {
             ))
             .with(because, None)
         }
+        other => underway(other),
+    }
+}
+
+/// From the queue to the next server.
+fn underway(event: &Event) -> Told {
+    match event {
         Event::Queued {
             recipient,
             next_attempt,

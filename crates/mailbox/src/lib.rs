@@ -13,6 +13,7 @@ mod error;
 mod folders;
 mod history;
 mod keys;
+mod names;
 mod naming;
 mod types;
 
