@@ -4,7 +4,7 @@
 //!
 //! Each producer is a thread that stages a blob of `size` octets, commits it with three entries
 //! and two allocated numbers (about what a delivery to a mailbox writes), and waits. Prints the
-//! rate, batches per sync, octets written to the log per octet of blob, and the times of a commit.
+//! rate, batches per sync, octets written to the log per octet of blob, and the times of a commit, of opening and closing.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -92,7 +92,9 @@ fn produce(store: &LogStore, mailbox: u64, size: usize, until: Instant) -> Resul
 
 fn main() -> Result<(), String> {
     let settings = settings()?;
+    let opening = Instant::now();
     let store = LogStore::open(&settings.folder, Options::default()).map_err(|e| e.to_string())?;
+    println!("opening took         {:.2?}", opening.elapsed());
     let begun = Instant::now();
     let until = begun + Duration::from_secs(settings.seconds);
     let results: Vec<Result<Vec<Duration>, String>> = std::thread::scope(|scope| {
@@ -133,5 +135,8 @@ fn main() -> Result<(), String> {
     println!("p50                  {:.2?}", at(0.5));
     println!("p99                  {:.2?}", at(0.99));
     println!("closing took         {:.2?}", closing.elapsed());
+    let opening = Instant::now();
+    drop(LogStore::open(&settings.folder, Options::default()).map_err(|e| e.to_string())?);
+    println!("opening again took   {:.2?}", opening.elapsed());
     std::fs::remove_dir_all(&settings.folder).map_err(|e| e.to_string())
 }
