@@ -10,6 +10,7 @@ pub mod attempt;
 mod conversation;
 pub mod dial;
 pub mod dsn;
+mod errand;
 pub mod explain;
 pub mod failure;
 mod local;
@@ -19,6 +20,7 @@ pub mod route;
 pub mod service;
 pub mod settle;
 pub mod way;
+mod work;
 
 pub use dial::{Dialer, Stream, TcpDialer};
 pub use failure::Failure;

@@ -1,6 +1,7 @@
 //! Mail for mailboxes of this server: the same path for queued messages and for our own reports.
 
-use crate::service::{Context, Trouble};
+use crate::errand::Trouble;
+use crate::service::Context;
 use directory::Resolution;
 use journey::Event;
 use mail::{AccountId, EmailAddress, QueueId, ReversePath, Timestamp};

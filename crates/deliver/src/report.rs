@@ -1,9 +1,10 @@
 //! Brings a report to its sender: into a mailbox here, or into the queue; in the batch that settles.
 
 use crate::dsn::{Kind, Report, Reported};
+use crate::errand::Trouble;
 use crate::failure::Failure;
 use crate::local::{self, Local};
-use crate::service::{Context, Trouble};
+use crate::service::Context;
 use directory::Resolution;
 use journey::Event;
 use mail::{EmailAddress, ReversePath, Timestamp};

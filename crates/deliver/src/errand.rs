@@ -1,0 +1,228 @@
+//! The errands of one message to one domain: where they lead, the attempt, and one batch for each end.
+
+use crate::attempt::{Fate, Letter};
+use crate::failure::Failure;
+use crate::local::{self, Local};
+use crate::service::Context;
+use crate::settle::{self, Decision};
+use crate::{report, way};
+use directory::Resolution;
+use journey::Event;
+use mail::{AccountId, EnhancedStatus};
+use queue::{Claim, LastOutcome, Outcome};
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Batch, CommitError};
+
+/// How often settling is tried anew when another errand of the message was quicker.
+const CONFLICT_RETRIES_MAX: usize = 64;
+/// How often settling is tried again, each time after twice the wait, when the store refuses.
+const STORE_RETRIES_MAX: u32 = 8;
+
+/// Why something could not be settled: the store, as one of its users met it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error(transparent)]
+    Queue(#[from] queue::Error),
+    #[error(transparent)]
+    Mailbox(#[from] mailbox::Error),
+    #[error(transparent)]
+    Directory(#[from] directory::Error),
+    #[error(transparent)]
+    Blob(#[from] store::BlobError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Where an errand turned out to lead.
+enum Destination {
+    Here(Vec<AccountId>),
+    Away,
+    Nowhere(Failure),
+}
+
+/// Delivers one message to its recipients at one domain.
+pub(crate) async fn deliver(ctx: Arc<Context>, claims: Vec<Claim>) {
+    let mut away = Vec::new();
+    for claim in claims {
+        match destination(&ctx, &claim).await {
+            Destination::Here(accounts) => settle_here(&ctx, &claim, &accounts).await,
+            Destination::Away => away.push(claim),
+            Destination::Nowhere(failure) => settle_fate(&ctx, &claim, &Err(failure), &mut Vec::new()).await,
+        }
+    }
+    if away.is_empty() {
+        return;
+    }
+    let (fates, mut events) = carry(&ctx, &away).await;
+    for (claim, fate) in away.iter().zip(&fates) {
+        settle_fate(&ctx, claim, fate, &mut events).await;
+    }
+}
+
+async fn destination(ctx: &Context, claim: &Claim) -> Destination {
+    let recipient = &claim.errand.recipient;
+    match local::resolve(ctx, recipient).await {
+        Ok(Resolution::Local(accounts)) => Destination::Here(accounts),
+        Ok(Resolution::NotOurs) => Destination::Away,
+        Ok(Resolution::UnknownUser) => Destination::Nowhere(Failure::ours(
+            550,
+            EnhancedStatus::new(5, 1, 1),
+            format!("{recipient} is nobody here"),
+        )),
+        Err(error) => Destination::Nowhere(Failure::ours(
+            451,
+            EnhancedStatus::new(4, 3, 0),
+            format!("the directory could not be read: {error}"),
+        )),
+    }
+}
+
+/// Finds the way and makes the attempt; fates in the order of the claims, and what to tell of it.
+async fn carry(ctx: &Context, claims: &[Claim]) -> (Vec<Fate>, Vec<Event>) {
+    let Some(first) = claims.first() else {
+        return (Vec::new(), Vec::new());
+    };
+    let host = first.errand.recipient.host();
+    let mut random = |n: usize| ctx.below(n);
+    let found = way::find(ctx.resolver.as_ref(), &ctx.routes(), &ctx.own, host, &mut random).await;
+    let mut events = vec![way::event(host, &found)];
+    let plan = match found {
+        Ok(plan) => plan,
+        Err(failure) => return (claims.iter().map(|_| Err(failure.clone())).collect(), events),
+    };
+    let message = &first.message;
+    let letter = Letter {
+        name: message.id.to_string(),
+        sender: message.reverse_path.clone(),
+        recipients: claims.iter().map(|c| c.errand.recipient.clone()).collect(),
+        prefix: message.prefix.clone(),
+        blob: message.blob,
+        blob_len: message.blob_len,
+        eight_bit: message.body == queue::Body::EightBit,
+        smtputf8: message.smtputf8,
+    };
+    let attempted = ctx.courier.attempt(&plan, &letter).await;
+    events.extend(attempted.events);
+    (attempted.fates, events)
+}
+
+async fn settle_fate(ctx: &Context, claim: &Claim, fate: &Fate, events: &mut Vec<Event>) {
+    let now = ctx.clock.now();
+    let decision = settle::decide(
+        fate,
+        &claim.errand,
+        &claim.message.reverse_path,
+        ctx.queue.schedule(),
+        now,
+        ctx.jitter(),
+    );
+    tell_log(claim, &decision);
+    let what = What::Decided {
+        decision: &decision,
+        events,
+    };
+    if commit(ctx, claim, &what).await {
+        // Told with the first errand of the group; the others' stories need not repeat it.
+        events.clear();
+    }
+}
+
+async fn settle_here(ctx: &Context, claim: &Claim, accounts: &[AccountId]) {
+    commit(ctx, claim, &What::Here { accounts }).await;
+}
+
+fn tell_log(claim: &Claim, decision: &Decision) {
+    let (id, to) = (claim.message.id, &claim.errand.recipient);
+    match &decision.outcome {
+        Outcome::Relayed(last) => {
+            tracing::info!(%id, %to, host = last.host.as_deref(), reply = %last.reply, "relayed");
+        }
+        Outcome::Deferred { next, last, .. } => {
+            let next = mail::date::iso8601(*next);
+            tracing::info!(%id, %to, host = last.host.as_deref(), reply = %last.reply, next, "deferred");
+        }
+        Outcome::Bounced(last) | Outcome::Expired(last) | Outcome::Delivered(last) => {
+            tracing::info!(%id, %to, host = last.host.as_deref(), reply = %last.reply, "ended");
+        }
+    }
+}
+
+/// What a batch is to make true.
+enum What<'a> {
+    Decided {
+        decision: &'a Decision,
+        events: &'a [Event],
+    },
+    Here {
+        accounts: &'a [AccountId],
+    },
+}
+
+/// Commits an errand's end or postponement with all that belongs to it. Tries again while that can
+/// help: what a server took already is sent twice if this is not recorded. Answers whether it is.
+async fn commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> bool {
+    let (id, to) = (claim.message.id, &claim.errand.recipient);
+    let (mut conflicts, mut refusals) = (0, 0);
+    loop {
+        let error = match try_commit(ctx, claim, what).await {
+            Ok(()) => return true,
+            Err(Trouble::Queue(queue::Error::ClaimLost)) => {
+                tracing::warn!(%id, %to, "the claim was lost; whoever holds it now settles the errand");
+                return false;
+            }
+            Err(Trouble::Commit(CommitError::Conflict { .. })) if conflicts < CONFLICT_RETRIES_MAX => {
+                conflicts += 1;
+                continue;
+            }
+            Err(error) => error,
+        };
+        if refusals >= STORE_RETRIES_MAX || matches!(error, Trouble::Commit(CommitError::Fatal(_))) {
+            tracing::error!(%id, %to, %error, "the outcome could not be recorded; the errand is tried again when its claim ends");
+            return false;
+        }
+        tracing::warn!(%id, %to, %error, "the outcome could not be recorded yet");
+        tokio::time::sleep(Duration::from_secs(1 << refusals)).await;
+        refusals += 1;
+    }
+}
+
+async fn try_commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> Result<(), Trouble> {
+    let now = ctx.clock.now();
+    let id = claim.message.id;
+    let mut batch = Batch::new();
+    match what {
+        What::Decided { decision, events } => {
+            ctx.queue.settle(&mut batch, claim, &decision.outcome).await?;
+            for event in events.iter().chain([&decision.event]) {
+                ctx.journey.record(&mut batch, id, now, event);
+            }
+            if let Some((kind, failure)) = &decision.report {
+                report::add(ctx, &mut batch, claim, *kind, failure, now).await?;
+            }
+        }
+        What::Here { accounts } => {
+            let inboxes = local::inboxes(ctx, accounts, now).await?;
+            let message = &claim.message;
+            let outcome = Outcome::Delivered(LastOutcome {
+                at: now,
+                host: None,
+                reply: "250 2.0.0 in the mailbox".to_owned(),
+                status: Some(EnhancedStatus::new(2, 0, 0)),
+            });
+            ctx.queue.settle(&mut batch, claim, &outcome).await?;
+            let letter = Local {
+                id,
+                reverse_path: &message.reverse_path,
+                recipient: &claim.errand.recipient,
+                prefix: &message.prefix,
+                blob: message.blob,
+                blob_len: message.blob_len,
+                why: None,
+            };
+            local::deliver(ctx, &mut batch, &inboxes, &letter, now)?;
+        }
+    }
+    ctx.store.commit(batch).await?;
+    Ok(())
+}
