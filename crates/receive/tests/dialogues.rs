@@ -1,0 +1,33 @@
+//! The dialogue files of `smtp`, run against the whole of reception over a socket, with real TLS.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::SocketPeer;
+use std::path::Path;
+
+/// Needs a disk that is full.
+const NOT_OVER_A_SOCKET: [&str; 1] = ["disk-full.dialogue"];
+
+#[test]
+fn all_hold_over_a_socket() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../smtp/dialogues");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    files.sort();
+    let mut run = 0;
+    for path in files {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if NOT_OVER_A_SOCKET.contains(&name.as_str()) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        if let Err(mismatch) = smtp::dialogue::run(&text, &mut SocketPeer::new()) {
+            panic!("{name}, {mismatch}");
+        }
+        run += 1;
+    }
+    assert!(run >= 25, "only {run} dialogues");
+}
