@@ -54,10 +54,14 @@ impl Directory {
                 None => batch.require(Require::KeyAbsent(key.clone())),
             }
             for id in &accounts {
-                let (_, version) = account_in(snapshot.as_ref(), *id)
-                    .await?
-                    .ok_or(Error::NoSuchAccount)?;
-                batch.require(Require::VersionIs(keys::account(*id), version));
+                let found = account_in(snapshot.as_ref(), *id).await?;
+                let (account, version) = found.ok_or(Error::NoSuchAccount)?;
+                let account_key = keys::account(*id);
+                batch.require(Require::VersionIs(account_key.clone(), version));
+                // Written again, so that a removal of the account that did not see the alias
+                // conflicts.
+                let value = value::encode(&account_key, &account)?;
+                batch.put(account_key, value);
             }
             drop(snapshot);
             batch.put(key.clone(), value::encode(&key, &Owner::Alias(accounts.clone()))?);

@@ -132,7 +132,7 @@ impl Directory {
             return Ok(());
         }
         let mut batch = Batch::new();
-        // Nothing is left behind when account or app password are removed at this moment.
+        // What is removed already gets no last use any more.
         batch.require(Require::KeyPresent(match via {
             Via::MainPassword => keys::account(account),
             Via::AppPassword { id, .. } => keys::app_password(account, *id),

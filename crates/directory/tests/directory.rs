@@ -7,10 +7,14 @@ use directory::{
 };
 use mail::{AccountId, Domain, EmailAddress, Secret, Timestamp};
 use proptest::prelude::*;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use store::memory::MemoryStore;
-use store::{Batch, Key, Tables};
+use store::{
+    Batch, BlobError, BlobId, BlobWriter, Blobs, BoxFuture, CommitError, Key, ReadError, Receipt, Snapshot,
+    Tables, Topic, Watch,
+};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -631,6 +635,91 @@ async fn damage_names_the_key() {
         Err(Error::Damaged { key: named, .. }) => assert_eq!(named, key),
         other => panic!("{other:?}"),
     }
+}
+
+/// Every reader lets the others go ahead between its snapshot and its commit.
+struct Yielding(Arc<MemoryStore>);
+
+impl Tables for Yielding {
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, CommitError>> {
+        self.0.commit(batch)
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Result<Box<dyn Snapshot>, ReadError>> {
+        Box::pin(async {
+            let snapshot = self.0.snapshot().await;
+            tokio::task::yield_now().await;
+            snapshot
+        })
+    }
+
+    fn watch(&self, topic: &Topic) -> Watch {
+        self.0.watch(topic)
+    }
+}
+
+impl Blobs for Yielding {
+    fn stage(&self, len_hint: u64) -> BoxFuture<'_, Result<Box<dyn BlobWriter>, BlobError>> {
+        self.0.stage(len_hint)
+    }
+
+    fn read(&self, id: BlobId, range: Range<u64>) -> BoxFuture<'_, Result<bytes::Bytes, BlobError>> {
+        self.0.read(id, range)
+    }
+}
+
+#[tokio::test]
+async fn changes_that_cross_are_decided_one_after_the_other() {
+    let store = MemoryStore::new();
+    let d = Directory::new(Arc::new(Yielding(store)), options(), Arc::new(SystemRandom)).unwrap();
+    let name = domain("example.com");
+    let (one, two) = tokio::join!(d.add_domain(&name, NOW), d.add_domain(&name, NOW));
+    assert!(one.is_ok() != two.is_ok(), "one domain of a name");
+    let new = || NewAccount {
+        address: address("bob@example.com"),
+        display_name: String::new(),
+        password: None,
+    };
+    let (one, two) = tokio::join!(
+        d.add_account(new(), NOW, &|_, _| {}),
+        d.add_account(new(), NOW, &|_, _| {})
+    );
+    assert!(one.is_ok() != two.is_ok(), "one account of an address");
+    let bob = one.or(two).unwrap();
+    let (one, two, three) = tokio::join!(
+        d.add_app_password(bob.id, "phone", Scopes::ALL, NOW),
+        d.add_app_password(bob.id, "phone", Scopes::ALL, NOW),
+        d.add_app_password(bob.id, "laptop", Scopes::ALL, NOW),
+    );
+    assert!(one.is_ok() != two.is_ok(), "one app password of a name");
+    three.unwrap();
+    let all = d.app_passwords(bob.id).await.unwrap();
+    assert!(all.len() == 2 && all[0].id != all[1].id);
+    let (named, suspended) = tokio::join!(d.set_display_name(bob.id, "Bob"), d.suspend(bob.id));
+    named.unwrap();
+    suspended.unwrap();
+    let stored = d.account(bob.id).await.unwrap().unwrap();
+    assert!(
+        stored.suspended && stored.display_name == "Bob",
+        "neither change is lost"
+    );
+    let other = domain("other.example");
+    d.add_domain(&other, NOW).await.unwrap();
+    let target = [bob.id];
+    let info = address("info@other.example");
+    let (removed, alias) = tokio::join!(d.remove_domain(&other), d.set_alias(&info, &target));
+    assert!(
+        removed.is_ok() != alias.is_ok(),
+        "no alias at a domain that is gone"
+    );
+    let team = address("team@example.com");
+    let (gone, alias) = tokio::join!(d.remove_account(bob.id), d.set_alias(&team, &target));
+    gone.unwrap();
+    assert_eq!(
+        d.aliases().await.unwrap(),
+        [],
+        "no alias leads to nobody: {alias:?}"
+    );
 }
 
 proptest! {

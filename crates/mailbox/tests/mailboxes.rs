@@ -522,3 +522,27 @@ async fn pruned_history_says_so() {
     assert!(!boxes.changes_since(place, before, 10).await.unwrap().complete);
     assert!(boxes.changes_since(place, after, 10).await.unwrap().complete);
 }
+
+#[tokio::test]
+async fn the_change_log_has_one_line_per_message() {
+    let (store, boxes) = fresh().await;
+    let place = inbox(&boxes).await;
+    let uid = append(&store, &boxes, place, "m").await;
+    for flags in [Flags::SEEN, Flags::FLAGGED, Flags::ANSWERED] {
+        let change = FlagChange {
+            op: FlagOp::Replace,
+            flags,
+            keywords: Vec::new(),
+            unchanged_since: None,
+        };
+        boxes.store_flags(place, &[uid], &change).await.unwrap();
+    }
+    let lines = async || {
+        let snapshot = store.snapshot().await.unwrap();
+        let log = store::Key::table(0x29).prefix_range();
+        snapshot.scan(&log, 10).await.unwrap().len()
+    };
+    assert_eq!(lines().await, 1);
+    boxes.expunge(place, &[uid], ExpungeWhich::All).await.unwrap();
+    assert_eq!(lines().await, 1, "the expunge alone is left");
+}
