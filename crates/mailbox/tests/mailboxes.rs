@@ -546,3 +546,33 @@ async fn the_change_log_has_one_line_per_message() {
     boxes.expunge(place, &[uid], ExpungeWhich::All).await.unwrap();
     assert_eq!(lines().await, 1, "the expunge alone is left");
 }
+
+#[tokio::test]
+async fn a_message_moved_or_expunged_by_two_goes_once() {
+    let (store, _) = fresh().await;
+    let boxes = Mailboxes::new(Arc::new(Yielding(store.clone())));
+    let place = inbox(&boxes).await;
+    let mut uids = Vec::new();
+    for n in 0..10 {
+        uids.push(append(&store, &boxes, place, &n.to_string()).await);
+    }
+    let (to_move, to_expunge) = uids.split_at(5);
+    let place_of = async |role| boxes.find(ACCOUNT, role).await.unwrap().unwrap().place();
+    let (trash, junk) = (place_of(Role::Trash).await, place_of(Role::Junk).await);
+    let (a, b) = tokio::join!(
+        boxes.move_(place, to_move, trash),
+        boxes.move_(place, to_move, junk)
+    );
+    assert_eq!(a.unwrap().uids.len() + b.unwrap().uids.len(), 5);
+    let (a, b) = tokio::join!(
+        boxes.expunge(place, to_expunge, ExpungeWhich::All),
+        boxes.expunge(place, to_expunge, ExpungeWhich::All)
+    );
+    assert_eq!(a.unwrap().uids.len() + b.unwrap().uids.len(), 5);
+    let mut messages = 0;
+    for p in [place, trash, junk] {
+        messages += boxes.status(p).await.unwrap().messages;
+    }
+    assert_eq!(messages, 5);
+    assert_eq!(boxes.status(place).await.unwrap().octets, 0);
+}
