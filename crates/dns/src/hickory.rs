@@ -4,7 +4,7 @@
 //! plainly one of the first two is the third. Asks one server at a time. Never reads the hosts
 //! file or a search list: mail names are absolute. Needs a tokio runtime.
 
-use crate::{Answer, DnsError, Dnssec, Mx, Name, Resolver, Result, reverse_name};
+use crate::{Answer, DnsError, Dnssec, Mx, Name, NamedMx, Resolver, Result, reverse_name};
 use futures_util::future::BoxFuture;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
@@ -201,20 +201,27 @@ fn failure<T>(name: &str, error: &NetError) -> Result<T> {
     })
 }
 
-/// A host name out of an answer; `None` when it is none, which the caller skips.
-fn host(wire: &WireName) -> Option<Domain> {
-    let labels: Option<Vec<&str>> = wire.iter().map(|l| std::str::from_utf8(l).ok()).collect();
-    Domain::parse(&labels?.join(".")).ok()
+/// Any name out of an answer; `None` when a label holds a dot or what is not text.
+fn any_name(wire: &WireName) -> Option<Name> {
+    let labels: Option<Vec<&str>> = wire
+        .iter()
+        .map(|l| std::str::from_utf8(l).ok().filter(|l| !l.contains('.')))
+        .collect();
+    Name::parse(&labels?.join(".")).ok()
 }
 
 fn take_mx(data: &RData) -> Option<Mx> {
+    take_named_mx(data)?.to_mx()
+}
+
+fn take_named_mx(data: &RData) -> Option<NamedMx> {
     let RData::MX(mx) = data else { return None };
     let exchange = if mx.exchange.is_root() {
         None
     } else {
-        Some(host(&mx.exchange)?)
+        Some(any_name(&mx.exchange)?)
     };
-    Some(Mx {
+    Some(NamedMx {
         preference: mx.preference,
         exchange,
     })
@@ -243,7 +250,7 @@ fn take_aaaa(data: &RData) -> Option<Ipv6Addr> {
 
 fn take_ptr(data: &RData) -> Option<Domain> {
     match data {
-        RData::PTR(ptr) => host(&ptr.0),
+        RData::PTR(ptr) => any_name(&ptr.0)?.to_domain(),
         _ => None,
     }
 }
@@ -264,8 +271,8 @@ impl Resolver for HickoryResolver {
     fn ptr(&self, ip: IpAddr) -> BoxFuture<'_, Result<Domain>> {
         Box::pin(async move { self.ask(&reverse_name(ip), RecordType::PTR, take_ptr).await })
     }
-    fn mx_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Mx>> {
-        Box::pin(self.ask(name.as_str(), RecordType::MX, take_mx))
+    fn mx_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<NamedMx>> {
+        Box::pin(self.ask(name.as_str(), RecordType::MX, take_named_mx))
     }
     fn txt_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<u8>>> {
         Box::pin(self.ask(name.as_str(), RecordType::TXT, take_txt))

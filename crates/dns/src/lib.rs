@@ -34,6 +34,26 @@ pub struct Answer<T> {
     pub dnssec: Dnssec,
 }
 
+impl<T> Answer<T> {
+    /// The same answer with each record changed.
+    pub fn map<U>(self, change: impl FnMut(T) -> U) -> Answer<U> {
+        Answer {
+            records: self.records.into_iter().map(change).collect(),
+            ttl_secs: self.ttl_secs,
+            dnssec: self.dnssec,
+        }
+    }
+
+    /// The same answer with some records left out.
+    pub fn filter_map<U>(self, change: impl FnMut(T) -> Option<U>) -> Answer<U> {
+        Answer {
+            records: self.records.into_iter().filter_map(change).collect(),
+            ttl_secs: self.ttl_secs,
+            dnssec: self.dnssec,
+        }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DnsError {
@@ -67,6 +87,39 @@ pub struct Mx {
     pub exchange: Option<Domain>,
 }
 
+/// A mail exchanger whose name need not be a host name.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct NamedMx {
+    /// Lower is asked first (RFC 5321 §5.1).
+    pub preference: u16,
+    /// The name; `None` stands for the root.
+    pub exchange: Option<Name>,
+}
+
+impl From<Mx> for NamedMx {
+    fn from(mx: Mx) -> Self {
+        Self {
+            preference: mx.preference,
+            exchange: mx.exchange.as_ref().map(Name::from),
+        }
+    }
+}
+
+impl NamedMx {
+    /// The same with a host name; `None` when the exchanger's name is none.
+    #[must_use]
+    pub fn to_mx(&self) -> Option<Mx> {
+        let exchange = match &self.exchange {
+            Some(name) => Some(name.to_domain()?),
+            None => None,
+        };
+        Some(Mx {
+            preference: self.preference,
+            exchange,
+        })
+    }
+}
+
 /// An answer to one question.
 pub type Result<T> = std::result::Result<Answer<T>, DnsError>;
 
@@ -86,9 +139,13 @@ pub trait Resolver: Send + Sync {
     // The same questions of names that need not be host names: what SPF macros expand to
     // (RFC 7208 §7). A resolver that knows only host names answers that there is no such name.
 
-    /// Like [`Resolver::mx`], of any name.
-    fn mx_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Mx>> {
-        Box::pin(async move { self.mx(&hostname(name)?).await })
+    /// Like [`Resolver::mx`], of any name, and with exchangers that have any name.
+    fn mx_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<NamedMx>> {
+        Box::pin(async move {
+            self.mx(&hostname(name)?)
+                .await
+                .map(|answer| answer.map(NamedMx::from))
+        })
     }
     /// Like [`Resolver::txt`], of any name.
     fn txt_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<u8>>> {

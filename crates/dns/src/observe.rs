@@ -2,7 +2,7 @@
 //!
 //! Promises: passes each question on once and returns the answer untouched. Never asks by itself.
 
-use crate::{Mx, Name, Resolver, Result, reverse_name};
+use crate::{Mx, Name, NamedMx, Resolver, Result, reverse_name};
 use futures_util::future::BoxFuture;
 use mail::Domain;
 use std::fmt::Display;
@@ -72,6 +72,10 @@ impl<R: Resolver, F: Fn(&Exchange) + Send + Sync> Observed<R, F> {
 }
 
 fn show_mx(mx: &Mx) -> String {
+    show_named_mx(&mx.clone().into())
+}
+
+fn show_named_mx(mx: &NamedMx) -> String {
     match &mx.exchange {
         Some(host) => format!("{} {host}", mx.preference),
         None => format!("{} .", mx.preference),
@@ -103,8 +107,8 @@ impl<R: Resolver, F: Fn(&Exchange) + Send + Sync> Resolver for Observed<R, F> {
     fn ptr(&self, ip: IpAddr) -> BoxFuture<'_, Result<Domain>> {
         Box::pin(self.watch(reverse_name(ip), "PTR", ToString::to_string, self.inner.ptr(ip)))
     }
-    fn mx_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Mx>> {
-        Box::pin(self.watch(name.to_string(), "MX", show_mx, self.inner.mx_of(name)))
+    fn mx_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<NamedMx>> {
+        Box::pin(self.watch(name.to_string(), "MX", show_named_mx, self.inner.mx_of(name)))
     }
     fn txt_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<u8>>> {
         Box::pin(self.watch(name.to_string(), "TXT", |t| show_txt(t), self.inner.txt_of(name)))

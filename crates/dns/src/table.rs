@@ -4,7 +4,7 @@
 //! table, or has names below it, exists; every other does not; a name told to fail is unavailable.
 //! CNAMEs are followed, at most [`CNAMES_MAX`] of them. Never: any I/O.
 
-use crate::{Answer, DnsError, Dnssec, Mx, Name, Resolver, Result, reverse_name};
+use crate::{Answer, DnsError, Dnssec, Mx, Name, NamedMx, Resolver, Result, reverse_name};
 use futures_util::future::{BoxFuture, ready};
 use mail::Domain;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ pub const TTL_SECS: u32 = 300;
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    mx: Vec<Mx>,
+    mx: Vec<NamedMx>,
     txt: Vec<Vec<u8>>,
     a: Vec<Ipv4Addr>,
     aaaa: Vec<Ipv6Addr>,
@@ -74,7 +74,15 @@ impl TableResolver {
     /// Adds a mail exchanger; `None` is the null MX (RFC 7505).
     #[must_use]
     pub fn with_mx(mut self, name: &str, preference: u16, exchange: Option<Domain>) -> Self {
-        self.node(name).mx.push(Mx { preference, exchange });
+        let mx = Mx { preference, exchange };
+        self.node(name).mx.push(mx.into());
+        self
+    }
+
+    /// Adds a mail exchanger whose name need not be a host name.
+    #[must_use]
+    pub fn with_named_mx(mut self, name: &str, mx: NamedMx) -> Self {
+        self.node(name).mx.push(mx);
         self
     }
 
@@ -82,6 +90,13 @@ impl TableResolver {
     #[must_use]
     pub fn with_ptr(mut self, ip: impl Into<IpAddr>, name: Domain) -> Self {
         self.node(&reverse_name(ip.into())).ptr.push(name);
+        self
+    }
+
+    /// Adds a name under a reverse name that is given in full (`1.2.0.192.in-addr.arpa`).
+    #[must_use]
+    pub fn with_ptr_name(mut self, reverse_name: &str, name: Domain) -> Self {
+        self.node(reverse_name).ptr.push(name);
         self
     }
 
@@ -145,7 +160,8 @@ impl TableResolver {
 
 impl Resolver for TableResolver {
     fn mx<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Mx>> {
-        Box::pin(ready(self.ask(name.as_str(), |n| &n.mx)))
+        let answer = self.ask(name.as_str(), |n| &n.mx);
+        Box::pin(ready(answer.map(|a| a.filter_map(|mx| mx.to_mx()))))
     }
     fn txt<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Vec<u8>>> {
         Box::pin(ready(self.ask(name.as_str(), |n| &n.txt)))
@@ -159,7 +175,7 @@ impl Resolver for TableResolver {
     fn ptr(&self, ip: IpAddr) -> BoxFuture<'_, Result<Domain>> {
         Box::pin(ready(self.ask(&reverse_name(ip), |n| &n.ptr)))
     }
-    fn mx_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Mx>> {
+    fn mx_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<NamedMx>> {
         Box::pin(ready(self.ask(name.as_str(), |n| &n.mx)))
     }
     fn txt_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<u8>>> {

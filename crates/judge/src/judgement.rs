@@ -6,7 +6,7 @@
 //! that rests on a question which the DNS did not answer.
 
 use crate::arc::ArcResult;
-use crate::dmarc::{DmarcResult, Mechanism, Request};
+use crate::dmarc::{DmarcResult, IdentifierOutcome, Mechanism, Request};
 use crate::dnsbl::{DnsblOutcome, DnsblResult};
 use crate::evidence::{ConnectionEvidence, Evidence};
 use crate::headers;
@@ -353,6 +353,11 @@ fn dmarc_unknown(evidence: &Evidence, policy: &Policy) -> Option<Finding> {
     let outcome = &evidence.dmarc;
     // A policy that asks for nothing decides nothing, whatever the answer would be.
     if !policy.enforce_dmarc || outcome.request == Some(Request::None) {
+        return None;
+    }
+    // With such an identifier it passes, or there is no policy: it is accepted either way.
+    let vouched = |i: &IdentifierOutcome| i.authenticated == "pass" && i.aligned == Some(true);
+    if outcome.identifiers.iter().any(vouched) {
         return None;
     }
     let trouble_of = |mechanism| {

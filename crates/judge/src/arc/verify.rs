@@ -112,10 +112,10 @@ fn structure(sets: &[Set<'_>]) -> Option<String> {
             return Some(format!("the seal i={n} has a tag h="));
         }
         match (n, tags.get("cv").map(str::to_ascii_lowercase).as_deref()) {
+            (_, Some("fail")) => return Some(format!("the sealer i={n} found the chain broken (cv=fail)")),
             (1, Some("none")) => {}
             (1, _) => return Some("the first seal does not say cv=none".to_owned()),
             (_, Some("pass")) => {}
-            (_, Some("fail")) => return Some(format!("the sealer i={n} found the chain broken (cv=fail)")),
             (_, _) => return Some(format!("the seal i={n} does not say cv=pass")),
         }
     }

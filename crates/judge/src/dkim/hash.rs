@@ -87,7 +87,7 @@ impl<'m> FieldIndex<'m> {
         for name in names {
             let places = self.by_name.get(name.as_bytes()).map_or(&[][..], Vec::as_slice);
             let count = used.entry(name.as_str()).or_default();
-            if let Some(place) = self.from_bottom(places, *count, own) {
+            if let Some(place) = self.nth_up(places, *count, own) {
                 *count += 1;
                 canon::field(&self.fields[place], canon, &mut out);
             }
@@ -98,7 +98,7 @@ impl<'m> FieldIndex<'m> {
 
     /// The place of the `nth` field from the bottom, not counting `own`: a signature never signs
     /// itself by name.
-    fn from_bottom(&self, places: &[usize], nth: usize, own: &Field<'_>) -> Option<usize> {
+    fn nth_up(&self, places: &[usize], nth: usize, own: &Field<'_>) -> Option<usize> {
         let own_at = places.binary_search_by_key(&own.offset, |i| self.fields[*i].offset);
         let from_top = places.len().checked_sub(nth + 1)?;
         match own_at {

@@ -58,6 +58,8 @@ pub struct Signer {
     pub oversigned: Vec<String>,
     /// The canonical forms. Default relaxed for both.
     pub canonicalization: Canonicalization,
+    /// The domain of the identity (`i=@…`), at or below the signing domain. Default: not said.
+    pub identity_domain: Option<Domain>,
     /// For how long a signature is good, in seconds (`x=`). Default: for ever.
     pub valid_secs: Option<u64>,
 }
@@ -80,6 +82,7 @@ impl Signer {
             headers: owned(DEFAULT_HEADERS),
             oversigned: owned(DEFAULT_OVERSIGNED),
             canonicalization: Canonicalization::RELAXED,
+            identity_domain: None,
             valid_secs: None,
         })
     }
@@ -124,6 +127,9 @@ impl Signer {
             format!("s={}", self.selector),
             format!("t={signed_at}"),
         ];
+        if let Some(identity) = &self.identity_domain {
+            tags.push(format!("i=@{identity}"));
+        }
         if let Some(valid) = self.valid_secs {
             tags.push(format!("x={}", signed_at.saturating_add(valid)));
         }

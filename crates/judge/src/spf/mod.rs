@@ -4,6 +4,7 @@
 //! evaluated is kept as a step, with what the DNS said. Never: more than [`LOOKUPS_MAX`] terms that
 //! ask the DNS, a type SPF question, a result other than temperror when the DNS could not be asked.
 
+mod asking;
 mod eval;
 mod macros;
 mod record;
