@@ -5,6 +5,7 @@
 //! is one well-formed field. Never: decides whether a field is believed.
 
 use crate::arc::ArcResult;
+use crate::dmarc::DmarcResult;
 use crate::evidence::Evidence;
 use crate::spf::{Identity, SpfOutcome, SpfResult};
 use crate::words;
@@ -62,11 +63,12 @@ fn spf(spf: &SpfOutcome) -> Vec<String> {
         Identity::MailFrom => ("smtp.mailfrom", &spf.sender),
         Identity::Helo => ("smtp.helo", &spf.domain),
     };
-    vec![
-        format!("spf={}", spf.result),
-        reason(&spf.because()),
-        format!("{property}={}", value(identity)),
-    ]
+    let mut words = vec![format!("spf={}", spf.result)];
+    if spf.result != SpfResult::Pass {
+        words.push(reason(&spf.because()));
+    }
+    words.push(format!("{property}={}", value(identity)));
+    words
 }
 
 fn dkim(evidence: &Evidence) -> Vec<Vec<String>> {
@@ -101,7 +103,9 @@ fn dmarc(evidence: &Evidence) -> Vec<String> {
     if let (Some(published), Some(tag)) = (dmarc.published, dmarc.request_tag) {
         words.push(comment(&format!("{tag}={published}")));
     }
-    words.push(reason(&dmarc.because));
+    if dmarc.result != DmarcResult::Pass {
+        words.push(reason(&dmarc.because));
+    }
     if let Some(author) = &dmarc.author_domain {
         words.push(format!("header.from={}", value(author.as_str())));
     }
@@ -187,7 +191,12 @@ fn reason(text: &str) -> String {
 fn comment(text: &str) -> String {
     let safe: String = words::ascii(text, REASON_OCTETS_MAX)
         .chars()
-        .map(|c| if matches!(c, '(' | ')' | '\\') { '?' } else { c })
+        .map(|c| match c {
+            '(' => '[',
+            ')' => ']',
+            '\\' => '/',
+            c => c,
+        })
         .collect();
     format!("({safe})")
 }
@@ -370,7 +379,7 @@ mod tests {
         assert_eq!(value("x; dmarc=pass"), "\"x; dmarc=pass\"");
         assert_eq!(value("\"a\\b\"@c.d"), "\"\\\"a\\\\b\\\"@c.d\"");
         assert_eq!(value("a\r\nX: y"), "\"a??X: y\"");
-        assert_eq!(comment("a) x (b"), "(a? x ?b)");
+        assert_eq!(comment("a) x (b\\"), "(a] x [b/)");
         assert_eq!(value(""), "\"\"");
     }
 

@@ -9,7 +9,7 @@ use crate::dkim::key::{self, Algorithm};
 use crate::dkim::signature::{self, Kind, Signature};
 use crate::tags::{Tags, base64};
 use dns::Resolver;
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
 use mail::header;
 use mail::{Domain, Timestamp};
 
@@ -73,6 +73,7 @@ pub async fn verify(resolver: &dyn Resolver, message: &[u8], now: Timestamp) -> 
         return failed(outcome, problem);
     }
     let mut hashes = BodyHashes::new(&message[header::body_offset(message)..]);
+    outcome.result = ArcResult::Pass;
     check_signatures(resolver, &index, &mut hashes, &sets, now, &mut outcome).await;
     outcome
 }
@@ -130,62 +131,55 @@ async fn check_signatures(
     now: Timestamp,
     outcome: &mut ArcOutcome,
 ) {
-    // Bodies first: hashes are shared, and checking them needs no DNS.
-    let parsed: Vec<Result<Signature, DkimProblem>> = sets
-        .iter()
-        .map(|set| message_signature(set, hashes, now))
-        .collect();
-    let messages = sets.iter().zip(&parsed).map(|(set, parsed)| async move {
-        match parsed {
-            Ok(signature) => check_message(resolver, index, set, signature).await,
-            Err(problem) => problem.clone().into(),
+    // RFC 8617 §5.2 step 4: the newest message signature must hold; the older ones only show how
+    // far back the message is unchanged, so the first that is broken ends the looking.
+    let mut oldest_pass = 0;
+    for set in sets.iter().rev() {
+        let verdict = match message_signature(set, hashes, now) {
+            Ok(signature) => check_message(resolver, index, set, &signature).await,
+            Err(problem) => problem.into(),
+        };
+        let newest = set.instance as usize == sets.len();
+        note(outcome, set.instance, "message signature", &verdict, newest);
+        if !matches!(verdict, Verdict::Holds) {
+            oldest_pass = set.instance + 1;
+            break;
         }
-    });
-    let seals = (1..=sets.len()).map(|upto| check_seal(resolver, &sets[..upto]));
-    let (messages, seals) = join(join_all(messages), join_all(seals)).await;
-    for ((set, message), seal) in outcome.sets.iter_mut().zip(&messages).zip(&seals) {
-        let n = set.instance;
-        set.message_signature_holds = message.holds();
-        set.seal_holds = seal.holds();
-        outcome
-            .steps
-            .push(format!("the message signature i={n} {}", message.words()));
-        outcome.steps.push(format!("the seal i={n} {}", seal.words()));
     }
-    conclude(&messages, &seals, outcome);
-}
-
-fn conclude(messages: &[Verdict], seals: &[Verdict], outcome: &mut ArcOutcome) {
-    let newest = messages.len();
-    // RFC 8617 §5.2 step 4: only the newest message signature must hold; step 6: every seal.
-    let needed = messages
-        .last()
-        .map(|v| (v, format!("the message signature i={newest}")))
-        .into_iter()
-        .chain(
-            seals
-                .iter()
-                .enumerate()
-                .map(|(i, v)| (v, format!("the seal i={}", i + 1))),
-        );
-    outcome.result = ArcResult::Pass;
-    for (verdict, name) in needed {
-        match verdict {
-            Verdict::Holds => {}
-            Verdict::Broken(why) => {
-                outcome.result = ArcResult::Fail;
-                outcome.problem = Some(format!("{name} is broken: {why}"));
-                return;
-            }
-            Verdict::Unknown(why) => {
-                outcome.result = ArcResult::TempError;
-                outcome.problem = Some(format!("{name} could not be checked: {why}"));
-            }
-        }
+    if outcome.result == ArcResult::Fail {
+        return;
+    }
+    // Step 6: every seal must hold.
+    let seals = join_all((1..=sets.len()).map(|upto| check_seal(resolver, &sets[..upto]))).await;
+    for (set, verdict) in sets.iter().zip(&seals) {
+        note(outcome, set.instance, "seal", verdict, true);
     }
     if outcome.result == ArcResult::Pass {
-        let broken = messages.iter().rposition(|v| !matches!(v, Verdict::Holds));
-        outcome.oldest_pass = Some(broken.map_or(0, |i| u32::try_from(i + 2).unwrap_or(0)));
+        outcome.oldest_pass = Some(oldest_pass);
+    }
+}
+
+/// Keeps what a check came to. A broken link that is `needed` breaks the chain; one that could not
+/// be checked leaves it open.
+fn note(outcome: &mut ArcOutcome, instance: u32, what: &str, verdict: &Verdict, needed: bool) {
+    outcome
+        .steps
+        .push(format!("the {what} i={instance} {}", verdict.words()));
+    if let Some(set) = outcome.sets.iter_mut().find(|s| s.instance == instance) {
+        if what == "seal" {
+            set.seal_holds = verdict.holds();
+        } else {
+            set.message_signature_holds = verdict.holds();
+        }
+    }
+    let result = match verdict {
+        Verdict::Holds => return,
+        Verdict::Broken(_) => ArcResult::Fail,
+        Verdict::Unknown(_) => ArcResult::TempError,
+    };
+    if needed && outcome.result != ArcResult::Fail {
+        outcome.result = result;
+        outcome.problem = Some(format!("the {what} i={instance} {}", verdict.words()));
     }
 }
 
