@@ -561,6 +561,13 @@ impl Session {
         }
     }
 
+    /// The question is answered: commands are read again, unless the session has ended.
+    fn resume(&mut self) {
+        if !matches!(self.doing, Doing::Closed) {
+            self.doing = Doing::Commands;
+        }
+    }
+
     fn say(&mut self, tag: &str, status: Status, code: Option<&Code>, text: &str) {
         response::status(&mut self.output, tag, status, code, text);
     }

@@ -64,7 +64,7 @@ pub struct Options {
     pub hostname: String,
     /// Connections of all protocols together. Default 100,000.
     pub connections_max: usize,
-    /// Connections from one address (one /64 of IPv6). Default 100.
+    /// Connections from one address (one /64 of IPv6); a whole office may be behind one. Default 1,000.
     pub connections_per_address_max: usize,
     /// Time until a connection must be logged in, TLS handshake included. Default 60 seconds.
     pub login_timeout: Duration,
@@ -97,7 +97,7 @@ impl Default for Options {
         Self {
             hostname: "localhost".to_owned(),
             connections_max: 100_000,
-            connections_per_address_max: 100,
+            connections_per_address_max: 1_000,
             login_timeout: Duration::from_secs(60),
             imap_idle_timeout: Duration::from_secs(30 * 60),
             pop3_idle_timeout: Duration::from_secs(10 * 60),

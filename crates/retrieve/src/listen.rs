@@ -25,7 +25,7 @@ pub async fn serve(
     loop {
         tokio::select! {
             biased;
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            () = told(&mut shutdown) => break,
             Some(ended) = sessions.join_next(), if !sessions.is_empty() => note_end(protocol, ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
@@ -158,6 +158,12 @@ pub(crate) fn network_of(ip: IpAddr) -> IpAddr {
         IpAddr::V4(ip) => IpAddr::V4(ip),
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
     }
+}
+
+/// Waits for the order to stop.
+async fn told(shutdown: &mut watch::Receiver<bool>) {
+    // Within a function of its own, so that the guard it answers is dropped at once.
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The driver's answers, and how the client hears of them.
 
-use super::{Doing, Info, Selected, Session, State, Ticket, ask};
+use super::{Info, Selected, Session, State, Ticket, ask};
 use crate::command::{StatusItem, Tag};
 use crate::flag::Flag;
 use crate::list::{self, Entry};
@@ -55,7 +55,7 @@ pub struct Copied {
 impl Session {
     /// Says no to any question but a login or the beginning of an APPEND.
     pub fn refuse<Of>(&mut self, ticket: Ticket<Of>, refusal: Refusal) {
-        self.doing = Doing::Commands;
+        self.resume();
         let refusal = Refusal {
             code: refusal.code.or(Some(Code::Cannot)),
             ..refusal
@@ -72,9 +72,13 @@ impl Session {
     }
 
     /// A fetch is done, but some of its messages are gone (RFC 5530 EXPUNGEISSUED).
+    /// A UID command passes over messages that are not there (RFC 3501 §6.4.8), so it is just done.
     pub fn done_partly(&mut self, ticket: Ticket<ask::Task>) {
+        if ticket.info.uid {
+            return self.finish(&ticket.tag, &ticket.info, None);
+        }
         self.tell(&ticket.info);
-        self.doing = Doing::Commands;
+        self.resume();
         self.no(
             &ticket.tag,
             Code::ExpungeIssued,
@@ -85,7 +89,7 @@ impl Session {
     /// Tells what may be told now, then the tagged OK.
     pub(super) fn finish(&mut self, tag: &Tag, info: &Info, code: Option<&Code>) {
         self.tell(info);
-        self.doing = Doing::Commands;
+        self.resume();
         self.ok(tag, code, info.done);
     }
 

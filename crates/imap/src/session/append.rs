@@ -66,7 +66,7 @@ impl Session {
 
     /// Refuses the message before it comes.
     pub fn refuse_append(&mut self, ticket: Ticket<ask::Append>, refusal: Refusal) {
-        self.doing = Doing::Commands;
+        self.resume();
         self.refuse_literal(Some(ticket.tag), ticket.info.literal, ticket.info.waits, refusal);
     }
 

@@ -152,7 +152,7 @@ impl Session {
     /// The login is accepted.
     pub fn logged_in(&mut self, ticket: Ticket<ask::Login>) {
         self.state = State::Authenticated;
-        self.doing = Doing::Commands;
+        self.resume();
         self.framer.set_line_octets_max(self.options.line_octets_max);
         let capability = Code::Capability(self.capabilities());
         self.ok(&ticket.tag, Some(&capability), "Logged in");
@@ -160,7 +160,7 @@ impl Session {
 
     /// The login is refused. After [`crate::Options::login_failures_max`] the session ends.
     pub fn refuse_login(&mut self, ticket: Ticket<ask::Login>, refusal: Refusal) {
-        self.doing = Doing::Commands;
+        self.resume();
         self.login_failures += 1;
         self.say_refusal(Some(&ticket.tag), &refusal);
         if self.login_failures >= self.options.login_failures_max {

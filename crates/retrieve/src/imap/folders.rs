@@ -94,7 +94,7 @@ impl Driver {
         let now = self.ctx.clock.now();
         let outcome = match task {
             Task::Create(name) => mailboxes.create(account, name.as_str(), now).await.map(|_| ()),
-            Task::Delete(name) => mailboxes.delete(account, name.as_str()).await,
+            Task::Delete(name) => return self.delete(account, name.as_str()).await,
             Task::Rename { from, to } => mailboxes.rename(account, from.as_str(), to.as_str(), now).await,
             Task::Subscribe(name) => mailboxes.subscribe(account, name.as_str()).await,
             Task::Unsubscribe(name) => mailboxes.unsubscribe(account, name.as_str()).await,
@@ -105,6 +105,23 @@ impl Driver {
             | Task::Deselect { .. } => Ok(()),
         };
         outcome.map_err(|e| refusal(&e))
+    }
+}
+
+impl Driver {
+    async fn delete(&mut self, account: AccountId, name: &str) -> Result<(), Refusal> {
+        let place = self.mailbox(name).await?.place();
+        let deleted = self.ctx.mailboxes.delete(account, name).await;
+        deleted.map_err(|e| refusal(&e))?;
+        // The client may delete what it has selected (RFC 3501 §6.3.4): it stays selected, empty.
+        if let (Some(selected), Some(view)) = (&mut self.selected, self.session.view_mut())
+            && selected.place == place
+        {
+            selected.deleted = true;
+            let uids = view.uids().to_vec();
+            uids.into_iter().for_each(|uid| view.expunged(uid));
+        }
+        Ok(())
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Selected {
     pub(super) place: Place,
     pub(super) watch: Watch,
     pub(super) read_only: bool,
+    /// This session deleted the mailbox: there is no more news.
+    pub(super) deleted: bool,
     /// Changes up to here are in the view.
     known: ModSeq,
     /// Changes that this session made and needs not hear of again.
@@ -100,6 +102,7 @@ impl Driver {
             place,
             watch,
             read_only,
+            deleted: false,
             known: status.highest_modseq,
             own: BTreeMap::new(),
         };
@@ -118,6 +121,9 @@ impl Driver {
         let Some(selected) = &mut self.selected else {
             return Ok(());
         };
+        if selected.deleted {
+            return Ok(());
+        }
         let mailboxes = &self.ctx.mailboxes;
         let place = selected.place;
         let mut has_arrivals = false;

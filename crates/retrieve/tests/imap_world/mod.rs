@@ -1,5 +1,5 @@
 //! An account with mailboxes in memory, and clients that talk IMAP to the real driver.
-#![allow(clippy::unwrap_used, dead_code)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
 use directory::{Argon2Cost, Directory, NewAccount, SystemRandom};
 use mail::{AccountId, Clock, Domain, EmailAddress, QueueId, Secret, Timestamp, Uid};

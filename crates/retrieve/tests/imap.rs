@@ -1,0 +1,339 @@
+//! IMAP over mailboxes in memory: time, limits, TLS, the journey, others' deletions.
+#![allow(clippy::unwrap_used)]
+
+mod imap_world;
+
+use imap_world::{Client, HELLO, NOW, World};
+use mail::QueueId;
+use mailbox::Flags;
+use retrieve::{Direction, Protocol, Tap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use store::Store;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+#[tokio::test]
+async fn a_big_fetch_is_written_as_the_client_reads() {
+    let world = World::new(|_| {}).await;
+    let body = "0123456789abcde\r\n".repeat(20_000);
+    let message = format!("Subject: big\r\n\r\n{body}");
+    for _ in 0..3 {
+        world.deliver(&message, Flags::NONE, None).await;
+    }
+    let mut client = world.log_in().await;
+    client.ask("a", "SELECT INBOX").await;
+    // Far more than the pipe holds; nothing is read until the whole command is answered.
+    client.send(b"b FETCH 1:3 BODY[TEXT]\r\nc NOOP\r\n").await;
+    for n in 1..=3 {
+        assert_eq!(
+            client.line().await,
+            format!("* {n} FETCH (BODY[TEXT] {{{}}}", body.len())
+        );
+        assert!(client.octets(body.len()).await == body.as_bytes());
+        assert_eq!(client.line().await, " FLAGS (\\Seen \\Recent))");
+    }
+    assert_eq!(client.line().await, "b OK Fetched");
+    assert_eq!(client.line().await, "c OK Done");
+}
+
+#[tokio::test]
+async fn the_first_fetch_is_part_of_the_journey() {
+    let world = World::new(|_| {}).await;
+    let id = QueueId(77);
+    world.deliver(HELLO, Flags::NONE, Some(id)).await;
+    let mut client = world.log_in().await;
+    client.ask("a", "SELECT INBOX").await;
+    client.ask("b", "FETCH 1 (ENVELOPE BODY.PEEK[HEADER])").await;
+    assert_eq!(
+        world.journey.events(id).await.unwrap().len(),
+        0,
+        "headers are not the message"
+    );
+    client.ask("c", "FETCH 1 BODY[]").await;
+    client.ask("d", "FETCH 1 BODY[]").await;
+    let events = world.journey.events(id).await.unwrap();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(matches!(&events[0].event, journey::Event::Retrieved { protocol, .. } if protocol == "imap"));
+}
+
+#[tokio::test]
+async fn shutdown_says_bye_also_to_idle_clients() {
+    let world = World::new(|_| {}).await;
+    let mut waiting = world.connect();
+    waiting.line().await;
+    let mut idle = world.log_in().await;
+    idle.ask("a", "SELECT INBOX").await;
+    idle.send(b"b IDLE\r\n").await;
+    assert_eq!(idle.line().await, "+ Idling");
+    world.stop.send_replace(true);
+    for mut client in [waiting, idle] {
+        assert_eq!(client.line().await, "* BYE The server is going down");
+        assert_eq!(client.try_line().await, None);
+        client.session.await.unwrap();
+    }
+}
+
+/// The paused clock moves to the next deadline by itself when all tasks wait.
+async fn said_at_the_end(client: &mut Client) -> String {
+    let mut said = Vec::new();
+    client.io.read_to_end(&mut said).await.unwrap();
+    String::from_utf8(said).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_logs_in_is_sent_away_after_a_minute() {
+    let world = World::new(|_| {}).await;
+    let start = tokio::time::Instant::now();
+    let mut client = world.connect();
+    client.line().await;
+    client.send(b"a NOOP\r\n").await;
+    assert_eq!(
+        said_at_the_end(&mut client).await,
+        "a OK Done\r\n* BYE Too long without a word\r\n"
+    );
+    let passed = start.elapsed();
+    assert!(
+        passed >= Duration::from_secs(60) && passed < Duration::from_secs(70),
+        "{passed:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_is_sent_away_after_half_an_hour() {
+    let world = World::new(|_| {}).await;
+    let mut client = world.log_in().await;
+    client.send(b"a SELECT INBOX\r\nb IDLE\r\n").await;
+    while client.line().await != "+ Idling" {}
+    let start = tokio::time::Instant::now();
+    assert_eq!(
+        said_at_the_end(&mut client).await,
+        "* BYE Too long without a word\r\n"
+    );
+    let passed = start.elapsed();
+    assert!(
+        passed >= Duration::from_secs(1_800) && passed < Duration::from_secs(1_810),
+        "{passed:?}"
+    );
+}
+
+#[tokio::test]
+async fn too_many_connections_are_refused() {
+    let world = World::new(|o| o.connections_per_address_max = 2).await;
+    let (mut a, mut b) = (world.connect(), world.connect());
+    a.line().await;
+    b.line().await;
+    let mut c = world.connect();
+    assert!(c.line().await.starts_with("* BYE [UNAVAILABLE]"));
+    assert_eq!(c.try_line().await, None);
+    drop(a);
+    c.session.await.unwrap();
+    // The seat is free once the first session has noticed.
+    let mut tries = 0;
+    loop {
+        let mut d = world.connect();
+        if d.line().await.starts_with("* OK") {
+            break;
+        }
+        tries += 1;
+        assert!(tries < 1_000);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn guessing_from_one_address_ends() {
+    let world = World::new(|o| o.login_failures_per_address_max = 2).await;
+    let mut client = world.connect();
+    client.line().await;
+    for _ in 0..2 {
+        let no = client.ask("a", "LOGIN bob@example.com wrong").await;
+        assert!(no[0].starts_with("a NO [AUTHENTICATIONFAILED]"), "{no:?}");
+    }
+    let no = client.ask("a", "LOGIN bob@example.com secret").await;
+    assert!(no[0].starts_with("a NO [UNAVAILABLE]"), "{no:?}");
+}
+
+#[tokio::test]
+async fn a_mailbox_deleted_by_another_session_ends_this_one() {
+    let world = World::new(|_| {}).await;
+    let mut one = world.log_in().await;
+    let mut two = world.log_in().await;
+    one.ask("a", "CREATE Tmp").await;
+    one.ask("b", "SELECT Tmp").await;
+    one.send(b"c IDLE\r\n").await;
+    assert_eq!(one.line().await, "+ Idling");
+    assert_eq!(two.ask("a", "DELETE Tmp").await, ["a OK Deleted"]);
+    assert_eq!(one.line().await, "* BYE The selected mailbox was deleted");
+    assert_eq!(one.try_line().await, None);
+}
+
+#[tokio::test]
+async fn a_client_may_delete_what_it_has_selected() {
+    let world = World::new(|_| {}).await;
+    let mut client = world.log_in().await;
+    client.ask("a", "CREATE Tmp").await;
+    client.ask("b", "SELECT Tmp").await;
+    client.send(b"c APPEND Tmp {3+}\r\na\r\n\r\n").await;
+    while !client.line().await.starts_with("c OK [APPENDUID") {}
+    assert_eq!(
+        client.ask("d", "DELETE Tmp").await,
+        ["* 1 EXPUNGE", "d OK Deleted"]
+    );
+    assert_eq!(client.ask("e", "NOOP").await, ["e OK Done"]);
+    assert!(
+        client
+            .ask("f", "SELECT INBOX")
+            .await
+            .last()
+            .unwrap()
+            .starts_with("f OK")
+    );
+}
+
+#[tokio::test]
+async fn two_sessions_see_each_others_changes() {
+    let world = World::new(|_| {}).await;
+    for _ in 0..3 {
+        world.deliver(HELLO, Flags::NONE, None).await;
+    }
+    let mut one = world.log_in().await;
+    let mut two = world.log_in().await;
+    one.ask("a", "SELECT INBOX").await;
+    two.ask("a", "SELECT INBOX").await;
+    one.ask("b", "STORE 2 +FLAGS.SILENT (\\Deleted)").await;
+    assert_eq!(
+        two.ask("b", "NOOP").await,
+        ["* 2 FETCH (FLAGS (\\Deleted))", "b OK Done"]
+    );
+    assert_eq!(
+        one.ask("c", "NOOP").await,
+        ["c OK Done"],
+        "its own silent change is not told"
+    );
+    one.ask("d", "EXPUNGE").await;
+    assert_eq!(
+        two.ask("c", "UID FETCH 2 FLAGS").await,
+        ["* 2 EXPUNGE", "c OK Fetched"]
+    );
+    assert_eq!(
+        two.ask("d", "FETCH 2 UID").await,
+        ["* 2 FETCH (UID 3)", "d OK Fetched"]
+    );
+}
+
+#[tokio::test]
+async fn an_append_that_breaks_off_leaves_nothing() {
+    let world = World::new(|_| {}).await;
+    let mut client = world.log_in().await;
+    client.send(b"a APPEND INBOX {100}\r\n").await;
+    assert!(client.line().await.starts_with("+ "));
+    client.send(b"half of it").await;
+    drop(client.io);
+    client.session.await.unwrap();
+    let status = world.mailboxes.status(world.inbox().await).await.unwrap();
+    assert_eq!(status.messages, 0);
+}
+
+/// What a tap saw of the client.
+#[derive(Default)]
+struct Seen(Mutex<String>);
+
+impl Tap for Seen {
+    fn saw(&self, _: Protocol, _: SocketAddr, direction: Direction, octets: &[u8]) {
+        let who = if direction == Direction::Client { "C" } else { "S" };
+        for line in String::from_utf8_lossy(octets).lines() {
+            self.0.lock().unwrap().push_str(&format!("{who}: {line}\n"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn starttls_over_a_socket_and_what_the_tap_sees() {
+    let world = World::new(|_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let source = tls::CertificateSource::SelfSigned {
+        dir: folder.path().to_owned(),
+        host_name: mail::Domain::parse("mail.example.com").unwrap(),
+    };
+    let certificates = Arc::new(tls::Certificates::open(source, NOW).unwrap());
+    let seen = Arc::new(Seen::default());
+    struct Fixed;
+    impl mail::Clock for Fixed {
+        fn now(&self) -> mail::Timestamp {
+            NOW
+        }
+    }
+    let store: Arc<dyn Store> = world.store.clone();
+    let ctx = retrieve::Context::new(
+        store,
+        world.directory.clone(),
+        world.mailboxes.clone(),
+        world.journey.clone(),
+        Some(certificates),
+        Arc::new(Fixed),
+        retrieve::Options::default(),
+    );
+    let ctx = Arc::new(ctx.with_tap(seen.clone()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(retrieve::serve(
+        ctx,
+        listener,
+        Protocol::Imap,
+        world.stop.subscribe(),
+    ));
+
+    let mut plain = BufReader::new(TcpStream::connect(address).await.unwrap());
+    let mut line = String::new();
+    plain.read_line(&mut line).await.unwrap();
+    assert!(line.contains("STARTTLS LOGINDISABLED"), "{line}");
+    plain.get_mut().write_all(b"a STARTTLS\r\n").await.unwrap();
+    line.clear();
+    plain.read_line(&mut line).await.unwrap();
+    assert_eq!(line, "a OK Begin TLS now\r\n");
+    let client = tls::Client::new(&tls::Roots::public()).unwrap();
+    let (config, _verdict) = client.config(tls::Verification::Opportunistic);
+    let name = tls::server_name("mail.example.com").unwrap();
+    let stream = tokio_rustls::TlsConnector::from(config)
+        .connect(name, plain.into_inner())
+        .await
+        .unwrap();
+    let mut secure = BufReader::new(stream);
+    secure
+        .get_mut()
+        .write_all(b"b LOGIN bob@example.com secret\r\nc LOGOUT\r\n")
+        .await
+        .unwrap();
+    let mut said = String::new();
+    secure.read_to_string(&mut said).await.unwrap();
+    assert!(
+        said.contains("b OK ") && said.ends_with("c OK Logged out\r\n"),
+        "{said}"
+    );
+    world.stop.send_replace(true);
+    server.await.unwrap();
+
+    let seen = seen.0.lock().unwrap().clone();
+    assert!(
+        seen.contains("C: b LOGIN …\n") && seen.contains("S: b OK"),
+        "{seen}"
+    );
+    assert!(!seen.contains("secret"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_waiting_connection_is_small() {
+    let world = World::new(|_| {}).await;
+    let (_ours, theirs) = tokio::io::duplex(64);
+    let session = retrieve::serve_connection(
+        world.ctx.clone(),
+        Box::new(theirs),
+        "192.0.2.1:1".parse().unwrap(),
+        Protocol::Imap,
+        world.stop.subscribe(),
+    );
+    let octets = std::mem::size_of_val(&session);
+    assert!(octets <= 8 * 1024, "{octets} octets a connection");
+}
