@@ -10,222 +10,24 @@
 mod answer;
 mod append;
 mod command;
+mod event;
 mod login;
 
 pub use answer::{Copied, Opened, StatusData};
+pub use event::{Event, Task, Ticket, ask};
 
-use crate::command::{AppendHead, StatusItem, StoreMode, Tag};
-use crate::fetch::FetchItem;
-use crate::flag::Flag;
+use crate::command::Tag;
 use crate::framer::{Frame, Framer};
-use crate::list::Pattern;
-use crate::name::MailboxName;
 use crate::options::Options;
 use crate::parse::{self, split_tag};
 use crate::response::{self, Code, Refusal, Status, put};
-use crate::search::SearchKey;
-use crate::view::{Targets, View};
-use mail::Secret;
-use std::marker::PhantomData;
+use crate::view::View;
+use event::Info;
 
 /// Octets of output after which the session wants them written before it goes on.
 pub const OUTPUT_OCTETS_SOFT_MAX: usize = 32 * 1024;
 /// Octets of a literal before login, whatever the options say.
 const LITERAL_OCTETS_MAX_BEFORE_LOGIN: usize = 4_096;
-
-/// Belongs to one question; handing it back answers it. `Of` names the kind of question, so that
-/// an answer cannot be given to another kind.
-#[must_use = "the session waits until the ticket is handed back"]
-#[derive(Debug)]
-pub struct Ticket<Of> {
-    tag: Tag,
-    info: Info,
-    of: PhantomData<Of>,
-}
-
-/// What the answer has to know of the question.
-#[derive(Clone, Debug, Default)]
-struct Info {
-    /// The words of the tagged OK.
-    done: &'static str,
-    /// Whether it was a UID command.
-    uid: bool,
-    /// Whether EXPUNGE must not be told with the answer (RFC 3501 §7.4.1).
-    no_expunge: bool,
-    /// Whether the answer is one of LSUB.
-    lsub: bool,
-    read_only: bool,
-    deselects: bool,
-    pattern: Option<Pattern>,
-    mailbox: Option<MailboxName>,
-    items: Vec<StatusItem>,
-    literal: u64,
-    waits: bool,
-    is_move: bool,
-}
-
-/// Kinds of questions.
-pub mod ask {
-    /// May this one log in? [`Session::logged_in`](super::Session::logged_in) or `refuse_login`.
-    #[derive(Debug)]
-    pub struct Login(());
-    /// Open a mailbox: [`Session::selected`](super::Session::selected).
-    #[derive(Debug)]
-    pub struct Select(());
-    /// Which mailboxes are there: [`Session::listed`](super::Session::listed).
-    #[derive(Debug)]
-    pub struct List(());
-    /// The numbers of a mailbox: [`Session::status`](super::Session::status).
-    #[derive(Debug)]
-    pub struct StatusOf(());
-    /// Which messages match: [`Session::found`](super::Session::found).
-    #[derive(Debug)]
-    pub struct Search(());
-    /// Copy or move: [`Session::copied`](super::Session::copied).
-    #[derive(Debug)]
-    pub struct Copy(());
-    /// May a message come: [`Session::accept_append`](super::Session::accept_append).
-    #[derive(Debug)]
-    pub struct Append(());
-    /// Keep the message: [`Session::appended`](super::Session::appended).
-    #[derive(Debug)]
-    pub struct Appended(());
-    /// Anything answered by "done": [`Session::done`](super::Session::done).
-    #[derive(Debug)]
-    pub struct Task(());
-}
-
-/// What the session wants next.
-#[derive(Debug)]
-pub enum Event {
-    /// Write the output, then feed more bytes.
-    NeedInput,
-    /// Write the output, then go on.
-    Flush,
-    /// A question is not answered yet; a driver that asks on has a bug.
-    Waiting,
-    /// Write the output, shake hands, then call [`Session::tls_started`].
-    StartTls,
-    /// Write the output, then close.
-    Close,
-    /// May this one log in?
-    Login {
-        /// For the answer.
-        ticket: Ticket<ask::Login>,
-        /// The name.
-        user: String,
-        /// The password.
-        password: Secret,
-    },
-    /// Open a mailbox. Whatever was selected is not any more.
-    Select {
-        /// For the answer.
-        ticket: Ticket<ask::Select>,
-        /// Which.
-        mailbox: MailboxName,
-        /// Whether nothing may change.
-        read_only: bool,
-    },
-    /// Which mailboxes and subscriptions are there?
-    List(Ticket<ask::List>),
-    /// The numbers of a mailbox.
-    Status {
-        /// For the answer.
-        ticket: Ticket<ask::StatusOf>,
-        /// Which mailbox.
-        mailbox: MailboxName,
-    },
-    /// Which messages match? Sets of sequence numbers are those of [`Session::view`].
-    Search {
-        /// For the answer.
-        ticket: Ticket<ask::Search>,
-        /// What is sought.
-        key: SearchKey,
-    },
-    /// Copy messages, or move them; durable before the answer.
-    Copy {
-        /// For the answer.
-        ticket: Ticket<ask::Copy>,
-        /// Which messages.
-        targets: Targets,
-        /// Where to.
-        mailbox: MailboxName,
-        /// Whether they leave this mailbox.
-        is_move: bool,
-    },
-    /// May a message come? Refusing now spares both sides the bytes.
-    Append {
-        /// For the answer.
-        ticket: Ticket<ask::Append>,
-        /// Where to, and as what.
-        head: AppendHead,
-        /// How many octets.
-        octets: u64,
-    },
-    /// Octets of the message of an accepted APPEND.
-    AppendChunk(Vec<u8>),
-    /// The message is complete. Durable before the answer.
-    AppendEnd(Ticket<ask::Appended>),
-    /// The message did not end as it must; forget it. The client is told already.
-    AppendBroken,
-    /// Something else to do.
-    Task {
-        /// For the answer.
-        ticket: Ticket<ask::Task>,
-        /// What.
-        task: Task,
-    },
-}
-
-/// Things to do that are answered by "done".
-#[derive(Debug)]
-pub enum Task {
-    /// Nothing but to look for news (NOOP, CHECK).
-    Sync,
-    /// Make a mailbox.
-    Create(MailboxName),
-    /// Delete a mailbox.
-    Delete(MailboxName),
-    /// Rename a mailbox.
-    Rename {
-        /// The name now.
-        from: MailboxName,
-        /// The name afterwards.
-        to: MailboxName,
-    },
-    /// Subscribe to a name.
-    Subscribe(MailboxName),
-    /// End a subscription.
-    Unsubscribe(MailboxName),
-    /// Write the responses of [`crate::fetch::respond`] for these messages.
-    Fetch {
-        /// Which messages.
-        targets: Targets,
-        /// What of each.
-        items: Vec<FetchItem>,
-        /// Whether the mailbox may change: `\Seen` is set only then.
-        may_set_seen: bool,
-    },
-    /// Change flags; durable before the answer.
-    Store {
-        /// Which messages.
-        targets: Targets,
-        /// How.
-        mode: StoreMode,
-        /// Whether the client wants to hear the new flags.
-        silent: bool,
-        /// The flags.
-        flags: Vec<Flag>,
-    },
-    /// Remove those of these messages that have `\Deleted`; durable before the answer.
-    Expunge(Targets),
-    /// The mailbox is about to be deselected. When `expunge`, remove its deleted messages first;
-    /// no EXPUNGE is told (RFC 3501 §6.4.2).
-    Deselect {
-        /// CLOSE in a mailbox that may change.
-        expunge: bool,
-    },
-}
 
 /// What the session knows of its client.
 #[derive(Debug)]

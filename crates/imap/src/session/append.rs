@@ -4,7 +4,6 @@ use super::{Doing, Event, Info, Session, Ticket, ask};
 use crate::command::{AppendHead, Tag};
 use crate::response::{Code, Refusal, put};
 use mail::{Uid, UidValidity};
-use std::marker::PhantomData;
 
 impl Session {
     pub(super) fn append_asked(
@@ -40,11 +39,7 @@ impl Session {
             ..Info::default()
         };
         Some(Event::Append {
-            ticket: Ticket {
-                tag,
-                info,
-                of: PhantomData,
-            },
+            ticket: Ticket::new(tag, info),
             head,
             octets: size,
         })
@@ -86,11 +81,7 @@ impl Session {
             done: "Append completed",
             ..Info::default()
         };
-        Event::AppendEnd(Ticket {
-            tag,
-            info,
-            of: PhantomData,
-        })
+        Event::AppendEnd(Ticket::new(tag, info))
     }
 
     /// The message is in its mailbox, durably (RFC 4315 APPENDUID).

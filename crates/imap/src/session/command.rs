@@ -9,7 +9,6 @@ use crate::response::{Code, put};
 use crate::sequence::{MessageSet, SequenceSet};
 use crate::view::Targets;
 use mail::Uid;
-use std::marker::PhantomData;
 
 /// In which state a command may stand (RFC 3501 §6).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,6 +42,16 @@ fn info(done: &'static str) -> Info {
     Info {
         done,
         ..Info::default()
+    }
+}
+
+/// RFC 3501 §7.4.1: sequence numbers must hold until FETCH and STORE are answered; their UID forms
+/// use none.
+fn info_of_set(done: &'static str, set: &MessageSet) -> Info {
+    Info {
+        uid: set.is_uid(),
+        no_expunge: !set.is_uid(),
+        ..info(done)
     }
 }
 
@@ -171,18 +180,13 @@ impl Session {
             }
             Command::Fetch { set, items } => {
                 let targets = self.targets(&tag, &set)?;
-                let info = Info {
-                    uid: set.is_uid(),
-                    no_expunge: !set.is_uid(),
-                    ..info("Fetched")
-                };
                 let may_set_seen = !read_only;
                 let task = Task::Fetch {
                     targets,
                     items,
                     may_set_seen,
                 };
-                self.task(tag, info, task)
+                self.task(tag, info_of_set("Fetched", &set), task)
             }
             Command::Store {
                 set,
@@ -191,18 +195,13 @@ impl Session {
                 flags,
             } => {
                 let targets = self.targets(&tag, &set)?;
-                let info = Info {
-                    uid: set.is_uid(),
-                    no_expunge: !set.is_uid(),
-                    ..info("Stored")
-                };
                 let task = Task::Store {
                     targets,
                     mode,
                     silent,
                     flags,
                 };
-                self.task(tag, info, task)
+                self.task(tag, info_of_set("Stored", &set), task)
             }
             Command::Copy { set, mailbox } => self.copy(tag, &set, mailbox, false)?,
             Command::Move { set, mailbox } => self.copy(tag, &set, mailbox, true)?,
@@ -212,11 +211,7 @@ impl Session {
 
     fn ticket<Of>(&mut self, tag: Tag, info: Info) -> Ticket<Of> {
         self.doing = Doing::Waiting;
-        Ticket {
-            tag,
-            info,
-            of: PhantomData,
-        }
+        Ticket::new(tag, info)
     }
 
     fn task(&mut self, tag: Tag, info: Info, task: Task) -> Event {

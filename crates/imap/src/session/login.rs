@@ -7,7 +7,6 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use mail::Secret;
-use std::marker::PhantomData;
 
 /// Padding is right or missing; both mean the same.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -139,11 +138,7 @@ impl Session {
     pub(super) fn ask_login(&mut self, tag: Tag, user: String, password: Secret) -> Event {
         self.doing = Doing::Waiting;
         Event::Login {
-            ticket: Ticket {
-                tag,
-                info: Info::default(),
-                of: PhantomData,
-            },
+            ticket: Ticket::new(tag, Info::default()),
             user,
             password,
         }
