@@ -1,14 +1,15 @@
 //! The resolver that asks real name servers, on hickory with its cache.
 //!
 //! Promises: NXDOMAIN, "no such records" and "could not find out" stay apart, and whatever is not
-//! plainly one of the first two is the third. Asks one server at a time. Never reads the hosts
-//! file or a search list: mail names are absolute. Needs a tokio runtime.
+//! plainly one of the first two is the third. Asks one server at a time, and the next one when a
+//! server is silent or fails. Never reads the hosts file or a search list: mail names are absolute.
+//! Needs a tokio runtime.
 
 use crate::{Answer, DnsError, Dnssec, Mx, Name, NamedMx, Resolver, Result, reverse_name};
 use futures_util::future::BoxFuture;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts, ServerOrderingStrategy,
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -18,6 +19,8 @@ use hickory_resolver::proto::rr::{Name as WireName, RData, Record, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use mail::Domain;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long an answer may at most be kept, whatever its owner says: one day.
@@ -30,14 +33,15 @@ pub const NEGATIVE_TTL_SECS_DEFAULT: u32 = 60;
 /// How to ask.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The name servers to ask over UDP and TCP, each one only when those before it do not answer.
-    /// Empty: those of the system's configuration.
+    /// The name servers to ask over UDP and TCP. The next one is asked when one does not answer or
+    /// fails, and the one that answered last is asked first. Empty: those of the system's
+    /// configuration.
     pub servers: Vec<SocketAddr>,
-    /// How long to wait for one answer. Default 5 s.
+    /// How long to wait for one answer. Default 3 s.
     pub timeout: Duration,
-    /// How often a question is repeated after the first time-out. Default 2.
+    /// How often one server is asked again before the next. Default 1.
     pub attempts: usize,
-    /// How many answers are kept in memory at most; 0 keeps none. Default 8,192.
+    /// How many answers of one server are kept in memory at most; 0 keeps none. Default 8,192.
     pub cache_entries: u64,
 }
 
@@ -45,8 +49,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             servers: Vec::new(),
-            timeout: Duration::from_secs(5),
-            attempts: 2,
+            timeout: Duration::from_secs(3),
+            attempts: 1,
             cache_entries: 8_192,
         }
     }
@@ -66,7 +70,10 @@ pub enum BuildError {
 /// Asks real name servers. Cheap to clone; clones share the cache.
 #[derive(Clone)]
 pub struct HickoryResolver {
-    inner: TokioResolver,
+    /// One for each server: within one, a silent server would use up the time of the next.
+    servers: Arc<[TokioResolver]>,
+    /// The server that answered last.
+    preferred: Arc<AtomicUsize>,
 }
 
 impl HickoryResolver {
@@ -75,16 +82,17 @@ impl HickoryResolver {
     /// # Errors
     /// When no servers are given and the system names none.
     pub fn new(options: &Options) -> std::result::Result<Self, BuildError> {
-        let config = if options.servers.is_empty() {
+        let servers = if options.servers.is_empty() {
             system_servers()?
         } else {
-            let servers = options.servers.iter().map(server).collect();
-            ResolverConfig::from_name_servers(servers)
+            options.servers.iter().map(server).collect()
         };
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = wire_options(options);
-        let inner = builder.build().map_err(|e| BuildError::Build(e.to_string()))?;
-        Ok(Self { inner })
+        let built: std::result::Result<Vec<_>, _> =
+            servers.into_iter().map(|server| build(server, options)).collect();
+        Ok(Self {
+            servers: built?.into(),
+            preferred: Arc::default(),
+        })
     }
 
     async fn ask<T>(
@@ -94,22 +102,45 @@ impl HickoryResolver {
         take: impl Fn(&RData) -> Option<T>,
     ) -> Result<T> {
         let wire = wire_name(name).ok_or_else(|| DnsError::NoSuchName(name.to_owned()))?;
-        match self.inner.lookup(wire, record_type).await {
-            Ok(found) => answer(name, record_type, &found, take),
-            Err(error) => failure(name, &error),
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut trouble = None;
+        for turn in 0..self.servers.len() {
+            let at = (first + turn) % self.servers.len();
+            let result = match self.servers[at].lookup(wire.clone(), record_type).await {
+                Ok(found) => answer(name, record_type, &found, &take),
+                Err(error) => failure(name, &error),
+            };
+            match result {
+                Err(error) if error.is_temporary() => trouble = Some(error),
+                final_result => {
+                    self.preferred.store(at, Ordering::Relaxed);
+                    return final_result;
+                }
+            }
         }
+        Err(trouble.unwrap_or_else(|| DnsError::Unavailable {
+            name: name.to_owned(),
+            reason: "there is no name server to ask".to_owned(),
+        }))
     }
+}
+
+fn build(server: NameServerConfig, options: &Options) -> std::result::Result<TokioResolver, BuildError> {
+    let config = ResolverConfig::from_name_servers(vec![server]);
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    *builder.options_mut() = wire_options(options);
+    builder.build().map_err(|e| BuildError::Build(e.to_string()))
 }
 
 /// Only the servers are taken from the system: a search list would turn an absent name of a
 /// stranger into one of ours.
-fn system_servers() -> std::result::Result<ResolverConfig, BuildError> {
+fn system_servers() -> std::result::Result<Vec<NameServerConfig>, BuildError> {
     let (config, _) = read_system_conf().map_err(|e| BuildError::System(e.to_string()))?;
     let (_, _, servers) = config.into_parts();
     if servers.is_empty() {
         return Err(BuildError::System("it names no server".to_owned()));
     }
-    Ok(ResolverConfig::from_name_servers(servers))
+    Ok(servers)
 }
 
 fn server(address: &SocketAddr) -> NameServerConfig {
@@ -133,7 +164,6 @@ fn wire_options(options: &Options) -> ResolverOpts {
     wire.use_hosts_file = ResolveHosts::Never;
     // Asking two at once lets the first error win over a later answer.
     wire.num_concurrent_reqs = 1;
-    wire.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
     // A lost or mangled UDP answer is worth a try over TCP.
     wire.try_tcp_on_error = true;
     wire.positive_max_ttl = Some(TTL_MAX);
@@ -151,7 +181,7 @@ fn answer<T>(
     name: &str,
     record_type: RecordType,
     found: &Lookup,
-    take: impl Fn(&RData) -> Option<T>,
+    take: &impl Fn(&RData) -> Option<T>,
 ) -> Result<T> {
     // CNAMEs stand in the answer too, and with DNSSEC signatures: only what was asked for counts.
     let wanted: Vec<&Record> = found
