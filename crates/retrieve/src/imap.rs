@@ -137,6 +137,9 @@ impl Driver {
             Woken::Input(octets) if octets.is_empty() => return Ok(false),
             Woken::Input(octets) => self.session.feed(&octets),
             Woken::News => {
+                if let Some(selected) = &mut self.selected {
+                    selected.woke();
+                }
                 Box::pin(self.sync()).await;
                 self.session.tell_news();
             }

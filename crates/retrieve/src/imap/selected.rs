@@ -9,6 +9,8 @@ use ::imap::{Flag, Refusal, Ticket};
 use mail::{ModSeq, Uid, UidValidity};
 use mailbox::{Change, Entry, Error, ExpungeWhich, FlagChange, FlagOp, Flags, Keyword, Place};
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::task::{Context, Waker};
 use store::Watch;
 
 /// Entries that are read at once.
@@ -27,6 +29,8 @@ pub(super) struct Selected {
     pub(super) read_only: bool,
     /// This session deleted the mailbox: there is no more news.
     pub(super) deleted: bool,
+    /// Something changed that the view was not told of.
+    stale: bool,
     /// Changes up to here are in the view.
     known: ModSeq,
     /// Changes that this session made and needs not hear of again.
@@ -34,6 +38,19 @@ pub(super) struct Selected {
 }
 
 impl Selected {
+    /// Whether anything was committed to the mailbox since the view was brought up to date. The
+    /// store wakes its watchers before it answers, so what was acknowledged is never overlooked.
+    fn has_news(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        self.stale |= pin!(self.watch.changed()).poll(&mut context).is_ready();
+        self.stale
+    }
+
+    /// The watch has fired.
+    pub(super) fn woke(&mut self) {
+        self.stale = true;
+    }
+
     /// This session changed the message and the client knows, or does not want to.
     pub(super) fn made(&mut self, entry: &Entry) {
         self.own.insert(entry.uid, entry.modseq);
@@ -103,6 +120,7 @@ impl Driver {
             watch,
             read_only,
             deleted: false,
+            stale: false,
             known: status.highest_modseq,
             own: BTreeMap::new(),
         };
@@ -121,7 +139,7 @@ impl Driver {
         let Some(selected) = &mut self.selected else {
             return Ok(());
         };
-        if selected.deleted {
+        if selected.deleted || !selected.has_news() {
             return Ok(());
         }
         let mailboxes = &self.ctx.mailboxes;
@@ -169,6 +187,9 @@ impl Driver {
         }
         if mailboxes.by_id(place.account, place.mailbox).await?.is_none() {
             self.session.mailbox_vanished();
+        }
+        if let Some(selected) = &mut self.selected {
+            selected.stale = false;
         }
         Ok(())
     }
