@@ -10,7 +10,6 @@ use retrieve::{Direction, Protocol, Tap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::Store;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -259,22 +258,7 @@ async fn starttls_over_a_socket_and_what_the_tap_sees() {
     };
     let certificates = Arc::new(tls::Certificates::open(source, NOW).unwrap());
     let seen = Arc::new(Seen::default());
-    struct Fixed;
-    impl mail::Clock for Fixed {
-        fn now(&self) -> mail::Timestamp {
-            NOW
-        }
-    }
-    let store: Arc<dyn Store> = world.store.clone();
-    let ctx = retrieve::Context::new(
-        store,
-        world.directory.clone(),
-        world.mailboxes.clone(),
-        world.journey.clone(),
-        Some(certificates),
-        Arc::new(Fixed),
-        retrieve::Options::default(),
-    );
+    let ctx = world.context(Some(certificates), retrieve::Options::default());
     let ctx = Arc::new(ctx.with_tap(seen.clone()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -321,6 +305,45 @@ async fn starttls_over_a_socket_and_what_the_tap_sees() {
         "{seen}"
     );
     assert!(!seen.contains("secret"), "{seen}");
+}
+
+/// A bug, on demand.
+struct Bomb;
+
+impl Tap for Bomb {
+    fn saw(&self, _: Protocol, _: SocketAddr, _: Direction, octets: &[u8]) {
+        assert!(!octets.starts_with(b"boom"), "this panic is part of the test");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_own_connection_only() {
+    let world = World::new(|_| {}).await;
+    let ctx = world
+        .context(None, retrieve::Options::default())
+        .with_tap(Arc::new(Bomb));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(retrieve::serve(
+        Arc::new(ctx),
+        listener,
+        Protocol::Imap,
+        world.stop.subscribe(),
+    ));
+    let mut bystander = BufReader::new(TcpStream::connect(address).await.unwrap());
+    let mut line = String::new();
+    bystander.read_line(&mut line).await.unwrap();
+    let mut victim = TcpStream::connect(address).await.unwrap();
+    victim.write_all(b"boom NOOP\r\n").await.unwrap();
+    let mut said = Vec::new();
+    let _ = victim.read_to_end(&mut said).await;
+    assert!(!String::from_utf8_lossy(&said).contains("boom OK"));
+    bystander.get_mut().write_all(b"a NOOP\r\n").await.unwrap();
+    line.clear();
+    bystander.read_line(&mut line).await.unwrap();
+    assert_eq!(line, "a OK Done\r\n");
+    world.stop.send_replace(true);
+    server.await.unwrap();
 }
 
 #[tokio::test]

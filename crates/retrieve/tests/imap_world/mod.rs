@@ -91,6 +91,19 @@ impl World {
         }
     }
 
+    /// Another context over the same mailboxes.
+    pub fn context(&self, tls: Option<Arc<tls::Certificates>>, options: Options) -> Context {
+        Context::new(
+            self.store.clone(),
+            self.directory.clone(),
+            self.mailboxes.clone(),
+            self.journey.clone(),
+            tls,
+            Arc::new(Fixed),
+            options,
+        )
+    }
+
     pub async fn inbox(&self) -> Place {
         let inbox = self.mailboxes.find(self.bob, Role::Inbox).await.unwrap();
         inbox.unwrap().place()
