@@ -112,19 +112,20 @@ fn dmarc(evidence: &Evidence) -> Vec<String> {
     words
 }
 
+/// RFC 8617 §10.2 has the properties.
 fn arc(evidence: &Evidence) -> Vec<String> {
     let arc = &evidence.arc;
     let mut words = vec![format!("arc={}", arc.result)];
-    words.push(comment(&format!("i={}", arc.sets.len())));
+    if let Some(sealer) = arc.last_sealer() {
+        words.push(comment(&format!("i={} by {sealer}", arc.sets.len())));
+    }
     if arc.result != ArcResult::Pass {
         words.push(reason(&arc.because()));
     }
     if let Some(oldest) = arc.oldest_pass {
         words.push(format!("header.oldest-pass={oldest}"));
     }
-    if let Some(sealer) = arc.last_sealer() {
-        words.push(format!("header.d={}", value(sealer.as_str())));
-    }
+    words.push(format!("smtp.remote-ip={}", value(&evidence.ip.to_string())));
     words
 }
 

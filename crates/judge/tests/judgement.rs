@@ -536,7 +536,8 @@ fn header_fields() {
     let honest = evidence(&zone("p=reject"), HONEST);
     let field = headers::authentication_results(&honest, "mx.example.com");
     let prefix = &honest.dkim.signatures[0].signature_prefix;
-    let header_b = if prefix.contains(['/', '+', '=']) && prefix.contains(['/', '=']) {
+    // A slash may not stand in a token.
+    let header_b = if prefix.contains('/') {
         format!("\"{prefix}\"")
     } else {
         prefix.clone()
@@ -625,6 +626,7 @@ fn everything_is_told_in_words_and_in_json() {
     assert_eq!(spf.aligned, Some(true));
     let json = serde_json::to_value(&evidence).unwrap();
     assert_eq!(json["dmarc"]["result"], "fail");
+    assert_eq!(json["dkim"]["result"], "none");
     let json = serde_json::to_value(judge(&evidence, &Policy::default())).unwrap();
     assert_eq!(json["disposition"]["refuse"]["status"], "5.7.26");
     assert_eq!(json["rule"], "dmarc-reject");

@@ -20,6 +20,7 @@ pub use signing_key::{KeyError, KeyKind, SigningKey};
 pub use verify::{VerifyOptions, verify, verify_with};
 
 use mail::Domain;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 use std::fmt;
 
 /// Signatures of one message that are checked by default; more are counted and left alone
@@ -205,12 +206,23 @@ impl SignatureOutcome {
 }
 
 /// All signatures of a message.
-#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DkimOutcome {
     /// Each signature that was checked, from the top of the message.
     pub signatures: Vec<SignatureOutcome>,
     /// Signatures beyond the limit, which were not looked at.
     pub ignored: usize,
+}
+
+/// The best result first, then each signature.
+impl Serialize for DkimOutcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("DkimOutcome", 3)?;
+        out.serialize_field("result", &self.result())?;
+        out.serialize_field("signatures", &self.signatures)?;
+        out.serialize_field("ignored", &self.ignored)?;
+        out.end()
+    }
 }
 
 impl DkimOutcome {
