@@ -6,7 +6,7 @@
 //! that rests on a question which the DNS did not answer.
 
 use crate::arc::ArcResult;
-use crate::dmarc::{DmarcResult, IdentifierOutcome, Mechanism, Request};
+use crate::dmarc::{AuthorProblem, DmarcResult, IdentifierOutcome, Mechanism, Request};
 use crate::dnsbl::{DnsblOutcome, DnsblResult};
 use crate::evidence::{ConnectionEvidence, Evidence};
 use crate::headers;
@@ -39,7 +39,7 @@ pub struct Policy {
     /// A client that is on a blocklist. Default refuse.
     pub listed: Action,
     /// A message whose From names no domain, or more than one, so that DMARC cannot be asked.
-    /// Default refuse.
+    /// Default refuse. Reports (null reverse-path) that name nobody are exempt.
     pub no_author: Action,
     /// SPF fails and no DMARC policy says anything. Default accept (and mark).
     pub spf_fail: Action,
@@ -244,7 +244,10 @@ fn blocklist(evidence: &ConnectionEvidence, policy: &Policy) -> Option<Finding> 
 }
 
 fn no_author(evidence: &Evidence, policy: &Policy) -> Option<Finding> {
-    if evidence.dmarc.author_domain.is_some() || policy.no_author == Action::Accept {
+    let problem = evidence.dmarc.author_problem.as_ref()?;
+    // Reports of old servers name no author, and what names nobody forges nobody.
+    let names_nobody = matches!(problem, AuthorProblem::NoFrom | AuthorProblem::NoAddress);
+    if policy.no_author == Action::Accept || (names_nobody && evidence.reverse_path.is_null()) {
         return None;
     }
     Some(Finding {

@@ -318,6 +318,27 @@ fn dispositions() {
             "550 5.6.0",
             Rule::NoAuthor,
         ),
+        (
+            "nobody",
+            zone("p=reject"),
+            Case {
+                from: "MAILER-DAEMON",
+                ..FORGED
+            },
+            "550 5.6.0",
+            Rule::NoAuthor,
+        ),
+        (
+            "a report of nobody",
+            zone("p=reject"),
+            Case {
+                from: "<>",
+                mail_from: "",
+                ..FORGED
+            },
+            "accept",
+            Rule::Nothing,
+        ),
     ] {
         let judgement = judged(&table, case, &policy);
         assert_eq!(

@@ -10,6 +10,9 @@ use mail::header;
 /// Octets of a From field that are read.
 const FROM_OCTETS_MAX: usize = 32 * 1024;
 
+/// Stands for a host without a name: an address literal, or none at all. It is no domain.
+const NO_NAME: &str = "[]";
+
 /// Why a message has no single author domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -128,7 +131,9 @@ fn host_of(tokens: &[Token<'_>]) -> Option<String> {
             Token::Word(_) | Token::Quoted,
             Token::Special('@'),
             Token::Literal,
-        ] => Some("[]".to_owned()),
+        ] => Some(NO_NAME.to_owned()),
+        // `<>` and `MAILER-DAEMON`, as some servers write in their reports: nothing that could lie.
+        _ if !spec.contains(&Token::Special('@')) => Some(NO_NAME.to_owned()),
         _ => host_of_obsolete(spec),
     }
 }
@@ -275,7 +280,10 @@ mod tests {
             ("undisclosed:;", NoAddress),
             ("alice@[192.0.2.1]", NoAddress),
             ("alice@-x.example", NoAddress),
-            ("alice", Malformed),
+            ("alice", NoAddress),
+            ("<>", NoAddress),
+            ("Mail Delivery System <MAILER-DAEMON>", NoAddress),
+            ("MAILER-DAEMON, alice@gmail.com", NoAddress),
             ("alice@", Malformed),
             ("@gmail.com", Malformed),
             ("a@bank.example b@gmail.com", Malformed),

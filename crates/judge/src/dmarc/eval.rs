@@ -18,7 +18,12 @@ pub async fn evaluate(
 ) -> DmarcOutcome {
     let author = match author {
         Ok(author) => author,
-        Err(problem) => return empty(None, DmarcResult::PermError, problem.to_string()),
+        Err(problem) => {
+            return DmarcOutcome {
+                author_problem: Some(problem.clone()),
+                ..empty(None, DmarcResult::PermError, problem.to_string())
+            };
+        }
     };
     let mut evaluation = Evaluation {
         walker: Walker::new(resolver),
@@ -46,6 +51,7 @@ fn empty(author: Option<Domain>, result: DmarcResult, because: String) -> DmarcO
     DmarcOutcome {
         result,
         author_domain: author,
+        author_problem: None,
         organizational_domain: None,
         policy_domain: None,
         record: None,

@@ -129,6 +129,8 @@ pub struct DmarcOutcome {
     pub result: DmarcResult,
     /// The domain of the From field.
     pub author_domain: Option<Domain>,
+    /// Why there is no single one.
+    pub author_problem: Option<AuthorProblem>,
     /// The organisational domain of the author's domain, when it was needed.
     pub organizational_domain: Option<Domain>,
     /// Where the policy was found.
