@@ -16,8 +16,8 @@ use store::{Batch, CommitError};
 
 /// How often settling is tried anew when another errand of the message was quicker.
 const CONFLICT_RETRIES_MAX: usize = 64;
-/// How often settling is tried again, each time after twice the wait, when the store refuses.
-const STORE_RETRIES_MAX: u32 = 8;
+/// The longest wait between two tries when the store refuses.
+const STORE_RETRY_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Why something could not be settled: the store, as one of its users met it.
 #[derive(Debug, thiserror::Error)]
@@ -159,11 +159,13 @@ enum What<'a> {
     },
 }
 
-/// Commits an errand's end or postponement with all that belongs to it. Tries again while that can
-/// help: what a server took already is sent twice if this is not recorded. Answers whether it is.
+/// Commits an errand's end or postponement with all that belongs to it. While the claim holds it is
+/// tried again: what a server took already is sent twice if this is not recorded. Answers whether it
+/// is. (While the store refuses commits nothing can be claimed either, so no attempt is repeated.)
 async fn commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> bool {
     let (id, to) = (claim.message.id, &claim.errand.recipient);
-    let (mut conflicts, mut refusals) = (0, 0);
+    let mut conflicts = 0;
+    let mut wait = Duration::from_secs(1);
     loop {
         let error = match try_commit(ctx, claim, what).await {
             Ok(()) => return true,
@@ -177,13 +179,14 @@ async fn commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> bool {
             }
             Err(error) => error,
         };
-        if refusals >= STORE_RETRIES_MAX || matches!(error, Trouble::Commit(CommitError::Fatal(_))) {
+        let fatal = matches!(error, Trouble::Commit(CommitError::Fatal(_)));
+        if fatal || ctx.clock.now().plus(wait) >= claim.until {
             tracing::error!(%id, %to, %error, "the outcome could not be recorded; the errand is tried again when its claim ends");
             return false;
         }
         tracing::warn!(%id, %to, %error, "the outcome could not be recorded yet");
-        tokio::time::sleep(Duration::from_secs(1 << refusals)).await;
-        refusals += 1;
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(STORE_RETRY_WAIT_MAX);
     }
 }
 

@@ -400,6 +400,45 @@ async fn a_store_that_refuses_for_a_while_does_not_send_anything_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_is_full_for_long_does_not_send_anything_twice() {
+    let world = World::new(zones()).await;
+    let server = world.net.put(MX, Script::default());
+    let mut tried = world.net.tried();
+    let id = world.submit("alice@gmail.com", &["bob@example.com"]).await;
+    tried.wait_for(|n| *n == 1).await.unwrap();
+    world.moody.refuse_every.store(u64::MAX, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(20 * 60)).await;
+    assert_eq!(server.messages().len(), 1);
+    assert!(world.show(id).await.is_some(), "not recorded yet");
+    world.moody.refuse_every.store(0, Ordering::Relaxed);
+    world.until_gone(id).await;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(server.messages().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_operator_drops_during_an_attempt_stays_dropped() {
+    let world = World::new(zones()).await;
+    let script = Script {
+        silent_at: Some("MAIL"),
+        ..Script::default()
+    };
+    world.net.put(MX, script);
+    let mut tried = world.net.tried();
+    let id = world.submit("alice@gmail.com", &["bob@example.com"]).await;
+    tried.wait_for(|n| *n == 1).await.unwrap();
+    let now = world.clock.now();
+    world.queue.drop(id, "operator", now, &|_, _| {}).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert!(world.show(id).await.is_none());
+    assert!(
+        world.inbox().await.is_empty(),
+        "nobody is told of what was dropped"
+    );
+    assert!(!world.names(id).await.contains(&"deferred"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_thousand_messages_each_arrive_once() {
     let world = World::with(zones(), Vec::new(), |options| {
         options.attempts_max = 8;
