@@ -80,6 +80,20 @@ impl FetchItem {
         }
     }
 
+    /// Whether the structure alone tells where in the message the answer stands, so that its octets
+    /// can be read afterwards (see [`MessageData::content`]).
+    #[must_use]
+    pub fn is_a_place(&self) -> bool {
+        match self {
+            FetchItem::Rfc822 | FetchItem::Rfc822Header | FetchItem::Rfc822Text => true,
+            FetchItem::BodySection { section, .. } => !matches!(
+                section.text,
+                SectionText::HeaderFields(_) | SectionText::HeaderFieldsNot(_)
+            ),
+            other => other.needs() == Needs::Nothing,
+        }
+    }
+
     /// Whether the message is read by this, so that it gets `\Seen`.
     #[must_use]
     pub fn sets_seen(&self) -> bool {
@@ -118,6 +132,7 @@ pub struct MessageData<'a> {
     /// Its length in octets.
     pub octets: u64,
     /// Its octets and their structure, as far as some item needs them (see [`FetchItem::needs`]).
+    /// When every item [is a place](FetchItem::is_a_place), the octets may be left empty.
     pub content: Option<(&'a [u8], &'a Structure)>,
 }
 

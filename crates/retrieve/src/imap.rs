@@ -233,6 +233,10 @@ impl Driver {
                         self.session.done_partly(ticket);
                         return Ok(());
                     }
+                    Ok(fetch::Fetched::SomeUnreadable) => Err(Refusal::new(
+                        Code::ServerBug,
+                        "Some of the messages cannot be read",
+                    )),
                     Err(refusal) => Err(refusal),
                 }
             }

@@ -38,6 +38,43 @@ async fn a_big_fetch_is_written_as_the_client_reads() {
 }
 
 #[tokio::test]
+async fn a_large_message_is_fetched_in_pieces() {
+    let world = World::new(|_| {}).await;
+    let body = "0123456789abcde\r\n".repeat(20_000);
+    let head = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n";
+    let message = format!("{head}{body}\r\n--b--\r\n");
+    world.deliver(&message, Flags::NONE, None).await;
+    let mut client = world.log_in().await;
+    client.ask("a", "SELECT INBOX").await;
+    // The second time only the structure is known, and the octets are read where they stand.
+    for _ in 0..2 {
+        for (section, whole) in [
+            ("1", body.as_str()),
+            ("", &message),
+            ("TEXT", &message[head.find("--b").unwrap()..]),
+        ] {
+            let mut got = Vec::new();
+            while got.len() < whole.len() {
+                let n = 100_000.min(whole.len() - got.len());
+                let command = format!("b FETCH 1 BODY.PEEK[{section}]<{}.100000>\r\n", got.len());
+                client.send(command.as_bytes()).await;
+                let label = format!("* 1 FETCH (BODY[{section}]<{}> {{{n}}}", got.len());
+                assert_eq!(client.line().await, label);
+                got.extend(client.octets(n).await);
+                assert_eq!(client.line().await, ")");
+                assert_eq!(client.line().await, "b OK Fetched");
+            }
+            assert!(got == whole.as_bytes(), "BODY[{section}]");
+        }
+    }
+    let header = client
+        .ask("c", "FETCH 1 (BODY.PEEK[HEADER.FIELDS (CONTENT-TYPE)] BODY)")
+        .await;
+    assert_eq!(header[1], "Content-Type: multipart/mixed; boundary=b");
+    assert!(header[3].contains("\"MIXED\""), "{header:?}");
+}
+
+#[tokio::test]
 async fn the_first_fetch_is_part_of_the_journey() {
     let world = World::new(|_| {}).await;
     let id = QueueId(77);

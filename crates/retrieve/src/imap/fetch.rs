@@ -14,20 +14,46 @@ use mail::mime::Structure;
 use mailbox::{Entry, Error, FlagChange, FlagOp, Flags, Place};
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
+use store::BlobError;
 
 /// Messages whose entries are in memory at once.
 const MESSAGES_AT_ONCE: usize = 500;
 /// Octets that are gathered before they are written.
 const GATHERED_OCTETS: usize = 32 * 1024;
+/// Octets of a large message that are in memory at once.
+const PIECE_OCTETS: u64 = 256 * 1024;
+/// Octets of a message whose structure is remembered for the next piece.
+const REMEMBERED_FROM_OCTETS: u64 = 64 * 1024;
 /// Octets that are read first when only the header is wanted; most headers are shorter.
 const HEADER_OCTETS: u64 = 16 * 1024;
 
-/// How a fetch ended.
+/// How a fetch ended, from good to bad.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fetched {
     /// All messages were told.
     All,
     /// Some were expunged by others in the meantime.
     SomeGone,
+    /// Some are damaged in the store.
+    SomeUnreadable,
+}
+
+/// What was read of a message.
+enum Content {
+    /// Nothing was needed.
+    None,
+    /// Its octets, or at least its header.
+    Octets(Bytes, Arc<Structure>),
+    /// Only where what stands; octets are read when they are written.
+    Places(Arc<Structure>),
+}
+
+/// The structure of the large message that was fetched last: clients fetch large ones in pieces,
+/// and each piece must not cost a pass over the whole.
+pub(super) struct Remembered {
+    uid: Uid,
+    structure: Arc<Structure>,
 }
 
 impl Driver {
@@ -35,22 +61,38 @@ impl Driver {
     pub(super) async fn fetch(
         &mut self,
         connection: &mut Connection,
-        mut targets: Targets,
+        targets: Targets,
         items: Vec<FetchItem>,
+        may_set_seen: bool,
+    ) -> io::Result<Result<Fetched, Refusal>> {
+        let mut out = Vec::new();
+        let outcome = self
+            .fetch_all(connection, &mut out, targets, &items, may_set_seen)
+            .await?;
+        // Also after an error: what is gathered can be the end of a response that has begun.
+        connection.write(&out).await?;
+        Ok(outcome)
+    }
+
+    async fn fetch_all(
+        &mut self,
+        connection: &mut Connection,
+        out: &mut Vec<u8>,
+        mut targets: Targets,
+        items: &[FetchItem],
         may_set_seen: bool,
     ) -> io::Result<Result<Fetched, Refusal>> {
         let sets_seen = may_set_seen && items.iter().any(FetchItem::sets_seen);
         let needs = items.iter().map(FetchItem::needs).max().unwrap_or(Needs::Nothing);
         let hands_out_text = items.iter().any(FetchItem::hands_out_text);
+        let places = items.iter().all(FetchItem::is_a_place);
         let mut outcome = Fetched::All;
-        let mut out = Vec::new();
         loop {
             let (Some(view), Some(selected)) = (self.session.view(), &self.selected) else {
                 return Ok(Ok(outcome));
             };
             let batch = targets.next(view, MESSAGES_AT_ONCE);
             if batch.is_empty() {
-                connection.write(&out).await?;
                 return Ok(Ok(outcome));
             }
             let place = selected.place;
@@ -63,15 +105,21 @@ impl Driver {
             }
             for (seq, uid) in &batch {
                 let Some((entry, newly_seen)) = entries.get(uid) else {
-                    outcome = Fetched::SomeGone;
+                    outcome = outcome.max(Fetched::SomeGone);
                     continue;
                 };
-                let message = match self.read(entry, needs).await {
-                    Ok(message) => message,
+                let content = match self.read(entry, needs, places).await {
+                    Ok(content) => content,
+                    // The rest stays served.
+                    Err(Error::Blob(error @ (BlobError::Corrupt(_) | BlobError::NotFound(_)))) => {
+                        tracing::error!(%error, ?place, %uid, "a message cannot be read");
+                        outcome = Fetched::SomeUnreadable;
+                        continue;
+                    }
                     Err(error) => return Ok(Err(refusal(&error))),
                 };
-                let pieces = self.pieces(*seq, entry, *newly_seen, &items, message.as_ref());
-                write(connection, &mut out, pieces, message.as_ref()).await?;
+                let pieces = self.pieces(*seq, entry, *newly_seen, items, &content);
+                self.write(connection, out, pieces, entry, &content).await?;
             }
             if hands_out_text && let Some(user) = &self.user {
                 let handed_out: Vec<&Entry> = entries.values().map(|(e, _)| e).collect();
@@ -86,7 +134,7 @@ impl Driver {
         entry: &Entry,
         newly_seen: bool,
         items: &[FetchItem],
-        message: Option<&(Bytes, Structure)>,
+        content: &Content,
     ) -> Vec<Piece> {
         let flags = flags_of(entry);
         let data = MessageData {
@@ -96,7 +144,11 @@ impl Driver {
             recent: self.session.view().is_some_and(|v| v.is_recent(entry.uid)),
             internal_date: entry.internal_date,
             octets: entry.size(),
-            content: message.map(|(bytes, structure)| (&bytes[..], structure)),
+            content: match content {
+                Content::None => None,
+                Content::Octets(octets, structure) => Some((&octets[..], &**structure)),
+                Content::Places(structure) => Some((&[], &**structure)),
+            },
         };
         if newly_seen && !items.contains(&FetchItem::Flags) {
             // RFC 3501 §6.4.5: a flag that changed by this is told with it.
@@ -173,56 +225,103 @@ impl Driver {
     }
 
     /// As much of a message as is needed, with its structure.
-    async fn read(&self, entry: &Entry, needs: Needs) -> Result<Option<(Bytes, Structure)>, Error> {
+    async fn read(&mut self, entry: &Entry, needs: Needs, places: bool) -> Result<Content, Error> {
         let mailboxes = &self.ctx.mailboxes;
-        let with_structure = |bytes: Bytes| {
-            let structure = Structure::of(&bytes);
-            Some((bytes, structure))
+        let with_structure = |octets: Bytes| {
+            let structure = Arc::new(Structure::of(&octets));
+            Content::Octets(octets, structure)
         };
         match needs {
-            Needs::Nothing => return Ok(None),
+            Needs::Nothing => return Ok(Content::None),
             Needs::Header if entry.size() > HEADER_OCTETS => {
                 let start = mailboxes.read(entry, 0..HEADER_OCTETS).await?;
-                if memchr_empty_line(&start) {
+                if has_empty_line(&start) {
                     return Ok(with_structure(start));
                 }
             }
             _ => {}
         }
-        Ok(with_structure(mailboxes.read(entry, 0..entry.size()).await?))
+        let Some(selected) = &mut self.selected else {
+            return Ok(Content::None);
+        };
+        if places
+            && let Some(known) = &selected.remembered
+            && known.uid == entry.uid
+        {
+            return Ok(Content::Places(Arc::clone(&known.structure)));
+        }
+        let content = with_structure(mailboxes.read(entry, 0..entry.size()).await?);
+        if entry.size() > REMEMBERED_FROM_OCTETS
+            && let Content::Octets(_, structure) = &content
+        {
+            selected.remembered = Some(Remembered {
+                uid: entry.uid,
+                structure: Arc::clone(structure),
+            });
+        }
+        Ok(content)
+    }
+
+    /// Gathers small pieces and writes large ones from where they are.
+    async fn write(
+        &self,
+        connection: &mut Connection,
+        out: &mut Vec<u8>,
+        pieces: Vec<Piece>,
+        entry: &Entry,
+        content: &Content,
+    ) -> io::Result<()> {
+        for piece in pieces {
+            let range = match piece {
+                Piece::Text(text) => {
+                    gather(connection, out, &text).await?;
+                    continue;
+                }
+                Piece::Message(range) => range,
+            };
+            if let Content::Octets(octets, _) = content {
+                gather(connection, out, octets.get(range).unwrap_or(&[])).await?;
+                continue;
+            }
+            let mut at = range.start as u64;
+            let end = range.end as u64;
+            while at < end {
+                let until = end.min(at + PIECE_OCTETS);
+                // The length of the literal is told already: without its octets the connection
+                // must end, so that the client does not take something else for them.
+                let octets = self
+                    .ctx
+                    .mailboxes
+                    .read(entry, at..until)
+                    .await
+                    .map_err(io::Error::other)?;
+                if octets.len() as u64 != until - at {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+                }
+                gather(connection, out, &octets).await?;
+                at = until;
+            }
+        }
+        Ok(())
     }
 }
 
 /// Whether the header ends within these octets.
-fn memchr_empty_line(octets: &[u8]) -> bool {
+fn has_empty_line(octets: &[u8]) -> bool {
     octets.windows(4).any(|w| w == b"\r\n\r\n")
 }
 
-/// Gathers small pieces and writes large ones from where they are.
-async fn write(
-    connection: &mut Connection,
-    out: &mut Vec<u8>,
-    pieces: Vec<Piece>,
-    message: Option<&(Bytes, Structure)>,
-) -> io::Result<()> {
-    for piece in pieces {
-        let octets = match &piece {
-            Piece::Text(text) => text.as_slice(),
-            Piece::Message(range) => message
-                .and_then(|(bytes, _)| bytes.get(range.clone()))
-                .unwrap_or(&[]),
-        };
-        if octets.len() > GATHERED_OCTETS {
-            connection.write(out).await?;
-            out.clear();
-            connection.write(octets).await?;
-            continue;
-        }
+async fn gather(connection: &mut Connection, out: &mut Vec<u8>, octets: &[u8]) -> io::Result<()> {
+    if octets.len() <= GATHERED_OCTETS {
         out.extend_from_slice(octets);
-        if out.len() > GATHERED_OCTETS {
-            connection.write(out).await?;
-            out.clear();
+        if out.len() <= GATHERED_OCTETS {
+            return Ok(());
         }
+        connection.write(out).await?;
+        out.clear();
+        return Ok(());
     }
-    Ok(())
+    connection.write(out).await?;
+    out.clear();
+    connection.write(octets).await
 }

@@ -11,8 +11,9 @@ use mail::header::fields;
 use mail::{Timestamp, Uid};
 use mail_parser::parsers::MessageStream;
 use mail_parser::{Message, MessageParser, PartType};
-use mailbox::{Entry, Flags};
+use mailbox::{Entry, Error, Flags};
 use std::sync::Arc;
+use store::BlobError;
 use tokio::time::Instant;
 
 /// How deep messages inside messages are searched.
@@ -56,11 +57,15 @@ impl Driver {
                 };
                 let matches = match key.matches(&known) {
                     Some(matches) => matches,
-                    None => {
-                        let whole = mailboxes.read(&known.entry, 0..known.entry.size()).await;
-                        let octets = whole.map_err(|e| refusal(&e))?;
-                        matches_text(Arc::clone(&key), known, octets).await
-                    }
+                    None => match mailboxes.read(&known.entry, 0..known.entry.size()).await {
+                        Ok(octets) => matches_text(Arc::clone(&key), known, octets).await,
+                        // The rest stays served.
+                        Err(Error::Blob(error @ (BlobError::Corrupt(_) | BlobError::NotFound(_)))) => {
+                            tracing::error!(%error, %uid, "a message cannot be searched");
+                            false
+                        }
+                        Err(error) => return Err(refusal(&error)),
+                    },
                 };
                 if matches {
                     found.push(uid);

@@ -1,7 +1,7 @@
 //! The selected mailbox: opening it, what others change in it, flags, copies and expunges.
 
-use super::Driver;
 use super::refuse::refusal;
+use super::{Driver, fetch};
 use ::imap::command::StoreMode;
 use ::imap::session::{Copied, Opened, ask};
 use ::imap::view::Targets;
@@ -29,6 +29,8 @@ pub(super) struct Selected {
     pub(super) read_only: bool,
     /// This session deleted the mailbox: there is no more news.
     pub(super) deleted: bool,
+    /// The large message that was fetched last.
+    pub(super) remembered: Option<fetch::Remembered>,
     /// Something changed that the view was not told of.
     stale: bool,
     /// Changes up to here are in the view.
@@ -120,6 +122,7 @@ impl Driver {
             watch,
             read_only,
             deleted: false,
+            remembered: None,
             stale: false,
             known: status.highest_modseq,
             own: BTreeMap::new(),
