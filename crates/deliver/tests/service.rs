@@ -403,13 +403,15 @@ async fn a_store_that_refuses_for_a_while_does_not_send_anything_twice() {
 async fn a_store_that_is_full_for_long_does_not_send_anything_twice() {
     let world = World::new(zones()).await;
     let server = world.net.put(MX, Script::default());
-    let mut tried = world.net.tried();
+    // From the moment of the attempt on, behind the claim.
+    let moody = world.moody.clone();
+    let full = move || moody.refuse_every.store(u64::MAX, Ordering::Relaxed);
+    *world.net.at_dial.lock().unwrap() = Some(Arc::new(full));
     let id = world.submit("alice@gmail.com", &["bob@example.com"]).await;
-    tried.wait_for(|n| *n == 1).await.unwrap();
-    world.moody.refuse_every.store(u64::MAX, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(20 * 60)).await;
     assert_eq!(server.messages().len(), 1);
     assert!(world.show(id).await.is_some(), "not recorded yet");
+    *world.net.at_dial.lock().unwrap() = None;
     world.moody.refuse_every.store(0, Ordering::Relaxed);
     world.until_gone(id).await;
     tokio::time::sleep(Duration::from_secs(3_600)).await;

@@ -162,6 +162,8 @@ pub struct Net {
     servers: Mutex<HashMap<SocketAddr, Arc<Server>>>,
     /// Addresses where nothing answers at all.
     pub black_holes: Mutex<Vec<SocketAddr>>,
+    /// Called at every dialling.
+    pub at_dial: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
     tried: watch::Sender<usize>,
 }
 
@@ -192,6 +194,9 @@ impl Dialer for Net {
     fn dial(&self, to: SocketAddr) -> Dialing<'_> {
         Box::pin(async move {
             self.tried.send_modify(|n| *n += 1);
+            if let Some(hook) = self.at_dial.lock().unwrap().as_ref() {
+                hook();
+            }
             if self.black_holes.lock().unwrap().contains(&to) {
                 std::future::pending::<()>().await;
             }
