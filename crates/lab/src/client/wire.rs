@@ -148,7 +148,8 @@ impl Wire {
             &format!(
                 "TLS handshake: {}, {}, certificate of {} verified",
                 version.unwrap_or("TLS").replace('_', "."),
-                suite.unwrap_or("?"),
+                // rustls marks its TLS 1.3 suites; the RFC names (RFC 8446 §B.4) do not.
+                suite.unwrap_or("?").replace("TLS13_", "TLS_"),
                 self.target.name
             ),
         );

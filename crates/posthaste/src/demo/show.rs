@@ -12,6 +12,11 @@ use std::sync::Mutex;
 /// Columns of the headings' rules and of wrapped sentences.
 const WIDTH: usize = 78;
 
+/// Characters of a DNS answer that are shown at most.
+const ANSWER_SHOWN_MAX: usize = 70;
+/// And how many of these are its end.
+const ANSWER_END: usize = 12;
+
 /// The form of the output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
@@ -193,9 +198,10 @@ impl Painter {
 
     fn spoken(&self, speaker: Speaker, text: &str) -> String {
         let text = clean(text);
+        let line = |who: &str| format!("{}\n", format!("    {who}: {text}").trim_end());
         match speaker {
-            Speaker::Client => self.ink(&format!("    C: {text}\n"), Style::Client),
-            Speaker::Server => self.ink(&format!("    S: {text}\n"), Style::Server),
+            Speaker::Client => self.ink(&line("C"), Style::Client),
+            Speaker::Server => self.ink(&line("S"), Style::Server),
             Speaker::Event => self.ink(&format!("    ({text})\n"), Style::Event),
         }
     }
@@ -209,7 +215,7 @@ impl Painter {
         };
         let mut text = self.ink(&ask, Style::Client);
         for answer in &question.answer {
-            text += &self.ink(&format!("      DNS says: {}\n", clean(answer)), style);
+            text += &self.ink(&format!("      DNS says: {}\n", shortened(&clean(answer))), style);
         }
         text
     }
@@ -326,6 +332,17 @@ fn clean(text: &str) -> String {
         .collect()
 }
 
+/// A long record (a DKIM key) cut in its middle.
+fn shortened(text: &str) -> String {
+    let count = text.chars().count();
+    if count <= ANSWER_SHOWN_MAX {
+        return text.to_owned();
+    }
+    let head: String = text.chars().take(ANSWER_SHOWN_MAX - ANSWER_END).collect();
+    let tail: String = text.chars().skip(count - ANSWER_END).collect();
+    format!("{head}...{tail} ({} octets)", text.len())
+}
+
 /// Our own drawing characters in ASCII; letters of people's names stay.
 fn to_ascii(c: char) -> char {
     match c {
@@ -411,6 +428,17 @@ mod tests {
             assert!(text.contains(line), "{line} in {text}");
         }
         assert!(text.contains("  => What to change: use port 587\n"), "{text}");
+    }
+
+    #[test]
+    fn long_records_are_cut_in_their_middle() {
+        let key = format!("v=DKIM1; k=rsa; p={}XYZ", "A".repeat(400));
+        let text = shortened(&key);
+        assert!(
+            text.starts_with("v=DKIM1; k=rsa; p=AAAA") && text.ends_with("AXYZ (421 octets)"),
+            "{text}"
+        );
+        assert_eq!(shortened("v=spf1 mx -all"), "v=spf1 mx -all");
     }
 
     #[test]

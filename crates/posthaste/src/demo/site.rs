@@ -79,6 +79,8 @@ pub struct Plan<'a> {
     pub dns: SocketAddr,
     /// The port at which servers are called, the same for all.
     pub smtp_port: u16,
+    /// Whether the ports of the default settings may be taken.
+    pub usual_ports: bool,
     /// The authority's root, which it trusts.
     pub root: &'a Path,
     /// The authority, which vouches for it.
@@ -97,7 +99,7 @@ impl Site {
         let mut settings = Settings {
             hostname: hostname.to_owned(),
             data: plan.folder.join("data"),
-            listen: listen(ip, plan.smtp_port)?,
+            listen: listen(ip, plan.smtp_port, plan.usual_ports)?,
             ..Settings::default()
         };
         settings.tls.certificate = Some(certificate);
@@ -213,22 +215,35 @@ pub fn parse(address: &str) -> Result<EmailAddress, Broken> {
     EmailAddress::parse(address).map_err(Broken::said)
 }
 
-/// One address for each service; the ports of the defaults where they are free.
-fn listen(ip: Ipv4Addr, smtp_port: u16) -> Result<Listen, Broken> {
-    let near = |default: &[SocketAddr]| -> Result<Vec<SocketAddr>, Broken> {
-        let wanted = default.first().map_or(0, SocketAddr::port);
-        let port = lab::ports::free_port_near(wanted, &[IpAddr::V4(ip)])?;
+/// One address for each service, no two the same.
+fn listen(ip: Ipv4Addr, smtp_port: u16, usual_ports: bool) -> Result<Listen, Broken> {
+    let mut taken = vec![smtp_port];
+    let mut one = |default: &[SocketAddr]| -> Result<Vec<SocketAddr>, Broken> {
+        let usual = default.first().map_or(0, SocketAddr::port);
+        let mut port = port(usual, usual_ports, &[IpAddr::V4(ip)])?;
+        while taken.contains(&port) {
+            port = lab::ports::free_port(&[IpAddr::V4(ip)])?;
+        }
+        taken.push(port);
         Ok(vec![SocketAddr::from((ip, port))])
     };
     let default = Listen::default();
     Ok(Listen {
         smtp: vec![SocketAddr::from((ip, smtp_port))],
-        submission: near(&default.submission)?,
-        submissions: near(&default.submissions)?,
-        imap: near(&default.imap)?,
-        imaps: near(&default.imaps)?,
-        pop3: near(&default.pop3)?,
-        pop3s: near(&default.pop3s)?,
+        submission: one(&default.submission)?,
+        submissions: one(&default.submissions)?,
+        imap: one(&default.imap)?,
+        imaps: one(&default.imaps)?,
+        pop3: one(&default.pop3)?,
+        pop3s: one(&default.pop3s)?,
+    })
+}
+
+/// The usual port if it is ours to take and free on these addresses, else any that is free.
+pub fn port(usual: u16, ours: bool, addresses: &[IpAddr]) -> Result<u16, Broken> {
+    Ok(match ours {
+        true => lab::ports::free_port_near(usual, addresses)?,
+        false => lab::ports::free_port(addresses)?,
     })
 }
 

@@ -8,7 +8,8 @@ use super::abridge::{Abridged, left_out};
 use super::event::{Event, PartResult};
 use super::reel::Happening;
 use super::show::Show;
-use lab::client::{Heard, Speaker, Watch};
+use lab::client::{Heard, Observer, Speaker, Watch};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -138,6 +139,43 @@ impl Stage {
         }
     }
 
+    /// As [`Stage::watch`], but what step 1 has shown already is left out: the greeting, EHLO and
+    /// STARTTLS. It begins with the first other command.
+    pub fn watch_past_tls(&self, conversation: &str) -> Watch {
+        let show = Arc::clone(&self.show);
+        let begun = AtomicBool::new(false);
+        let Watch {
+            conversation,
+            observer,
+        } = self.watch(conversation);
+        let name = conversation.clone();
+        let observer = observer.map(|inner| {
+            let outer = move |heard: &Heard| {
+                let opening = heard.speaker != Speaker::Client
+                    || heard.text.starts_with("EHLO")
+                    || heard.text == "STARTTLS";
+                if !begun.load(Ordering::Relaxed) {
+                    if opening {
+                        return;
+                    }
+                    begun.store(true, Ordering::Relaxed);
+                    let text = "greeting, EHLO, STARTTLS, TLS handshake and EHLO as in step 1";
+                    show.event(&Event::Line {
+                        conversation: &name,
+                        speaker: Speaker::Event,
+                        text,
+                    });
+                }
+                inner(heard);
+            };
+            Arc::new(outer) as Observer
+        });
+        Watch {
+            conversation,
+            observer,
+        }
+    }
+
     /// Ends the part; `broken` is what stopped it early.
     pub fn end(mut self, broken: Option<Broken>) -> PartResult {
         if let Some(broken) = broken {
@@ -158,6 +196,43 @@ impl Stage {
 mod tests {
     use super::*;
     use crate::demo::show::Form;
+
+    #[test]
+    fn what_step_one_has_shown_is_not_shown_again() {
+        let paper: Arc<Mutex<Vec<u8>>> = Arc::default();
+        struct Into(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Into {
+            fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(octets);
+                Ok(octets.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let show = Arc::new(Show::to(Form::Plain, Box::new(Into(Arc::clone(&paper)))));
+        let stage = Stage::begin(&show, "x", "X");
+        let observer = stage.watch_past_tls("c").observer.unwrap();
+        for (speaker, text) in [
+            (Speaker::Server, "220 hello"),
+            (Speaker::Client, "EHLO me"),
+            (Speaker::Server, "250 hello"),
+            (Speaker::Client, "STARTTLS"),
+            (Speaker::Client, "AUTH PLAIN"),
+            (Speaker::Server, "535 no"),
+            (Speaker::Client, "EHLO again"),
+        ] {
+            observer(&Heard {
+                conversation: "c".to_owned(),
+                speaker,
+                text: text.to_owned(),
+            });
+        }
+        let text = String::from_utf8(paper.lock().unwrap().clone()).unwrap();
+        let shown = text.split_once("as in step 1)\n").unwrap().1;
+        assert_eq!(shown, "    C: AUTH PLAIN\n    S: 535 no\n    C: EHLO again\n");
+        assert!(!text.contains("220 hello"));
+    }
 
     fn stage() -> Stage {
         Stage::begin(

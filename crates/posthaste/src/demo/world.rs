@@ -10,7 +10,7 @@ use lab::ca::Authority;
 use lab::client::{Login, Trust};
 use lab::dns::{Asked, DnsObserver, DnsServer, Zones, address_name, list_name};
 use mail::Timestamp;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,6 +31,8 @@ pub const EXAMPLE: Identity = Identity {
 pub const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 3, 1);
 /// Somebody who stands on the blocklist.
 pub const LISTED: Ipv4Addr = Ipv4Addr::new(127, 0, 3, 2);
+/// The port of SMTP where it is free, the same for both servers: an MX record names no port.
+const SMTP_PORT: u16 = 2525;
 /// The blocklist's zone.
 pub const BLOCKLIST: &str = "blocklist.example";
 /// What the blocklist says of [`LISTED`].
@@ -53,6 +55,7 @@ pub struct World {
     /// The authority's root certificate.
     pub root_file: PathBuf,
     dns: DnsServer,
+    _first: Option<TcpListener>,
     // Last: the folder goes when everything in it is closed.
     _folder: tempfile::TempDir,
 }
@@ -71,7 +74,11 @@ impl World {
         let root_file = folder.path().join("authority.pem");
         std::fs::write(&root_file, authority.root_pem())?;
         let trust = Trust::roots(authority.roots()?)?;
-        let smtp_port = lab::ports::free_port_near(2525, &[IpAddr::V4(GMAIL.ip), IpAddr::V4(EXAMPLE.ip)])?;
+        // Of several demos at the same time, the one that holds this gets the usual ports.
+        let first = TcpListener::bind((STRANGER, SMTP_PORT)).ok();
+        let usual_ports = first.is_some();
+        let hosts = [IpAddr::V4(GMAIL.ip), IpAddr::V4(EXAMPLE.ip)];
+        let smtp_port = super::site::port(SMTP_PORT, usual_ports, &hosts)?;
         let plan = |identity: Identity, dns| (identity, folder.path().join(identity.domain), dns);
         let mut sites = Vec::new();
         for (identity, site_folder, dns) in [plan(GMAIL, dns.addr()), plan(EXAMPLE, dns_of_example)] {
@@ -80,6 +87,7 @@ impl World {
                 folder: &site_folder,
                 dns,
                 smtp_port,
+                usual_ports,
                 root: &root_file,
                 authority: &authority,
             };
@@ -99,6 +107,7 @@ impl World {
             example,
             root_file,
             dns,
+            _first: first,
             _folder: folder,
         };
         world.publish().await?;

@@ -9,11 +9,10 @@ use crate::demo::world::{EXAMPLE, STRANGER, World};
 use lab::client::SmtpClient;
 
 const MESSAGE: &str = "From: alice@gmail.com\nTo: bob@example.com\nSubject: Urgent\n\
-Date: Mon, 23 Nov 2026 09:00:00 +0000\nMessage-ID: <urgent@forger.example>\n\n\
+Message-ID: <urgent@forger.example>\n\n\
 Bob, please send me 500 in gift cards. Alice\n";
 
 pub async fn play(stage: &mut Stage, world: &mut World) -> Result<(), Broken> {
-    let mark = world.reel.mark();
     let before = world.inbox_of_bob().await?.len();
     stage.remark(&format!(
         "A stranger at {STRANGER} connects to example.com's server and says it is Alice:"
@@ -26,18 +25,23 @@ pub async fn play(stage: &mut Stage, world: &mut World) -> Result<(), Broken> {
     let reply = client.data(MESSAGE).await?;
     client.quit().await?;
 
-    stage.remark("What example.com's server asked the DNS to find out:");
-    let mut asked_policy = false;
-    for happening in world.reel.since(mark) {
-        if let Happening::Asked { host, asked } = &happening
-            && *host == EXAMPLE.domain
-        {
-            asked_policy |= asked.name.eq_ignore_ascii_case("_dmarc.gmail.com")
-                || asked.name.eq_ignore_ascii_case("gmail.com");
-            stage.happening(&happening);
-        }
-    }
+    stage.remark("What the DNS says of that sender, asked now or remembered from Alice's own message:");
+    let happenings = world.reel.since(0);
+    let (spf, dmarc) = (
+        record(&happenings, "gmail.com"),
+        record(&happenings, "_dmarc.gmail.com"),
+    );
+    [&spf, &dmarc]
+        .into_iter()
+        .flatten()
+        .for_each(|h| stage.happening(h));
     let text = reply.lines.join(" ");
+    let says = |h: &Option<Happening>, what: &str| matches!(h, Some(Happening::Asked { asked, .. }) if asked.answer.iter().any(|a| a.contains(what)));
+    stage.check(
+        "gmail.com's records ask for it: SPF ends in -all, DMARC says p=reject",
+        says(&spf, "-all") && says(&dmarc, "p=reject"),
+        || format!("{spf:?} {dmarc:?}"),
+    );
     stage.check(
         "refused in the SMTP dialogue with 550 5.7.26",
         reply.is(550, "5.7.26"),
@@ -48,11 +52,6 @@ pub async fn play(stage: &mut Stage, world: &mut World) -> Result<(), Broken> {
         ["SPF", "DKIM", "DMARC"].iter().all(|word| text.contains(word)),
         || text.clone(),
     );
-    // What was asked a moment ago for alice's own message may still be known.
-    let known = asked_policy || world.reel.since(0).iter().any(|h| {
-        matches!(h, Happening::Asked { asked, .. } if asked.name.eq_ignore_ascii_case("_dmarc.gmail.com"))
-    });
-    stage.check("the policy came from the DNS", known, String::new);
     let after = world.inbox_of_bob().await?.len();
     stage.check("nothing of it reached Bob", before == after, || {
         format!("{before} messages, then {after}")
@@ -62,4 +61,13 @@ pub async fn play(stage: &mut Stage, world: &mut World) -> Result<(), Broken> {
          (v=spf1 mx ip4:127.0.3.1 -all) or lets it sign with a DKIM key of gmail.com; either is enough for DMARC.",
     );
     Ok(())
+}
+
+/// The last answer of the DNS to example.com's server about the texts of this name.
+fn record(happenings: &[Happening], name: &str) -> Option<Happening> {
+    let about = |h: &&Happening| {
+        matches!(h, Happening::Asked { host, asked }
+            if *host == EXAMPLE.domain && asked.kind == "TXT" && asked.name.eq_ignore_ascii_case(name))
+    };
+    happenings.iter().rev().find(about).cloned()
 }

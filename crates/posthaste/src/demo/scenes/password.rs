@@ -4,11 +4,10 @@ use super::letter::submission;
 use crate::demo::Broken;
 use crate::demo::stage::Stage;
 use crate::demo::world::World;
-use lab::client::Login;
+use lab::client::{Login, Watch};
 use mail::Secret;
 
 pub async fn play(stage: &mut Stage, world: &mut World) -> Result<(), Broken> {
-    let mut client = submission(&world.gmail, stage.watch("alice to mail.gmail.com")).await?;
     let wrong = Login {
         user: world.alice.user.clone(),
         password: Secret::new("not her password"),
@@ -17,10 +16,21 @@ pub async fn play(stage: &mut Stage, world: &mut World) -> Result<(), Broken> {
         user: "nobody@gmail.com".to_owned(),
         password: Secret::new("not a password"),
     };
-    let reply = client.auth_plain(&wrong).await?;
-    let unknown = client.auth_plain(&nobody).await?;
-    let mail = client.command("MAIL FROM:<alice@gmail.com>").await?;
-    client.quit().await?;
+    // The server lets a failed login wait, so both wait at the same time.
+    let watched = async {
+        let mut client = submission(&world.gmail, stage.watch_past_tls("alice to mail.gmail.com")).await?;
+        let reply = client.auth_plain(&wrong).await?;
+        let mail = client.command("MAIL FROM:<alice@gmail.com>").await?;
+        client.quit().await?;
+        Ok::<_, Broken>((reply, mail))
+    };
+    let unwatched = async {
+        let mut client = submission(&world.gmail, Watch::nobody()).await?;
+        let reply = client.auth_plain(&nobody).await?;
+        client.quit().await?;
+        Ok(reply)
+    };
+    let ((reply, mail), unknown) = tokio::try_join!(watched, unwatched)?;
 
     stage.check("refused with 535 5.7.8", reply.is(535, "5.7.8"), || {
         reply.to_string()

@@ -19,7 +19,7 @@ pub async fn play(stage: &mut Stage, world: &mut World) -> Result<(), Broken> {
         })
         .await?;
     stage.remark("Carol has turned her second factor on, and her program still knows only her password:");
-    let mut client = submission(&world.gmail, stage.watch("carol to mail.gmail.com")).await?;
+    let mut client = submission(&world.gmail, stage.watch_past_tls("carol to mail.gmail.com")).await?;
     let refused = client.auth_plain(&world.carol).await?;
     client.quit().await?;
     stage.check("refused with 534 5.7.9", refused.is(534, "5.7.9"), || {
@@ -30,7 +30,7 @@ pub async fn play(stage: &mut Stage, world: &mut World) -> Result<(), Broken> {
     stage.remark(
         "She makes an app password for it (posthaste account app-password carol@gmail.com --name laptop):",
     );
-    let mut client = submission(&world.gmail, stage.watch("carol to mail.gmail.com")).await?;
+    let mut client = submission(&world.gmail, stage.watch_past_tls("carol to mail.gmail.com")).await?;
     let accepted = client.auth_plain(&app).await?;
     client.quit().await?;
     stage.check(
