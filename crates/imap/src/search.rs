@@ -174,6 +174,18 @@ impl SearchKey {
         })
     }
 
+    /// Whether the text of bodies can decide, and not just what is known and the header.
+    #[must_use]
+    pub fn needs_body(&self) -> bool {
+        match self {
+            SearchKey::And(keys) => keys.iter().any(SearchKey::needs_body),
+            SearchKey::Or(a, b) => a.needs_body() || b.needs_body(),
+            SearchKey::Not(key) => key.needs_body(),
+            SearchKey::Body(_) | SearchKey::Text(_) => true,
+            _ => false,
+        }
+    }
+
     /// Puts every set of numbers into ascending ranges once, with `*` as it is now, so that a
     /// search of a large mailbox does not do it for each message.
     #[must_use]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Octets read at once.
 const READ_OCTETS: usize = 8 * 1024;
@@ -35,6 +35,7 @@ pub struct Connection {
     peer: SocketAddr,
     protocol: Protocol,
     tls: Option<tls::TlsInfo>,
+    opened: Instant,
     context: Arc<Context>,
 }
 
@@ -47,6 +48,7 @@ impl Connection {
             peer,
             protocol,
             tls: None,
+            opened: Instant::now(),
             context,
         }
     }
@@ -55,6 +57,12 @@ impl Connection {
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// When the connection was accepted, before any TLS handshake.
+    #[must_use]
+    pub fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// What TLS agreed on, once it runs.

@@ -39,7 +39,7 @@ pub(crate) async fn run(ctx: Arc<Context>, connection: Connection, shutdown: wat
     }
     let peer = connection.peer();
     let driver = Driver {
-        login_by: Instant::now() + ctx.options.login_timeout,
+        login_by: connection.opened() + ctx.options.login_timeout,
         ctx,
         session,
         shutdown,

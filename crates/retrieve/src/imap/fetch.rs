@@ -26,7 +26,7 @@ const PIECE_OCTETS: u64 = 256 * 1024;
 /// Octets of a message whose structure is remembered for the next piece.
 const REMEMBERED_FROM_OCTETS: u64 = 64 * 1024;
 /// Octets that are read first when only the header is wanted; most headers are shorter.
-const HEADER_OCTETS: u64 = 16 * 1024;
+pub(super) const HEADER_OCTETS: u64 = 16 * 1024;
 
 /// How a fetch ended, from good to bad.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -307,7 +307,7 @@ impl Driver {
 }
 
 /// Whether the header ends within these octets.
-fn has_empty_line(octets: &[u8]) -> bool {
+pub(super) fn has_empty_line(octets: &[u8]) -> bool {
     octets.windows(4).any(|w| w == b"\r\n\r\n")
 }
 

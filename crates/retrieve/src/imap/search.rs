@@ -1,13 +1,14 @@
 //! SEARCH: over what is known of each message first, over its text only where that decides.
 
+use super::fetch::{HEADER_OCTETS, has_empty_line};
 use super::refuse::refusal;
 use super::selected::ENTRIES_AT_ONCE;
 use super::{Driver, TURN};
 use ::imap::search::{Date, MessageView, Needle, SearchKey};
 use ::imap::session::ask;
 use ::imap::{Flag, Refusal, SeqNum, Ticket};
-use bytes::Bytes;
-use mail::header::fields;
+use mail::header::body_offset;
+use mail::mime::header_fields;
 use mail::{Timestamp, Uid};
 use mail_parser::parsers::MessageStream;
 use mail_parser::{Message, MessageParser, PartType};
@@ -35,6 +36,7 @@ impl Driver {
             return Ok(Vec::new());
         };
         let mailboxes = &self.ctx.mailboxes;
+        let needs_body = key.needs_body();
         let mut found = Vec::new();
         let mut from = Uid(1);
         let mut turn_ends = Instant::now() + TURN;
@@ -57,8 +59,8 @@ impl Driver {
                 };
                 let matches = match key.matches(&known) {
                     Some(matches) => matches,
-                    None => match mailboxes.read(&known.entry, 0..known.entry.size()).await {
-                        Ok(octets) => matches_text(Arc::clone(&key), known, octets).await,
+                    None => match self.decide(&key, needs_body, known).await {
+                        Ok(matches) => matches,
                         // The rest stays served.
                         Err(Error::Blob(error @ (BlobError::Corrupt(_) | BlobError::NotFound(_)))) => {
                             tracing::error!(%error, %uid, "a message cannot be searched");
@@ -83,13 +85,28 @@ impl Driver {
     }
 }
 
-/// Decoding a message takes milliseconds per megabyte: not on a network thread.
-async fn matches_text(key: Arc<SearchKey>, mut known: Known, octets: Bytes) -> bool {
-    let decide = move || {
-        known.text = Some(Text::of(&octets));
-        key.matches(&known).unwrap_or(false)
-    };
-    tokio::task::spawn_blocking(decide).await.unwrap_or(false)
+impl Driver {
+    /// Reads as much of a message as the key needs, and decides.
+    async fn decide(&self, key: &Arc<SearchKey>, needs_body: bool, mut known: Known) -> Result<bool, Error> {
+        let mailboxes = &self.ctx.mailboxes;
+        let size = known.entry.size();
+        if !needs_body {
+            let mut octets = mailboxes.read(&known.entry, 0..size.min(HEADER_OCTETS)).await?;
+            if size > HEADER_OCTETS && !has_empty_line(&octets) {
+                octets = mailboxes.read(&known.entry, 0..size).await?;
+            }
+            known.text = Some(Text::of_header(&octets));
+            return Ok(key.matches(&known).unwrap_or(false));
+        }
+        let octets = mailboxes.read(&known.entry, 0..size).await?;
+        let key = Arc::clone(key);
+        // Decoding takes milliseconds per megabyte: not on a network thread.
+        let decide = move || {
+            known.text = Some(Text::of(&octets));
+            key.matches(&known).unwrap_or(false)
+        };
+        Ok(tokio::task::spawn_blocking(decide).await.unwrap_or(false))
+    }
 }
 
 /// A message as far as it is known.
@@ -111,20 +128,28 @@ struct Text {
 
 impl Text {
     fn of(octets: &[u8]) -> Self {
+        let mut text = Self::of_header(octets);
+        if let Some(message) = MessageParser::default().parse(octets) {
+            add_body(&mut text.body, &message, 0);
+        }
+        text
+    }
+
+    fn of_header(octets: &[u8]) -> Self {
         let mut header = Vec::new();
         let mut sent = None;
-        for field in fields(octets) {
+        for field in header_fields(octets, 0..body_offset(octets)) {
             if sent.is_none() && field.is("Date") {
                 sent = Date::of_header(&field.value());
             }
             let name = String::from_utf8_lossy(field.name).to_lowercase();
             header.push((name, decoded(field.raw_value).to_lowercase()));
         }
-        let mut body = String::new();
-        if let Some(message) = MessageParser::default().parse(octets) {
-            add_body(&mut body, &message, 0);
+        Self {
+            header,
+            body: String::new(),
+            sent,
         }
-        Self { header, body, sent }
     }
 }
 
