@@ -365,3 +365,19 @@ fn a_panic_is_421_and_ends_its_own_connection_only() {
     assert!(other.ask("NOOP").starts_with("250 "));
     assert!(greeted(&server).ask("NOOP").starts_with("250 "));
 }
+
+#[test]
+fn a_full_disk_puts_mail_off_until_there_is_room() {
+    let world = World::new();
+    let bob = world.account("bob@example.com", None);
+    let server = world.serve(Setup::default());
+    let mut talker = greeted(&server);
+    world.disk.full.store(true, std::sync::atomic::Ordering::Relaxed);
+    let reply = send(&mut talker, "a@b.c", "bob@example.com", "From: a@b.c\n\nx");
+    assert!(reply.starts_with("452 4.3.1 "), "{reply}");
+    assert!(world.messages(bob, Folder::Inbox).is_empty());
+    world.disk.full.store(false, std::sync::atomic::Ordering::Relaxed);
+    let reply = send(&mut talker, "a@b.c", "bob@example.com", "From: a@b.c\n\nx");
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert_eq!(world.messages(bob, Folder::Inbox).len(), 1, "once");
+}

@@ -14,9 +14,13 @@ use smtp::dialogue::Peer;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use store::memory::MemoryStore;
+use store::{
+    Batch, BlobError, BlobId, BlobWriter, Blobs, BoxFuture, CommitError, ReadError, Receipt, Snapshot,
+    Tables, Topic, Watch,
+};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -30,6 +34,40 @@ pub struct Ticking(AtomicI64);
 impl Clock for Ticking {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A store in memory whose disk can be full.
+pub struct Fillable {
+    inner: Arc<MemoryStore>,
+    pub full: AtomicBool,
+}
+
+impl Tables for Fillable {
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, CommitError>> {
+        if self.full.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(CommitError::Full) });
+        }
+        self.inner.commit(batch)
+    }
+    fn snapshot(&self) -> BoxFuture<'_, Result<Box<dyn Snapshot>, ReadError>> {
+        self.inner.snapshot()
+    }
+    fn watch(&self, topic: &Topic) -> Watch {
+        self.inner.watch(topic)
+    }
+}
+
+impl Blobs for Fillable {
+    fn stage(&self, len_hint: u64) -> BoxFuture<'_, Result<Box<dyn BlobWriter>, BlobError>> {
+        self.inner.stage(len_hint)
+    }
+    fn read(
+        &self,
+        id: BlobId,
+        range: std::ops::Range<u64>,
+    ) -> BoxFuture<'_, Result<bytes::Bytes, BlobError>> {
+        self.inner.read(id, range)
     }
 }
 
@@ -73,6 +111,7 @@ pub fn address(text: &str) -> EmailAddress {
 /// The domains behind a server, also before and after it runs.
 pub struct World {
     pub runtime: Runtime,
+    pub disk: Arc<Fillable>,
     pub store: Arc<dyn store::Store>,
     pub directory: Directory,
     pub mailboxes: Mailboxes,
@@ -84,7 +123,11 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let store: Arc<dyn store::Store> = MemoryStore::new();
+        let disk = Arc::new(Fillable {
+            inner: MemoryStore::new(),
+            full: AtomicBool::new(false),
+        });
+        let store: Arc<dyn store::Store> = disk.clone();
         // As cheap as argon2 allows: what it costs is not what is tested here.
         let argon2 = Argon2Cost {
             memory_kib: 8,
@@ -107,6 +150,7 @@ impl World {
             journey: Journey::new(store.clone()),
             clock: Arc::new(Ticking(AtomicI64::new(1_795_439_053_000_000))),
             folder: tempfile::tempdir().unwrap(),
+            disk,
             store,
             directory,
         }
@@ -139,8 +183,8 @@ impl World {
         self.serve_with(setup, resolver)
     }
 
-    /// Starts the server with another resolver.
-    pub fn serve_with(&self, setup: Setup, resolver: Arc<dyn dns::Resolver>) -> Serving {
+    /// What sessions work with.
+    pub fn context(&self, setup: Setup, resolver: Arc<dyn dns::Resolver>) -> Arc<Context> {
         let certificates = setup.certificate.then(|| {
             let source = tls::CertificateSource::SelfSigned {
                 dir: self.folder.path().join("tls"),
@@ -165,20 +209,26 @@ impl World {
             ids: Arc::new(IdSource::new(self.clock.clone())),
         };
         let hostname = domain("mail.example.com");
-        let ctx = Arc::new(Context::new(
+        Arc::new(Context::new(
             parts,
             hostname,
             setup.options,
             setup.policy,
             setup.blocklists,
-        ));
+        ))
+    }
+
+    /// Starts the server with another resolver.
+    pub fn serve_with(&self, setup: Setup, resolver: Arc<dyn dns::Resolver>) -> Serving {
+        let role = setup.role;
+        let ctx = self.context(setup, resolver);
         let (stop, stopped) = watch::channel(false);
         let (address, task) = self.runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             (
                 address,
-                tokio::spawn(receive::serve(ctx, listener, setup.role, stopped)),
+                tokio::spawn(receive::serve(ctx, listener, role, stopped)),
             )
         });
         Serving {
@@ -410,6 +460,7 @@ impl SocketPeer {
             ["role", "submission"] => setup.role = Role::Submission,
             ["role", "submissions"] => setup.role = Role::Submissions,
             ["no", "certificate"] => setup.certificate = false,
+            ["the", "disk", "is", "full"] => self.world.disk.full.store(true, Ordering::Relaxed),
             ["logins", "in", "clear", "are", "allowed"] => setup.options.smtp.allow_plaintext_auth = true,
             ["limit", name, n] => {
                 let n: u64 = n.parse().map_err(|_| "not a number")?;

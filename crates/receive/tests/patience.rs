@@ -1,0 +1,149 @@
+//! Time limits, on a clock that is moved: RFC 5321 §4.5.3.2.7 and those who send just fast enough.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Setup, World};
+use smtp::Role;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::Instant;
+
+/// Runs a client against one session, on paused time.
+fn with_client<F: Future<Output = ()>>(setup: Setup, client: impl FnOnce(DuplexStream) -> F) {
+    let world = World::new();
+    world.account("bob@example.com", None);
+    let resolver = Arc::new(setup.resolver.clone());
+    let ctx = world.context(setup, resolver);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let peer = "192.0.2.1:1025".parse().unwrap();
+        let session = receive::serve_connection(ctx, Box::new(theirs), peer, Role::Mta, stopped);
+        tokio::join!(session, client(ours));
+    });
+}
+
+/// Reads until a line with this code has come, and gives it.
+async fn until(io: &mut DuplexStream, code: &str) -> String {
+    let mut all = String::new();
+    let mut chunk = [0u8; 1_024];
+    loop {
+        if let Some(line) = all.lines().find(|l| l.starts_with(code)) {
+            return line.to_owned();
+        }
+        let n = io.read(&mut chunk).await.unwrap();
+        assert!(n > 0, "the end, and no {code} in {all:?}");
+        all.push_str(std::str::from_utf8(&chunk[..n]).unwrap());
+    }
+}
+
+#[test]
+fn silence_ends_after_five_minutes() {
+    with_client(Setup::default(), |mut io| async move {
+        until(&mut io, "220 ").await;
+        let began = Instant::now();
+        assert!(until(&mut io, "421 ").await.starts_with("421 4.4.2 "));
+        assert_eq!(began.elapsed().as_secs(), 300);
+    });
+}
+
+#[test]
+fn half_a_command_is_no_progress() {
+    with_client(Setup::default(), |mut io| async move {
+        until(&mut io, "220 ").await;
+        let began = Instant::now();
+        for octet in b"EHLO" {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            io.write_all(&[*octet]).await.unwrap();
+        }
+        until(&mut io, "421 ").await;
+        assert_eq!(began.elapsed().as_secs(), 300);
+    });
+}
+
+#[test]
+fn a_message_may_be_slow_but_not_for_ever() {
+    let mut setup = Setup::default();
+    setup.options.message_time_max = Duration::from_secs(1_000);
+    with_client(setup, |mut io| async move {
+        until(&mut io, "220 ").await;
+        io.write_all(b"EHLO x\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<bob@example.com>\r\nDATA\r\n")
+            .await
+            .unwrap();
+        until(&mut io, "354 ").await;
+        let began = Instant::now();
+        let (mut reader, mut writer) = tokio::io::split(io);
+        let trickle = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(100)).await;
+                if writer.write_all(b"x").await.is_err() {
+                    break;
+                }
+            }
+        };
+        let read = async {
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).await.unwrap();
+            (String::from_utf8(all).unwrap(), began.elapsed().as_secs())
+        };
+        tokio::select! {
+            () = trickle => panic!("the server went without a word"),
+            (said, secs) = read => {
+                assert!(said.starts_with("421 4.4.2 "), "{said}");
+                assert!((1_000..=1_002).contains(&secs), "{secs}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_silent_message_ends_after_three_minutes() {
+    with_client(Setup::default(), |mut io| async move {
+        until(&mut io, "220 ").await;
+        io.write_all(b"EHLO x\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<bob@example.com>\r\nDATA\r\n")
+            .await
+            .unwrap();
+        until(&mut io, "354 ").await;
+        let began = Instant::now();
+        until(&mut io, "421 ").await;
+        assert_eq!(began.elapsed().as_secs(), 180);
+    });
+}
+
+#[test]
+fn a_plain_login_is_for_this_machine_alone() {
+    let mut setup = Setup::default();
+    setup.options.smtp.allow_plaintext_auth = true;
+    setup.role = Role::Submission;
+    let world = World::new();
+    let resolver = Arc::new(setup.resolver.clone());
+    let ctx = world.context(setup, resolver);
+    for (peer, offered) in [("127.0.0.1:9", true), ("[::1]:9", true), ("192.0.2.1:9", false)] {
+        let ctx = ctx.clone();
+        world.runtime.block_on(async move {
+            let (mut io, theirs) = tokio::io::duplex(4_096);
+            let (_stop, stopped) = tokio::sync::watch::channel(false);
+            let peer = peer.parse().unwrap();
+            let session = receive::serve_connection(ctx, Box::new(theirs), peer, Role::Submission, stopped);
+            let client = async {
+                until(&mut io, "220 ").await;
+                io.write_all(b"EHLO x\r\nAUTH LOGIN\r\n*\r\nQUIT\r\n")
+                    .await
+                    .unwrap();
+                let mut all = String::new();
+                io.read_to_string(&mut all).await.unwrap();
+                assert_eq!(all.contains("250-AUTH PLAIN LOGIN"), offered, "{peer}: {all}");
+                assert_eq!(all.contains("538 5.7.11 "), !offered, "{peer}: {all}");
+                drop(io);
+            };
+            tokio::join!(session, client);
+        });
+    }
+}
