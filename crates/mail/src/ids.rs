@@ -91,10 +91,17 @@ impl fmt::Debug for QueueId {
     }
 }
 
+impl std::str::FromStr for QueueId {
+    type Err = &'static str;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::parse(s).ok_or("not a queue id (13 characters, such as 6JX2M0V4T8K3Q)")
+    }
+}
+
 impl TryFrom<String> for QueueId {
     type Error = &'static str;
     fn try_from(s: String) -> Result<Self, Self::Error> {
-        Self::parse(&s).ok_or("not a queue id (13 characters)")
+        s.parse()
     }
 }
 

@@ -62,16 +62,22 @@ async fn run_parts(once: bool, json: bool) -> Result<ExitCode, Failure> {
     let show = Arc::new(Show::stdout(form));
     let since = Instant::now();
     show.picture();
-    let mut world = World::build()
-        .await
+    let interrupted = Ok(ExitCode::from(INTERRUPTED));
+    let stop = crate::world::stop_signal();
+    tokio::pin!(stop);
+    let built = tokio::select! {
+        built = World::build() => built,
+        _ = &mut stop => return interrupted,
+    };
+    let mut world = built
         .map_err(|broken| Failure::store(format!("the demo's servers could not be started: {broken}")))?;
     let played = tokio::select! {
         results = play_all(&show, &mut world) => Some(results),
-        _ = crate::world::stop_signal() => None,
+        _ = &mut stop => None,
     };
     let Some(results) = played else {
         world.close().await;
-        return Ok(ExitCode::from(INTERRUPTED));
+        return interrupted;
     };
     let ok = results.iter().all(|part| part.ok);
     show.event(&Event::Summary {
@@ -81,7 +87,7 @@ async fn run_parts(once: bool, json: bool) -> Result<ExitCode, Failure> {
     });
     if !once {
         connect(&show, &world);
-        crate::world::stop_signal().await?;
+        stop.await?;
     }
     world.close().await;
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -137,18 +143,20 @@ fn try_this(world: &World, root: &str) -> Vec<String> {
     let at = |site: &Site, service: Service| site.addr(service).to_string();
     let user = |l: &lab::client::Login| format!("{}:{}", l.user, l.password.expose());
     let config = world.example.settings_file.display();
+    let program =
+        std::env::current_exe().map_or_else(|_| "posthaste".to_owned(), |p| p.display().to_string());
     vec![
         "# write to bob".to_owned(),
         format!("printf 'From: alice@gmail.com\\nTo: bob@example.com\\nSubject: Me again\\n\\nHi Bob!\\n' |"),
         format!(
-            "  curl --cacert {root} --user '{}' --mail-from alice@gmail.com --mail-rcpt bob@example.com \
+            "  curl -sS --crlf --cacert {root} --user '{}' --mail-from alice@gmail.com --mail-rcpt bob@example.com \
              --upload-file - smtps://{}",
             user(alice),
             at(&world.gmail, Service::Submissions)
         ),
-        "# read it".to_owned(),
+        "# read the newest".to_owned(),
         format!(
-            "curl --cacert {root} --user '{}' 'imaps://{}/INBOX;MAILINDEX=1'",
+            "curl -sS --cacert {root} --user '{}' 'imaps://{}/INBOX;MAILINDEX=*'",
             user(bob),
             at(&world.example, Service::Imaps)
         ),
@@ -176,6 +184,6 @@ fn try_this(world: &World, root: &str) -> Vec<String> {
             world.dns_addr().port()
         ),
         "# what happened to bob's mail".to_owned(),
-        format!("posthaste --config {config} trace bob@example.com"),
+        format!("{program} --config {config} trace bob@example.com"),
     ]
 }

@@ -1,0 +1,125 @@
+//! The control socket: how the command line asks a running server.
+//!
+//! A Unix stream socket in the data folder, for the folder's owner only. One request and one
+//! response a connection, each a line of JSON.
+
+use crate::office::Office;
+use crate::words::{Refusal, Request, Response};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+/// The socket's name in the data folder.
+pub const SOCKET_NAME: &str = "control.sock";
+/// Octets of a request at most: a message to sign, in base64.
+pub const REQUEST_OCTETS_MAX: u64 = 64 * 1024 * 1024;
+/// Octets of a response at most.
+pub const RESPONSE_OCTETS_MAX: u64 = 256 * 1024 * 1024;
+/// How long the command line waits for an answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Octets of a socket's path at most (what `sockaddr_un` holds on every system).
+const PATH_OCTETS_MAX: usize = 100;
+
+/// The socket's path; a data folder with a very long path keeps it in the temporary folder.
+#[must_use]
+pub fn socket_path(data: &Path, temporary: &Path) -> PathBuf {
+    let plain = data.join(SOCKET_NAME);
+    if plain.as_os_str().len() <= PATH_OCTETS_MAX {
+        return plain;
+    }
+    // FNV-1a of the path: the same folder always finds the same socket.
+    let hash = data.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
+    });
+    temporary.join(format!("posthaste-{hash:016x}.sock"))
+}
+
+/// Binds the socket. The caller holds the store's lock, so a socket that is there is a dead one.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers requests until the shutdown is told.
+pub async fn serve(
+    listener: UnixListener,
+    office: Arc<Office>,
+    mut shutdown: tokio::sync::watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let office = office.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = answer_one(stream, &office).await {
+                            tracing::debug!(%error, "a control connection ended early");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the control socket failed");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            () = told(&mut shutdown) => return,
+        }
+    }
+}
+
+async fn answer_one(stream: UnixStream, office: &Office) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = Vec::new();
+    tokio::io::BufReader::new(read.take(REQUEST_OCTETS_MAX)).read_until(b'\n', &mut line).await?;
+    let answer: Result<Response, Refusal> = match serde_json::from_slice::<Request>(&line) {
+        Ok(request) => office.perform(request).await,
+        Err(e) => Err(Refusal::invalid(format!("the request is not understood: {e}"))),
+    };
+    let mut text = serde_json::to_vec(&answer)?;
+    text.push(b'\n');
+    write.write_all(&text).await
+}
+
+/// Asks a running server. `None` when none is listening.
+///
+/// # Errors
+/// When a server is there but does not answer as it should.
+pub fn ask(path: &Path, request: &Request) -> std::io::Result<Option<Result<Response, Refusal>>> {
+    let mut stream = match BlockingStream::connect(path) {
+        Ok(stream) => stream,
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(e),
+    };
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    let mut text = serde_json::to_vec(request)?;
+    text.push(b'\n');
+    stream.write_all(&text)?;
+    let mut line = Vec::new();
+    BufReader::new(stream.take(RESPONSE_OCTETS_MAX)).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Err(std::io::Error::other("the server closed the control connection without an answer"));
+    }
+    Ok(Some(serde_json::from_slice(&line)?))
+}
+
+/// Waits for the order to stop.
+async fn told(shutdown: &mut tokio::sync::watch::Receiver<bool>) {
+    // Within a function of its own, so that the guard it answers is dropped at once.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,104 @@
+//! The office: carries out what the operator orders, on the domains' own functions.
+
+mod accounts;
+mod messages;
+mod signing;
+
+use crate::words::{Refusal, Request, Response};
+use directory::Directory;
+use journey::Journey;
+use mail::{Clock, Domain};
+use mailbox::Mailboxes;
+use queue::Queue;
+use std::sync::Arc;
+
+/// Accounts, aliases or messages that are read at once.
+const PAGE: usize = 500;
+/// Queued messages that one answer lists at most.
+pub const QUEUE_ROWS_MAX: usize = 10_000;
+/// Journeys that one answer tells at most.
+pub const STORIES_MAX: usize = 100;
+
+/// What the office works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Office {
+    /// Domains, accounts, secrets.
+    pub directory: Directory,
+    /// The mailboxes.
+    pub mailboxes: Mailboxes,
+    /// The queue.
+    pub queue: Queue,
+    /// The journeys.
+    pub journey: Journey,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// The server's own name, for the zone file.
+    pub hostname: Domain,
+}
+
+impl Office {
+    /// Carries out one order or answers one question.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says what happened and what to change. Nothing was changed then.
+    pub async fn perform(&self, request: Request) -> Result<Response, Refusal> {
+        match request {
+            Request::DomainAdd { domain } => self.add_domain(&domain).await,
+            Request::DomainList => self.list_domains().await,
+            Request::DomainRemove { domain } => self.remove_domain(&domain).await,
+            Request::Zone { domain, addresses } => self.zone(&domain, &addresses).await,
+            Request::Sign { message, domain } => self.sign(&message, domain).await,
+            Request::AccountAdd { address, name, password } => self.add_account(&address, &name, password).await,
+            Request::AccountList => self.list_accounts().await,
+            Request::AccountShow { address } => self.show_account(&address).await,
+            Request::AccountPassword { address, password } => self.set_password(&address, password).await,
+            Request::AccountSuspend { address, suspended } => self.suspend(&address, suspended).await,
+            Request::AccountRemove { address } => self.remove_account(&address).await,
+            Request::AliasAdd { alias, address } => self.add_alias(&alias, &address).await,
+            Request::AliasRemove { alias } => self.remove_alias(&alias).await,
+            Request::SecondFactor { address, on } => self.second_factor(&address, on).await,
+            Request::AppPasswordAdd { address, name, scopes } => {
+                self.add_app_password(&address, &name, &scopes).await
+            }
+            Request::AppPasswordRevoke { address, number } => self.revoke_app_password(&address, number).await,
+            Request::QueueList => self.list_queue().await,
+            Request::QueueShow { id } => self.show_queued(id).await,
+            Request::QueueRetry { id } => self.retry(id).await,
+            Request::QueueDrop { id } => self.drop_queued(id).await,
+            Request::Trace { what, limit } => self.trace(&what, limit).await,
+        }
+    }
+}
+
+impl From<directory::Error> for Refusal {
+    fn from(error: directory::Error) -> Self {
+        use directory::Error as E;
+        match error {
+            E::NoSuchDomain(_) => Self::not_found(format!("{error}; add it with: posthaste domain add")),
+            E::NoSuchAccount | E::NoSuch(_) => Self::not_found(error.to_string()),
+            E::Exists(_) | E::InUse(_) | E::Invalid(_) | E::Limit { .. } => Self::invalid(error.to_string()),
+            _ => Self::failed(error),
+        }
+    }
+}
+
+impl From<mailbox::Error> for Refusal {
+    fn from(error: mailbox::Error) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl From<journey::Error> for Refusal {
+    fn from(error: journey::Error) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl From<queue::Error> for Refusal {
+    fn from(error: queue::Error) -> Self {
+        match error {
+            queue::Error::NotQueued => Self::not_found(error.to_string()),
+            _ => Self::failed(error),
+        }
+    }
+}

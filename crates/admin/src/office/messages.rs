@@ -1,0 +1,125 @@
+//! Orders about queued messages, and the telling of journeys.
+
+use super::{Office, QUEUE_ROWS_MAX, STORIES_MAX};
+use crate::words::{ErrandRow, QueueRow, Refusal, Response, Told};
+use journey::{Event, Query};
+use mail::{QueueId, Timestamp};
+use queue::{ErrandState, Filter, Listed};
+use store::Batch;
+
+/// Who did it, in the journey.
+const OPERATOR: &str = "the operator";
+
+impl Office {
+    pub(super) async fn list_queue(&self) -> Result<Response, Refusal> {
+        let listed = self.queue.list(&Filter::default(), QUEUE_ROWS_MAX).await?;
+        Ok(Response::Queue(listed.iter().map(row).collect()))
+    }
+
+    pub(super) async fn show_queued(&self, id: QueueId) -> Result<Response, Refusal> {
+        match self.queue.show(id).await? {
+            Some(listed) => Ok(Response::Message(row(&listed))),
+            None => Err(not_queued(id)),
+        }
+    }
+
+    pub(super) async fn retry(&self, id: Option<QueueId>) -> Result<Response, Refusal> {
+        let ids = match id {
+            Some(id) => vec![id],
+            None => {
+                let all = self.queue.list(&Filter::default(), QUEUE_ROWS_MAX).await?;
+                all.into_iter().map(|l| l.message.id).collect()
+            }
+        };
+        let mut errands = 0;
+        for one in &ids {
+            match self.retry_one(*one).await {
+                // Gone between the listing and the order: it was delivered.
+                Err(queue::Error::NotQueued) if id.is_none() => {}
+                result => errands += result?,
+            }
+        }
+        Ok(Response::Done(format!("{errands} deliveries of {} messages are tried now", ids.len())))
+    }
+
+    async fn retry_one(&self, id: QueueId) -> Result<usize, queue::Error> {
+        let now = self.clock.now();
+        let note = |batch: &mut Batch| {
+            let event = Event::OperatorAction { by: OPERATOR.to_owned(), action: "retry now".to_owned() };
+            self.journey.record(batch, id, now, &event);
+        };
+        self.queue.retry(id, now, &note).await
+    }
+
+    pub(super) async fn drop_queued(&self, id: QueueId) -> Result<Response, Refusal> {
+        let now = self.clock.now();
+        let note = |batch: &mut Batch, dropped: &[queue::Errand]| {
+            for errand in dropped {
+                let recipient = Some(errand.recipient.clone());
+                let event = Event::Dropped { recipient, by: OPERATOR.to_owned() };
+                self.journey.record(batch, id, now, &event);
+            }
+        };
+        let dropped = self.queue.drop(id, OPERATOR, now, &note).await?;
+        Ok(Response::Done(format!("{id} is dropped, {} deliveries with it; its sender is not told", dropped.len())))
+    }
+
+    pub(super) async fn trace(&self, what: &str, limit: usize) -> Result<Response, Refusal> {
+        let query = Query::parse(what).ok_or_else(|| {
+            Refusal::invalid(format!("\"{what}\" is neither a queue id, a Message-ID nor an address"))
+        })?;
+        let mut told = Vec::new();
+        for id in self.journey.find(&query, limit.min(STORIES_MAX)).await? {
+            let story = journey::tell(&self.journey.events(id).await?);
+            let text = story.to_string();
+            let story = serde_json::to_value(&story).map_err(Refusal::failed)?;
+            told.push(Told { id, text, story });
+        }
+        if told.is_empty() {
+            return Err(Refusal::not_found(format!(
+                "no journey is known for \"{what}\": it was never seen here, or is forgotten by now"
+            )));
+        }
+        Ok(Response::Stories(told))
+    }
+}
+
+fn not_queued(id: QueueId) -> Refusal {
+    Refusal::not_found(format!("{id} is not in the queue (any more); its journey: posthaste trace {id}"))
+}
+
+fn row(listed: &Listed) -> QueueRow {
+    let message = &listed.message;
+    QueueRow {
+        id: message.id,
+        from: message.reverse_path.to_string(),
+        received: message.received_at,
+        octets: message.size(),
+        errands: listed.errands.iter().map(errand_row).collect(),
+    }
+}
+
+fn errand_row(errand: &queue::Errand) -> ErrandRow {
+    let (state, next_attempt) = in_words(&errand.state);
+    ErrandRow {
+        to: errand.recipient.to_string(),
+        state,
+        attempts: errand.attempts,
+        next_attempt,
+        last_outcome: errand.last.as_ref().map(|last| match &last.host {
+            Some(host) => format!("{host}: {}", last.reply),
+            None => last.reply.clone(),
+        }),
+    }
+}
+
+fn in_words(state: &ErrandState) -> (String, Option<Timestamp>) {
+    match state {
+        ErrandState::Waiting { next_attempt } => ("waiting".to_owned(), Some(*next_attempt)),
+        ErrandState::Delivered { .. } => ("delivered".to_owned(), None),
+        ErrandState::Relayed { .. } => ("relayed".to_owned(), None),
+        ErrandState::Bounced { .. } => ("bounced".to_owned(), None),
+        ErrandState::Expired { .. } => ("expired".to_owned(), None),
+        ErrandState::Dropped { by, .. } => (format!("dropped by {by}"), None),
+    }
+}

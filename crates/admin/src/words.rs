@@ -1,0 +1,218 @@
+//! What can be asked and ordered, and what is answered: values that travel as JSON.
+
+use mail::{Domain, EmailAddress, QueueId, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// A question or an order.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the variants say what the command line's help says of each")]
+pub enum Request {
+    DomainAdd { domain: Domain },
+    DomainList,
+    DomainRemove { domain: Domain },
+    /// Without a password one is made up.
+    AccountAdd { address: EmailAddress, name: String, password: Option<String> },
+    AccountList,
+    AccountShow { address: EmailAddress },
+    /// Without a password one is made up.
+    AccountPassword { address: EmailAddress, password: Option<String> },
+    AccountSuspend { address: EmailAddress, suspended: bool },
+    AccountRemove { address: EmailAddress },
+    AliasAdd { alias: EmailAddress, address: EmailAddress },
+    AliasRemove { alias: EmailAddress },
+    SecondFactor { address: EmailAddress, on: bool },
+    AppPasswordAdd { address: EmailAddress, name: String, scopes: Vec<String> },
+    AppPasswordRevoke { address: EmailAddress, number: u64 },
+    QueueList,
+    QueueShow { id: QueueId },
+    /// Without an id: every message.
+    QueueRetry { id: Option<QueueId> },
+    QueueDrop { id: QueueId },
+    Trace { what: String, limit: usize },
+    Zone { domain: Domain, addresses: Vec<IpAddr> },
+    /// Signs a message (base64) with the store's keys of a domain, by default the author's.
+    Sign { message: String, domain: Option<Domain> },
+}
+
+/// An answer.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "each variant answers the request of its name")]
+pub enum Response {
+    /// Done; what was done, in words.
+    Done(String),
+    Domains(Vec<DomainRow>),
+    Accounts(Vec<AccountRow>),
+    Account(AccountView),
+    /// A password; one that was made up is shown here and never again.
+    Password(NewPassword),
+    /// The secret for an authenticator, shown once.
+    SecondFactor { address: EmailAddress, otpauth_url: String },
+    Queue(Vec<QueueRow>),
+    Message(QueueRow),
+    Stories(Vec<Told>),
+    Zone(String),
+    /// The DKIM-Signature fields that go on top of the message.
+    Signatures(String),
+}
+
+/// A domain.
+#[derive(Serialize, Deserialize)]
+pub struct DomainRow {
+    /// Its name.
+    pub domain: Domain,
+    /// The selectors of its signing keys.
+    pub selectors: Vec<String>,
+}
+
+/// An account, in a list.
+#[derive(Serialize, Deserialize)]
+pub struct AccountRow {
+    /// Its primary address.
+    pub address: EmailAddress,
+    /// The owner's name.
+    pub name: String,
+    /// Whether every login is refused.
+    pub suspended: bool,
+    /// Whether the second factor is on.
+    pub second_factor: bool,
+}
+
+/// An account with its particulars.
+#[derive(Serialize, Deserialize)]
+pub struct AccountView {
+    /// As in the list.
+    #[serde(flatten)]
+    pub row: AccountRow,
+    /// Its other addresses.
+    pub aliases: Vec<EmailAddress>,
+    /// Its app passwords, without the passwords.
+    pub app_passwords: Vec<AppPasswordRow>,
+    /// Its mailboxes.
+    pub mailboxes: Vec<MailboxRow>,
+}
+
+/// An app password, without the password.
+#[derive(Serialize, Deserialize)]
+pub struct AppPasswordRow {
+    /// By which it is revoked.
+    pub number: u64,
+    /// What it is for.
+    pub name: String,
+    /// What it opens.
+    pub scopes: Vec<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it last opened something.
+    pub last_used: Option<Timestamp>,
+}
+
+/// A mailbox, in numbers.
+#[derive(Serialize, Deserialize)]
+pub struct MailboxRow {
+    /// Its name.
+    pub name: String,
+    /// Messages in it.
+    pub messages: u64,
+    /// Of these, not yet seen.
+    pub unseen: u64,
+    /// Octets of all messages.
+    pub octets: u64,
+}
+
+/// A password and whose it is.
+#[derive(Serialize, Deserialize)]
+pub struct NewPassword {
+    /// The account.
+    pub address: EmailAddress,
+    /// The password, when it was made up here; absent when the operator chose it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// What it opens, in words.
+    pub opens: String,
+}
+
+/// A queued message.
+#[derive(Serialize, Deserialize)]
+pub struct QueueRow {
+    /// Its id.
+    pub id: QueueId,
+    /// The reverse-path as `<…>`.
+    pub from: String,
+    /// When it was accepted.
+    pub received: Timestamp,
+    /// Octets.
+    pub octets: u64,
+    /// Its errands.
+    pub errands: Vec<ErrandRow>,
+}
+
+/// One recipient's delivery.
+#[derive(Serialize, Deserialize)]
+pub struct ErrandRow {
+    /// The recipient.
+    pub to: String,
+    /// Waiting, delivered, …
+    pub state: String,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When it is tried again.
+    pub next_attempt: Option<Timestamp>,
+    /// What the last attempt met, word for word.
+    pub last_outcome: Option<String>,
+}
+
+/// A message's journey.
+#[derive(Serialize, Deserialize)]
+pub struct Told {
+    /// The message.
+    pub id: QueueId,
+    /// Its journey in words, for people.
+    pub text: String,
+    /// The same, for machines: a summary and the steps.
+    pub story: serde_json::Value,
+}
+
+/// Why something was not done.
+#[derive(Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// Whose fault it is.
+    pub kind: RefusalKind,
+    /// What happened and what to change.
+    pub text: String,
+}
+
+/// Whose fault a refusal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalKind {
+    /// What was named is not there.
+    NotFound,
+    /// The order contradicts what is there, or is malformed.
+    Invalid,
+    /// The store or the world failed; the order may be given again.
+    Failed,
+}
+
+impl Refusal {
+    /// What was named is not there.
+    #[must_use]
+    pub fn not_found(text: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::NotFound, text: text.into() }
+    }
+
+    /// The order cannot be carried out as given.
+    #[must_use]
+    pub fn invalid(text: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::Invalid, text: text.into() }
+    }
+
+    /// The world failed.
+    #[must_use]
+    pub fn failed(text: impl std::fmt::Display) -> Self {
+        Self { kind: RefusalKind::Failed, text: text.to_string() }
+    }
+}

@@ -1,0 +1,310 @@
+//! The command line, as clap reads it.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// A complete email server: receives, judges, stores, delivers, and hands out mail.
+///
+/// Exit codes: 0 done; 1 done, and the answer is no (refused, not found, failed check);
+/// 2 the command line is wrong; 3 the settings are wrong; 4 the server or the store cannot be used.
+#[derive(Parser, Debug)]
+#[command(name = "posthaste", version, arg_required_else_help = true)]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(ClapArgs, Debug, Clone, Default)]
+pub struct Global {
+    /// Settings file (default: posthaste.toml in the working folder, if it is there).
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Data folder, instead of the one in the settings.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// Overrides a key of the settings for this run: --set listen.smtp='["127.0.0.1:2525"]'
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run the server until SIGTERM.
+    Serve,
+    /// Show mail going the whole way, on an internet in a box (no root, no settings, no network).
+    Demo(Demo),
+    /// Make settings, signing keys and a first account for a domain; print its DNS records.
+    Init(Init),
+    /// Read the settings file and say what is wrong with it.
+    Check,
+    /// Print the reference of all settings as Markdown, or the settings in force with --current.
+    Settings {
+        /// The settings in force, as TOML.
+        #[arg(long)]
+        current: bool,
+    },
+    /// The domains that this server takes mail for.
+    #[command(subcommand)]
+    Domain(Domain),
+    /// The accounts, their passwords and app passwords.
+    #[command(subcommand)]
+    Account(Account),
+    /// The messages that wait for delivery.
+    #[command(subcommand)]
+    Queue(Queue),
+    /// Tell the journey of a message, found by queue id, Message-ID or address.
+    Trace {
+        /// A queue id, a Message-ID or an address.
+        what: String,
+        /// Journeys to tell at most, newest first, when several fit.
+        #[arg(long, default_value_t = 5)]
+        limit: usize,
+    },
+    /// Judge a message or a sender as the server would, step by step.
+    #[command(subcommand)]
+    Auth(Auth),
+    /// Signing keys and signatures.
+    #[command(subcommand)]
+    Dkim(Dkim),
+    /// What to publish in the DNS.
+    #[command(subcommand)]
+    Dns(Dns),
+    /// Parts of the internet in a box, for tests.
+    #[command(subcommand)]
+    Lab(Lab),
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Demo {
+    /// Do every step and scene, then end: exit code 0 only if all came out as they should.
+    #[arg(long)]
+    pub once: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Init {
+    /// The domain to take mail for.
+    pub domain: mail::Domain,
+    /// Ask nothing; take the defaults for what is not said.
+    #[arg(long)]
+    pub yes: bool,
+    /// The server's own name (default: mail.<domain>).
+    #[arg(long)]
+    pub hostname: Option<mail::Domain>,
+    /// The server's public addresses, for the A and AAAA records.
+    #[arg(long, value_name = "IP")]
+    pub address: Vec<IpAddr>,
+    /// The first account (default: postmaster@<domain>).
+    #[arg(long, value_name = "ADDRESS")]
+    pub account: Option<mail::EmailAddress>,
+    /// Read the first account's password from standard input instead of making one up.
+    #[arg(long)]
+    pub password_stdin: bool,
+    /// Listen on the standard ports on all addresses, instead of high ports on loopback.
+    #[arg(long)]
+    pub public: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Domain {
+    /// Take mail for a domain; makes its DKIM keys.
+    Add { domain: mail::Domain },
+    /// List the domains.
+    List,
+    /// Stop taking mail for a domain. Refused while accounts use it.
+    Remove { domain: mail::Domain },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Account {
+    /// Add an account; a password is made up and shown once unless one is given.
+    Add {
+        address: mail::EmailAddress,
+        /// Read the password from standard input (the first line).
+        #[arg(long)]
+        password_stdin: bool,
+        /// The owner's name.
+        #[arg(long, default_value = "")]
+        name: String,
+    },
+    /// List the accounts.
+    List,
+    /// Show one account, its aliases and app passwords.
+    Show { address: mail::EmailAddress },
+    /// Set a new password.
+    Password {
+        address: mail::EmailAddress,
+        /// Read the password from standard input (the first line).
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Refuse every login to the account; mail is still taken.
+    Suspend { address: mail::EmailAddress },
+    /// Undo `suspend`.
+    Resume { address: mail::EmailAddress },
+    /// Remove the account and its mail.
+    Remove {
+        address: mail::EmailAddress,
+        /// Really remove the mail.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Give the account another address.
+    AddAlias { alias: mail::EmailAddress, address: mail::EmailAddress },
+    /// Take an alias away.
+    RemoveAlias { alias: mail::EmailAddress },
+    /// Turn the second factor on: from then on mail programs need app passwords.
+    SecondFactor {
+        address: mail::EmailAddress,
+        #[arg(value_enum)]
+        state: OnOff,
+    },
+    /// Make an app password; it is shown once.
+    AppPassword {
+        address: mail::EmailAddress,
+        /// What it is for, such as the name of the program or device.
+        #[arg(long, default_value = "mail program")]
+        name: String,
+        /// What it opens.
+        #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scope::Smtp, Scope::Imap, Scope::Pop3])]
+        scope: Vec<Scope>,
+    },
+    /// Revoke an app password by the number that `account show` tells.
+    RevokeAppPassword { address: mail::EmailAddress, number: u64 },
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnOff {
+    On,
+    Off,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Smtp,
+    Imap,
+    Pop3,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Queue {
+    /// List what waits, and why.
+    List,
+    /// Show one message with all its errands.
+    Show { id: mail::QueueId },
+    /// Try again now: one message, or all.
+    Retry {
+        #[arg(required_unless_present = "all")]
+        id: Option<mail::QueueId>,
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
+    },
+    /// Remove a message without telling its sender. Its journey says who did it.
+    Drop { id: mail::QueueId },
+}
+
+/// Where questions go.
+#[derive(ClapArgs, Debug, Clone)]
+pub struct DnsServer {
+    /// Ask this DNS server (host:port) instead of the ones in the settings.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub dns: Vec<SocketAddr>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Auth {
+    /// SPF: may this address send for this domain?
+    Spf {
+        /// The client's address.
+        #[arg(long)]
+        ip: IpAddr,
+        /// The name the client gives in EHLO.
+        #[arg(long, default_value = "")]
+        helo: String,
+        /// The reverse-path; empty for <>.
+        #[arg(long, default_value = "")]
+        mail_from: String,
+        #[command(flatten)]
+        server: DnsServer,
+    },
+    /// DKIM: verify every signature of the message on standard input.
+    Dkim {
+        #[command(flatten)]
+        server: DnsServer,
+    },
+    /// DMARC: judge the message on standard input.
+    Dmarc {
+        /// The client's address, for SPF.
+        #[arg(long)]
+        ip: Option<IpAddr>,
+        /// The name the client gives in EHLO, for SPF.
+        #[arg(long, default_value = "")]
+        helo: String,
+        /// The reverse-path, for SPF; empty for <>.
+        #[arg(long, default_value = "")]
+        mail_from: String,
+        #[command(flatten)]
+        server: DnsServer,
+    },
+    /// ARC: verify the chain of the message on standard input.
+    Arc {
+        #[command(flatten)]
+        server: DnsServer,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Dkim {
+    /// Sign the message on standard input; the signed message goes to standard output.
+    Sign {
+        /// PEM file (PKCS#8) with the key. Without it the domain's keys in the store sign.
+        #[arg(long, value_name = "FILE", requires = "selector", requires = "domain")]
+        key: Option<PathBuf>,
+        /// The selector of --key.
+        #[arg(long)]
+        selector: Option<String>,
+        /// The signing domain (default: the author's, from the From field).
+        #[arg(long)]
+        domain: Option<mail::Domain>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Dns {
+    /// Print the records to publish for a domain, as a zone file.
+    Records {
+        domain: mail::Domain,
+        /// The server's public addresses, for the A and AAAA records.
+        #[arg(long, value_name = "IP")]
+        address: Vec<IpAddr>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Lab {
+    /// Serve zone files as an authoritative DNS server on loopback, until it is stopped.
+    Dns {
+        /// A zone file; may be given several times.
+        #[arg(long, required = true, value_name = "FILE")]
+        zone: Vec<PathBuf>,
+        /// Where to listen (UDP and TCP); port 0 takes a free one, which is printed.
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,81 @@
+//! What each command does: reads settings, asks the running server or opens the store, prints.
+
+mod auth;
+mod dkim;
+mod failure;
+mod init;
+mod lab;
+mod office;
+mod print;
+
+pub use failure::Failure;
+
+use crate::args::{Args, Command, Global};
+use crate::settings::{FILE_NAME, Settings, reference};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Does what the command line says.
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    let global = &args.global;
+    match args.command {
+        Command::Serve => crate::serve::run(&settings(global)?),
+        Command::Demo(demo) => crate::demo::run(&demo, global.json),
+        Command::Init(order) => init::run(global, &order),
+        Command::Check => check(global),
+        Command::Settings { current } => print_settings(global, current),
+        Command::Auth(question) => auth::run(global, &question),
+        Command::Dkim(order) => dkim::run(global, &order),
+        Command::Lab(order) => lab::run(&order),
+        Command::Domain(order) => office::run(global, office::domain(order)),
+        Command::Account(order) => office::run(global, office::account(order)?),
+        Command::Queue(order) => office::run(global, office::queue(order)),
+        Command::Trace { what, limit } => office::run(global, admin::Request::Trace { what, limit }),
+        Command::Dns(order) => office::run(global, office::dns(order)),
+    }
+}
+
+/// The settings in force: the file, then `--set`, then `--data`.
+pub fn settings(global: &Global) -> Result<Settings, Failure> {
+    let file = settings_file(global);
+    let mut settings = match &file {
+        Some(path) => Settings::read(path)?,
+        None => Settings::default(),
+    };
+    if !global.set.is_empty() {
+        settings = settings.with_orders(&global.set)?;
+    }
+    if let Some(data) = &global.data {
+        settings.data.clone_from(data);
+    }
+    Ok(settings)
+}
+
+fn settings_file(global: &Global) -> Option<PathBuf> {
+    match &global.config {
+        Some(path) => Some(path.clone()),
+        None => Some(PathBuf::from(FILE_NAME)).filter(|p| p.exists()),
+    }
+}
+
+fn check(global: &Global) -> Result<ExitCode, Failure> {
+    let settings = settings(global)?;
+    if settings.tls.certificate.is_some() {
+        crate::world::tls_certificates(&settings, &crate::world::SystemClock)?;
+    }
+    match settings_file(global) {
+        Some(path) => println!("{}: good", path.display()),
+        None => println!("no settings file: the defaults are good"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_settings(global: &Global, current: bool) -> Result<ExitCode, Failure> {
+    if current {
+        let text = toml::to_string(&settings(global)?).map_err(|e| Failure::store(e.to_string()))?;
+        print!("{text}");
+    } else {
+        print!("{}", reference::markdown());
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,109 @@
+//! Commands that the office carries out: asked of the running server through its control socket, or
+//! done here when no server runs.
+
+use super::{Failure, print, settings};
+use crate::args::{Account, Dns, Domain, Global, OnOff, Queue, Scope};
+use crate::settings::Settings;
+use crate::world;
+use admin::{Request, Response};
+use std::io::BufRead as _;
+use std::process::ExitCode;
+
+/// Octets of a password line at most.
+const PASSWORD_LINE_OCTETS_MAX: u64 = 1024;
+
+/// Performs and prints.
+pub fn run(global: &Global, request: Request) -> Result<ExitCode, Failure> {
+    let response = perform(&settings(global)?, request)?;
+    print::response(&response, global.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the running server, or does it here when none runs.
+pub fn perform(settings: &Settings, request: Request) -> Result<Response, Failure> {
+    let socket = admin::control::socket_path(&settings.data, &std::env::temp_dir());
+    let asked = admin::control::ask(&socket, &request)
+        .map_err(|e| Failure::store(format!("the control socket {}: {e}", socket.display())))?;
+    if let Some(answer) = asked {
+        return Ok(answer?);
+    }
+    world::block_on(async {
+        let world = world::World::open(settings)?;
+        let answer = world.office.perform(request).await;
+        world.close().await;
+        Ok(answer?)
+    })
+}
+
+pub fn domain(order: Domain) -> Request {
+    match order {
+        Domain::Add { domain } => Request::DomainAdd { domain },
+        Domain::List => Request::DomainList,
+        Domain::Remove { domain } => Request::DomainRemove { domain },
+    }
+}
+
+pub fn account(order: Account) -> Result<Request, Failure> {
+    Ok(match order {
+        Account::Add { address, password_stdin, name } => {
+            Request::AccountAdd { address, name, password: password(password_stdin)? }
+        }
+        Account::List => Request::AccountList,
+        Account::Show { address } => Request::AccountShow { address },
+        Account::Password { address, password_stdin } => {
+            Request::AccountPassword { address, password: password(password_stdin)? }
+        }
+        Account::Suspend { address } => Request::AccountSuspend { address, suspended: true },
+        Account::Resume { address } => Request::AccountSuspend { address, suspended: false },
+        Account::Remove { address, yes: true } => Request::AccountRemove { address },
+        Account::Remove { address, yes: false } => {
+            return Err(Failure::Usage(format!("this removes {address} with all its mail; say --yes if you mean it")));
+        }
+        Account::AddAlias { alias, address } => Request::AliasAdd { alias, address },
+        Account::RemoveAlias { alias } => Request::AliasRemove { alias },
+        Account::SecondFactor { address, state } => Request::SecondFactor { address, on: state == OnOff::On },
+        Account::AppPassword { address, name, scope } => Request::AppPasswordAdd {
+            address,
+            name,
+            scopes: scope.into_iter().map(|s| scope_name(s).to_owned()).collect(),
+        },
+        Account::RevokeAppPassword { address, number } => Request::AppPasswordRevoke { address, number },
+    })
+}
+
+pub fn queue(order: Queue) -> Request {
+    match order {
+        Queue::List => Request::QueueList,
+        Queue::Show { id } => Request::QueueShow { id },
+        Queue::Retry { id, .. } => Request::QueueRetry { id },
+        Queue::Drop { id } => Request::QueueDrop { id },
+    }
+}
+
+pub fn dns(order: Dns) -> Request {
+    let Dns::Records { domain, address } = order;
+    Request::Zone { domain, addresses: address }
+}
+
+fn scope_name(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Smtp => "smtp",
+        Scope::Imap => "imap",
+        Scope::Pop3 => "pop3",
+    }
+}
+
+/// The first line of standard input, when it is asked for.
+pub fn password(from_stdin: bool) -> Result<Option<String>, Failure> {
+    if !from_stdin {
+        return Ok(None);
+    }
+    let mut line = String::new();
+    let mut input = std::io::Read::take(std::io::stdin().lock(), PASSWORD_LINE_OCTETS_MAX);
+    input.read_line(&mut line)?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(Failure::Usage("--password-stdin: standard input holds no password".to_owned()));
+    }
+    Ok(Some(password.to_owned()))
+}

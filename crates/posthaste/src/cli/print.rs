@@ -1,0 +1,145 @@
+//! Answers as people read them: short tables and sentences; or as JSON.
+
+use super::Failure;
+use admin::Response;
+use admin::words::{AccountRow, AccountView, NewPassword, QueueRow};
+use mail::{Timestamp, date};
+
+/// Prints an answer.
+pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
+    if json {
+        return print_json(response);
+    }
+    match response {
+        Response::Done(said) => println!("{said}"),
+        Response::Domains(rows) => {
+            let rows = rows.iter().map(|r| vec![r.domain.to_string(), r.selectors.join(", ")]).collect();
+            table(&["DOMAIN", "DKIM SELECTORS"], rows);
+        }
+        Response::Accounts(rows) => table(&["ADDRESS", "NAME", "STATE"], rows.iter().map(account_cells).collect()),
+        Response::Account(view) => account(view),
+        Response::Password(made) => password(made),
+        Response::SecondFactor { address, otpauth_url } => println!(
+            "the second factor of {address} is on: mail programs need app passwords from now on\n\
+             (posthaste account app-password {address}). For an authenticator, shown once:\n{otpauth_url}"
+        ),
+        Response::Queue(rows) if rows.is_empty() => println!("the queue is empty"),
+        Response::Queue(rows) => {
+            let cells = rows.iter().flat_map(queue_cells).collect();
+            table(&["ID", "ACCEPTED", "FROM", "TO", "STATE", "TRIES", "NEXT", "WHY"], cells);
+        }
+        Response::Message(row) => message(row),
+        Response::Stories(stories) => {
+            for (i, told) in stories.iter().enumerate() {
+                if i > 0 {
+                    println!();
+                }
+                println!("{}", told.id);
+                println!("{}", told.text.trim_end());
+            }
+        }
+        Response::Zone(text) | Response::Signatures(text) => print!("{text}"),
+    }
+    Ok(())
+}
+
+/// What machines read: the content of the answer, without the name of its variant.
+fn print_json(response: &Response) -> Result<(), Failure> {
+    let value = serde_json::to_value(response).map_err(|e| Failure::store(e.to_string()))?;
+    let content = match value {
+        serde_json::Value::Object(map) if map.len() == 1 => map.into_iter().next().map(|(_, v)| v),
+        other => Some(other),
+    };
+    println!("{}", content.unwrap_or_default());
+    Ok(())
+}
+
+fn password(made: &NewPassword) {
+    match &made.password {
+        Some(password) => println!("{}: {password}\nIt opens {}. It is shown only now.", made.address, made.opens),
+        None => println!("{}: the password is set; it opens {}", made.address, made.opens),
+    }
+}
+
+fn account_cells(row: &AccountRow) -> Vec<String> {
+    let mut state = Vec::new();
+    if row.suspended {
+        state.push("suspended");
+    }
+    if row.second_factor {
+        state.push("second factor");
+    }
+    vec![row.address.to_string(), row.name.clone(), state.join(", ")]
+}
+
+fn account(view: &AccountView) {
+    table(&["ADDRESS", "NAME", "STATE"], vec![account_cells(&view.row)]);
+    if !view.aliases.is_empty() {
+        let aliases: Vec<String> = view.aliases.iter().map(ToString::to_string).collect();
+        println!("\naliases: {}", aliases.join(", "));
+    }
+    println!();
+    let rows = view.mailboxes.iter();
+    table(
+        &["MAILBOX", "MESSAGES", "UNSEEN", "OCTETS"],
+        rows.map(|m| vec![m.name.clone(), m.messages.to_string(), m.unseen.to_string(), m.octets.to_string()])
+            .collect(),
+    );
+    if !view.app_passwords.is_empty() {
+        println!();
+        let cells = view.app_passwords.iter().map(|p| {
+            let used = p.last_used.map_or("never".to_owned(), date::iso8601);
+            vec![p.number.to_string(), p.name.clone(), p.scopes.join(", "), date::iso8601(p.created), used]
+        });
+        table(&["APP PASSWORD", "NAME", "OPENS", "CREATED", "LAST USED"], cells.collect());
+    }
+}
+
+fn queue_cells(row: &QueueRow) -> Vec<Vec<String>> {
+    let errands = row.errands.iter().map(|e| {
+        vec![
+            row.id.to_string(),
+            date::iso8601(row.received),
+            row.from.clone(),
+            format!("<{}>", e.to),
+            e.state.clone(),
+            e.attempts.to_string(),
+            when(e.next_attempt),
+            e.last_outcome.clone().unwrap_or_default(),
+        ]
+    });
+    errands.collect()
+}
+
+fn message(row: &QueueRow) {
+    println!("{}: from {}, {} octets, accepted {}", row.id, row.from, row.octets, date::iso8601(row.received));
+    for e in &row.errands {
+        println!("  to <{}>: {} after {} attempts; next {}", e.to, e.state, e.attempts, when(e.next_attempt));
+        if let Some(why) = &e.last_outcome {
+            println!("    last: {why}");
+        }
+    }
+    println!("its journey: posthaste trace {}", row.id);
+}
+
+fn when(at: Option<Timestamp>) -> String {
+    at.map_or("-".to_owned(), date::iso8601)
+}
+
+/// Columns as wide as their widest cell; the last one runs on.
+pub fn table(head: &[&str], rows: Vec<Vec<String>>) {
+    let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        println!("{}", padded.join("  ").trim_end());
+    };
+    line(head.to_vec());
+    for row in &rows {
+        line(row.iter().map(String::as_str).collect());
+    }
+}

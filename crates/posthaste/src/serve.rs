@@ -1,0 +1,214 @@
+//! `posthaste serve`: binds the listeners, starts the services, and ends cleanly.
+
+mod contexts;
+
+use crate::cli::Failure;
+use crate::settings::Settings;
+use crate::world::{self, World};
+use mail::Timestamp;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long journeys are kept.
+const JOURNEYS_KEPT: Duration = Duration::from_secs(30 * 86_400);
+/// How often old journeys are forgotten.
+const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+/// Journeys that are forgotten in one go.
+const PRUNE_AT_ONCE: usize = 500;
+
+/// What watches a server from outside, in the demo and in tests.
+#[derive(Default)]
+pub struct Hooks {
+    /// Sees every line of SMTP, in and out.
+    pub smtp_tap: Option<Arc<dyn smtp::Tap>>,
+}
+
+/// A running server.
+pub struct Server {
+    pub world: World,
+    /// The addresses that were bound, by service.
+    pub bound: BTreeMap<&'static str, Vec<SocketAddr>>,
+    pub certificates: Arc<tls::Certificates>,
+    stop: watch::Sender<bool>,
+    services: JoinSet<()>,
+}
+
+/// Runs the server in the foreground until SIGTERM or SIGINT.
+pub fn run(settings: &Settings) -> Result<ExitCode, Failure> {
+    start_log(settings)?;
+    world::block_on(async {
+        let server = Server::start(settings, Hooks::default()).await?;
+        for (service, addresses) in &server.bound {
+            for address in addresses {
+                println!("{service} {address}");
+            }
+        }
+        println!("ready");
+        server.until_told_to_stop().await?;
+        server.shutdown().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+impl Server {
+    /// Binds everything, then starts everything: after this every listener answers.
+    pub async fn start(settings: &Settings, hooks: Hooks) -> Result<Self, Failure> {
+        let world = World::open(settings)?;
+        let certificates = Arc::new(world::tls_certificates(settings, world.clock.as_ref())?);
+        for warning in certificates.warnings(world.clock.now()) {
+            tracing::warn!("certificate: {warning}");
+        }
+        let resolver: Arc<dyn dns::Resolver> =
+            Arc::new(world::resolver(&settings.dns.servers, settings.dns.timeout_secs)?);
+        let mut listeners = Listeners::default();
+        listeners.bind_all(settings).await?;
+        let control = control_listener(settings)?;
+
+        let (stop, stopped) = watch::channel(false);
+        let mut services = JoinSet::new();
+        let receive = contexts::receive(settings, &world, &certificates, &resolver, &hooks)?;
+        for (role, listener) in listeners.smtp {
+            services.spawn(receive::serve(receive.clone(), listener, role, stopped.clone()));
+        }
+        let retrieve = contexts::retrieve(settings, &world, &certificates);
+        for (protocol, listener) in listeners.retrieval {
+            services.spawn(retrieve::serve(retrieve.clone(), listener, protocol, stopped.clone()));
+        }
+        let deliver = contexts::deliver(settings, &world, &resolver, &hooks)?;
+        services.spawn(deliver::run(deliver, stopped.clone()));
+        services.spawn(admin::control::serve(control, Arc::new(world.office.clone()), stopped.clone()));
+        services.spawn(forget_old_journeys(world.office.clone(), stopped));
+        Ok(Self { world, bound: listeners.bound, certificates, stop, services })
+    }
+
+    /// Waits for the order to stop; SIGHUP reads the certificate anew meanwhile.
+    async fn until_told_to_stop(&self) -> Result<(), Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut reload = signal(SignalKind::hangup())?;
+        let stop = world::stop_signal();
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                ended = &mut stop => return Ok(ended?),
+                _ = reload.recv() => match self.certificates.reload(self.world.clock.now()) {
+                    Ok(()) => tracing::info!("the certificate was read anew"),
+                    Err(error) => tracing::error!("the certificate stays the old one: {error}"),
+                },
+            }
+        }
+    }
+
+    /// Stops taking work, lets what is in flight end (each service has its bound), closes the store.
+    pub async fn shutdown(mut self) {
+        tracing::info!("stopping");
+        let _ = self.stop.send(true);
+        while let Some(ended) = self.services.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!("a service ended badly: {error}");
+            }
+        }
+        self.world.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Sockets that are bound but not served yet.
+#[derive(Default)]
+struct Listeners {
+    smtp: Vec<(smtp::Role, TcpListener)>,
+    retrieval: Vec<(retrieve::Protocol, TcpListener)>,
+    bound: BTreeMap<&'static str, Vec<SocketAddr>>,
+}
+
+impl Listeners {
+    async fn bind_all(&mut self, settings: &Settings) -> Result<(), Failure> {
+        use retrieve::Protocol as P;
+        use smtp::Role as R;
+        let l = &settings.listen;
+        for (name, role, addresses) in [
+            ("smtp", R::Mta, &l.smtp),
+            ("submission", R::Submission, &l.submission),
+            ("submissions", R::Submissions, &l.submissions),
+        ] {
+            for address in addresses {
+                let listener = self.bind(name, *address).await?;
+                self.smtp.push((role, listener));
+            }
+        }
+        for (name, protocol, addresses) in [
+            ("imap", P::Imap, &l.imap),
+            ("imaps", P::Imaps, &l.imaps),
+            ("pop3", P::Pop3, &l.pop3),
+            ("pop3s", P::Pop3s, &l.pop3s),
+        ] {
+            for address in addresses {
+                let listener = self.bind(name, *address).await?;
+                self.retrieval.push((protocol, listener));
+            }
+        }
+        Ok(())
+    }
+
+    async fn bind(&mut self, name: &'static str, address: SocketAddr) -> Result<TcpListener, Failure> {
+        let listener = TcpListener::bind(address).await.map_err(|e| cannot_bind(name, address, &e))?;
+        self.bound.entry(name).or_default().push(listener.local_addr()?);
+        Ok(listener)
+    }
+}
+
+fn cannot_bind(name: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
+    let hint = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or: sudo setcap cap_net_bind_service=+ep <the posthaste program>"
+        }
+        std::io::ErrorKind::AddrInUse => "; another program listens there: stop it, or choose another port",
+        std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    };
+    Failure::Settings(format!("listen.{name} = {address}: {error}{hint}"))
+}
+
+fn control_listener(settings: &Settings) -> Result<tokio::net::UnixListener, Failure> {
+    let path = admin::control::socket_path(&settings.data, &std::env::temp_dir());
+    admin::control::bind(&path).map_err(|e| Failure::store(format!("the control socket {}: {e}", path.display())))
+}
+
+async fn forget_old_journeys(office: admin::Office, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let before = Timestamp::from_secs(office.clock.now().secs() - JOURNEYS_KEPT.as_secs() as i64);
+        match office.journey.prune(before, PRUNE_AT_ONCE).await {
+            Ok(PRUNE_AT_ONCE) => continue,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "old journeys could not be forgotten"),
+        }
+        tokio::select! {
+            _ = tokio::time::sleep(PRUNE_EVERY) => {}
+            () = told(&mut stopped) => return,
+        }
+    }
+}
+
+/// Starts the log on standard error.
+fn start_log(settings: &Settings) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log.level)
+        .map_err(|e| Failure::Settings(format!("log.level = \"{}\": {e}", settings.log.level)))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if settings.log.json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+    Ok(())
+}
+
+/// Waits for the order to stop.
+async fn told(shutdown: &mut watch::Receiver<bool>) {
+    // Within a function of its own, so that the guard it answers is dropped at once.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}

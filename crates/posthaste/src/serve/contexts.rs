@@ -1,0 +1,128 @@
+//! From settings to what each service works with.
+
+use super::Hooks;
+use crate::cli::Failure;
+use crate::settings::{Route, RouteTls, Settings};
+use crate::world::{self, World};
+use directory::SystemRandom;
+use mail::Domain;
+use std::sync::Arc;
+
+pub fn receive(
+    settings: &Settings,
+    world: &World,
+    certificates: &Arc<tls::Certificates>,
+    resolver: &Arc<dyn dns::Resolver>,
+    hooks: &Hooks,
+) -> Result<Arc<receive::Context>, Failure> {
+    let hostname = world::hostname(settings)?;
+    let mut options = receive::Options::new(&hostname);
+    options.smtp.size_max_octets = settings.smtp.size_max_octets;
+    options.smtp.recipients_max = settings.smtp.recipients_max;
+    options.smtp.allow_plaintext_auth = settings.login.without_tls_on_loopback;
+    options.connections_max = settings.smtp.connections_max;
+    options.connections_per_address_max = settings.smtp.connections_per_address_max;
+    options.received_max = settings.smtp.received_max;
+    options.memory_max_octets = settings.smtp.memory_max_octets;
+    let policy = judge::Policy {
+        spf_fail: if settings.judge.refuse_spf_fail { judge::judgement::Action::Refuse } else { judge::judgement::Action::Accept },
+        ..judge::Policy::default()
+    };
+    let office = &world.office;
+    let parts = receive::Parts {
+        store: world.shared_store(),
+        directory: office.directory.clone(),
+        mailboxes: office.mailboxes.clone(),
+        queue: office.queue.clone(),
+        journey: office.journey.clone(),
+        resolver: resolver.clone(),
+        certificates: Some(certificates.clone()),
+        clock: world.clock.clone(),
+        ids: world.ids.clone(),
+    };
+    let context = receive::Context::new(parts, hostname, options, policy, blocklists(settings)?);
+    Ok(Arc::new(match &hooks.smtp_tap {
+        Some(tap) => context.with_tap(tap.clone()),
+        None => context,
+    }))
+}
+
+fn blocklists(settings: &Settings) -> Result<Vec<Domain>, Failure> {
+    let lists = settings.judge.blocklists.iter();
+    lists.map(|l| Domain::parse(l).map_err(|e| Failure::Settings(format!("judge.blocklists: {l}: {e}")))).collect()
+}
+
+pub fn retrieve(
+    settings: &Settings,
+    world: &World,
+    certificates: &Arc<tls::Certificates>,
+) -> Arc<retrieve::Context> {
+    let options = retrieve::Options {
+        hostname: settings.hostname.clone(),
+        allow_plaintext_auth: settings.login.without_tls_on_loopback,
+        message_octets_max: settings.smtp.size_max_octets,
+        ..retrieve::Options::default()
+    };
+    let office = &world.office;
+    Arc::new(retrieve::Context::new(
+        world.shared_store(),
+        office.directory.clone(),
+        office.mailboxes.clone(),
+        office.journey.clone(),
+        Some(certificates.clone()),
+        world.clock.clone(),
+        options,
+    ))
+}
+
+pub fn deliver(
+    settings: &Settings,
+    world: &World,
+    resolver: &Arc<dyn dns::Resolver>,
+    hooks: &Hooks,
+) -> Result<Arc<deliver::Context>, Failure> {
+    let options = deliver::Options {
+        port: settings.deliver.port,
+        attempts_max: settings.deliver.concurrency_max,
+        attempts_per_domain_max: settings.deliver.concurrency_per_domain_max,
+        ..deliver::Options::new(world::hostname(settings)?)
+    };
+    let mut roots = tls::Roots::public();
+    if let Some(file) = &settings.deliver.extra_roots {
+        roots = roots.with_file(file).map_err(|e| Failure::Settings(e.to_string()))?;
+    }
+    let office = &world.office;
+    let parts = deliver::Parts {
+        store: world.shared_store(),
+        queue: office.queue.clone(),
+        journey: office.journey.clone(),
+        mailboxes: office.mailboxes.clone(),
+        directory: office.directory.clone(),
+        resolver: resolver.clone(),
+        dialer: Arc::new(deliver::TcpDialer { sources: settings.deliver.source_addresses.clone() }),
+        tls: tls::Client::new(&roots).map_err(|e| Failure::Settings(e.to_string()))?,
+        ids: world.ids.clone(),
+        clock: world.clock.clone(),
+        random: Arc::new(SystemRandom),
+        tap: hooks.smtp_tap.clone(),
+    };
+    let routes = settings.deliver.route.iter().map(route).collect::<Result<_, _>>()?;
+    Ok(Arc::new(deliver::Context::new(parts, options, routes)))
+}
+
+fn route(route: &Route) -> Result<deliver::Route, Failure> {
+    let wrong = |what: &str, text: &str, e: mail::DomainError| {
+        Failure::Settings(format!("deliver.route: {what} = \"{text}\": {e}"))
+    };
+    Ok(deliver::Route {
+        for_domains: deliver::RouteFor::parse(&route.domain).map_err(|e| wrong("domain", &route.domain, e))?,
+        host: deliver::ServerName::parse(&route.host).map_err(|e| wrong("host", &route.host, e))?,
+        port: route.port,
+        tls: match route.tls {
+            RouteTls::Opportunistic => deliver::TlsPolicy::Opportunistic,
+            RouteTls::Required => deliver::TlsPolicy::Required,
+            RouteTls::Off => deliver::TlsPolicy::Off,
+        },
+        login: None,
+    })
+}

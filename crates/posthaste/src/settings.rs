@@ -1,0 +1,433 @@
+//! The settings file: one TOML file, few keys, a default for each.
+//!
+//! What changes in daily life (domains, accounts, passwords) is not here but in the store. Only
+//! this module and `settings::reference` know the file's form; the crates below get options structs.
+
+pub mod problem;
+pub mod reference;
+
+use problem::Problem;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The name of the settings file that is looked for when none is named.
+pub const FILE_NAME: &str = "posthaste.toml";
+/// Octets of a settings file at most.
+pub const FILE_OCTETS_MAX: u64 = 1024 * 1024;
+
+/// Everything that the operator can set. `reference` has the meaning and default of each key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    pub hostname: String,
+    pub data: PathBuf,
+    pub listen: Listen,
+    pub tls: Tls,
+    pub dns: Dns,
+    pub smtp: Smtp,
+    pub login: Login,
+    pub judge: Judge,
+    pub deliver: Deliver,
+    pub queue: Queue,
+    pub log: Log,
+}
+
+/// `[listen]`: where each service listens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    pub smtp: Vec<SocketAddr>,
+    pub submission: Vec<SocketAddr>,
+    pub submissions: Vec<SocketAddr>,
+    pub imap: Vec<SocketAddr>,
+    pub imaps: Vec<SocketAddr>,
+    pub pop3: Vec<SocketAddr>,
+    pub pop3s: Vec<SocketAddr>,
+}
+
+/// `[tls]`: our certificate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+}
+
+/// `[dns]`: whom we ask.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dns {
+    pub servers: Vec<SocketAddr>,
+    pub timeout_secs: u64,
+}
+
+/// `[smtp]`: limits of reception.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Smtp {
+    pub size_max_octets: u64,
+    pub recipients_max: usize,
+    pub connections_max: usize,
+    pub connections_per_address_max: usize,
+    pub received_max: usize,
+    pub memory_max_octets: usize,
+}
+
+/// `[login]`: how people log in, over SMTP, IMAP and POP3 alike.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Login {
+    pub without_tls_on_loopback: bool,
+}
+
+/// `[judge]`: what is done about mail from strangers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Judge {
+    pub blocklists: Vec<String>,
+    pub refuse_spf_fail: bool,
+}
+
+/// `[deliver]`: how mail leaves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Deliver {
+    pub port: u16,
+    pub source_addresses: Vec<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra_roots: Option<PathBuf>,
+    pub concurrency_max: usize,
+    pub concurrency_per_domain_max: usize,
+    pub route: Vec<Route>,
+}
+
+/// `[[deliver.route]]`: a fixed way for a domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    pub domain: String,
+    pub host: String,
+    #[serde(default = "default_route_port")]
+    pub port: u16,
+    #[serde(default)]
+    pub tls: RouteTls,
+}
+
+/// How a route uses TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteTls {
+    #[default]
+    Opportunistic,
+    Required,
+    Off,
+}
+
+/// `[queue]`: when delivery is tried again and when it is given up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queue {
+    pub retry_first_secs: u64,
+    pub retry_max_secs: u64,
+    pub expire_secs: u64,
+    pub delay_notice_secs: u64,
+}
+
+/// `[log]`: what is written to standard error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    pub level: String,
+    pub json: bool,
+}
+
+fn default_route_port() -> u16 {
+    25
+}
+
+fn loopback(port: u16) -> Vec<SocketAddr> {
+    vec![SocketAddr::from(([127, 0, 0, 1], port))]
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            hostname: "localhost".to_owned(),
+            data: PathBuf::from("data"),
+            listen: Listen::default(),
+            tls: Tls::default(),
+            dns: Dns::default(),
+            smtp: Smtp::default(),
+            login: Login::default(),
+            judge: Judge::default(),
+            deliver: Deliver::default(),
+            queue: Queue::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            smtp: loopback(2525),
+            submission: loopback(2587),
+            submissions: loopback(2465),
+            imap: loopback(2143),
+            imaps: loopback(2993),
+            pop3: loopback(2110),
+            pop3s: loopback(2995),
+        }
+    }
+}
+
+impl Listen {
+    /// The standard ports on every address of the machine.
+    pub fn public() -> Self {
+        let everywhere = |port| vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port))];
+        Self {
+            smtp: everywhere(25),
+            submission: everywhere(587),
+            submissions: everywhere(465),
+            imap: everywhere(143),
+            imaps: everywhere(993),
+            pop3: everywhere(110),
+            pop3s: everywhere(995),
+        }
+    }
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self { servers: Vec::new(), timeout_secs: 5 }
+    }
+}
+
+impl Default for Smtp {
+    fn default() -> Self {
+        Self {
+            size_max_octets: 35_882_577,
+            recipients_max: 1_000,
+            connections_max: 10_000,
+            connections_per_address_max: 100,
+            received_max: 50,
+            memory_max_octets: 256 * 1024 * 1024,
+        }
+    }
+}
+
+impl Default for Deliver {
+    fn default() -> Self {
+        Self {
+            port: 25,
+            source_addresses: Vec::new(),
+            extra_roots: None,
+            concurrency_max: 200,
+            concurrency_per_domain_max: 10,
+            route: Vec::new(),
+        }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            retry_first_secs: 5 * 60,
+            retry_max_secs: 4 * 3_600,
+            expire_secs: 5 * 86_400,
+            delay_notice_secs: 4 * 3_600,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), json: false }
+    }
+}
+
+impl Settings {
+    /// Reads a file; paths in it are relative to the folder it stands in.
+    pub fn read(path: &Path) -> Result<Self, Problem> {
+        let text = read_bounded(path)?;
+        let mut settings = Self::parse(&text, path)?;
+        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            settings.resolve_paths(folder);
+        }
+        Ok(settings)
+    }
+
+    /// Reads a text; `path` is only for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Problem> {
+        let settings: Self = toml::from_str(text).map_err(|e| Problem::from_toml(path, text, &e))?;
+        settings.check(path)?;
+        Ok(settings)
+    }
+
+    /// The settings with `key=value` orders from the command line applied (TOML values, dotted keys).
+    pub fn with_orders(&self, orders: &[String]) -> Result<Self, Problem> {
+        let place = Path::new("--set");
+        let mut table =
+            toml::Table::try_from(self).map_err(|e| Problem::said(place, format!("cannot be written: {e}")))?;
+        for order in orders {
+            let (key, value) = order
+                .split_once('=')
+                .ok_or_else(|| Problem::said(place, format!("`{order}` is not of the form key=value")))?;
+            // A bare word is meant as a text: --set hostname=mail.example.com
+            let parsed = format!("value = {value}")
+                .parse::<toml::Table>()
+                .or_else(|_| format!("value = {}", toml::Value::from(value)).parse::<toml::Table>())
+                .map_err(|e| Problem::said(place, format!("`{value}` is not a TOML value: {}", e.message())))?;
+            let value = parsed.get("value").cloned().unwrap_or(toml::Value::Boolean(false));
+            put_dotted(&mut table, key.trim(), value);
+        }
+        Self::parse(&table.to_string(), place)
+    }
+
+    /// What serde cannot see: ranges and combinations.
+    fn check(&self, path: &Path) -> Result<(), Problem> {
+        let said = |text: String| Err(Problem::said(path, text));
+        if let Err(e) = mail::Domain::parse(&self.hostname) {
+            return said(format!("hostname = \"{}\": {e}", self.hostname));
+        }
+        if self.tls.certificate.is_some() != self.tls.key.is_some() {
+            return said("tls.certificate and tls.key go together: set both, or none for a self-signed one".into());
+        }
+        if self.login.without_tls_on_loopback {
+            let listen = &self.listen;
+            let login_ports = [&listen.submission, &listen.imap, &listen.pop3];
+            if let Some(open) = login_ports.into_iter().flatten().find(|a| !a.ip().is_loopback()) {
+                return said(format!(
+                    "login.without_tls_on_loopback = true, but {open} is not a loopback address: passwords would \
+                     cross the network in clear. Listen on 127.0.0.1 or ::1, or set it to false"
+                ));
+            }
+        }
+        if self.smtp.recipients_max < 100 {
+            return said("smtp.recipients_max must be at least 100 (RFC 5321 §4.5.3.1.8)".into());
+        }
+        if self.smtp.size_max_octets < 64 * 1024 {
+            return said("smtp.size_max_octets must be at least 65536 (RFC 5321 §4.5.3.1.7)".into());
+        }
+        for list in &self.judge.blocklists {
+            if let Err(e) = mail::Domain::parse(list) {
+                return said(format!("judge.blocklists: \"{list}\": {e}"));
+            }
+        }
+        for route in &self.deliver.route {
+            if route.domain != "*"
+                && let Err(e) = mail::Domain::parse(&route.domain)
+            {
+                return said(format!("deliver.route: domain = \"{}\": {e}", route.domain));
+            }
+        }
+        if self.queue.retry_first_secs == 0 || self.queue.retry_first_secs > self.queue.retry_max_secs {
+            return said("queue.retry_first_secs must be at least 1 and not above queue.retry_max_secs".into());
+        }
+        Ok(())
+    }
+
+    fn resolve_paths(&mut self, folder: &Path) {
+        let mut resolve = |p: &mut PathBuf| {
+            if p.is_relative() {
+                *p = folder.join(&*p);
+            }
+        };
+        resolve(&mut self.data);
+        [&mut self.tls.certificate, &mut self.tls.key, &mut self.deliver.extra_roots]
+            .into_iter()
+            .flatten()
+            .for_each(&mut resolve);
+    }
+}
+
+fn read_bounded(path: &Path) -> Result<String, Problem> {
+    let unreadable = |e: std::io::Error| Problem::said(path, format!("cannot be read: {e}"));
+    let length = std::fs::metadata(path).map_err(unreadable)?.len();
+    if length > FILE_OCTETS_MAX {
+        return Err(Problem::said(path, format!("is larger than {FILE_OCTETS_MAX} octets")));
+    }
+    std::fs::read_to_string(path).map_err(unreadable)
+}
+
+fn put_dotted(table: &mut toml::Table, key: &str, value: toml::Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((first, rest)) => {
+            let inner =
+                table.entry(first.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            if let toml::Value::Table(inner) = inner {
+                put_dotted(inner, rest, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, Problem> {
+        Settings::parse(text, Path::new("posthaste.toml"))
+    }
+
+    #[test]
+    fn nothing_is_needed() {
+        assert_eq!(parse("").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let mut s = Settings::default();
+        s.deliver.route.push(Route {
+            domain: "*".into(),
+            host: "relay.example".into(),
+            port: 587,
+            tls: RouteTls::Required,
+        });
+        assert_eq!(parse(&toml::to_string(&s).unwrap()).unwrap(), s);
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_line_and_the_nearest() {
+        let text = parse("hostname = \"a.example\"\n[smtp]\nsize_max_octet = 70000\n").unwrap_err().to_string();
+        assert!(text.contains("line 3"), "{text}");
+        assert!(text.contains("`size_max_octets`"), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_the_remedy() {
+        for (text, part) in [
+            ("hostname = \"a b\"", "hostname"),
+            ("[tls]\ncertificate = \"a.pem\"", "go together"),
+            ("[login]\nwithout_tls_on_loopback = true\n[listen]\nimap = [\"0.0.0.0:143\"]", "0.0.0.0:143"),
+            ("[smtp]\nrecipients_max = 5", "100"),
+            ("[listen]\nsmtp = [\"localhost\"]", "listen"),
+            ("[queue]\nretry_first_secs = 0", "retry_first_secs"),
+        ] {
+            let shown = parse(text).unwrap_err().to_string();
+            assert!(shown.contains(part), "{text} => {shown}");
+        }
+    }
+
+    #[test]
+    fn orders_from_the_command_line() {
+        let s = Settings::default()
+            .with_orders(&[
+                "hostname=mail.example.com".into(),
+                "listen.smtp=[\"127.0.0.1:1\"]".into(),
+                "deliver.port=26".into(),
+            ])
+            .unwrap();
+        assert_eq!(s.hostname, "mail.example.com");
+        assert_eq!(s.listen.smtp[0].port(), 1);
+        assert_eq!(s.deliver.port, 26);
+        assert!(Settings::default().with_orders(&["hostnam=x".into()]).is_err());
+        assert!(Settings::default().with_orders(&["nonsense".into()]).is_err());
+    }
+}

@@ -1,0 +1,131 @@
+//! The edge: the real clock, the runtime, the store and everything that stands on it, opened from
+//! the settings. The only place below the demo that knows both settings and crates.
+
+use crate::cli::Failure;
+use crate::settings::Settings;
+use admin::Office;
+use directory::Directory;
+use journey::Journey;
+use mail::{Clock, Domain, Timestamp};
+use mailbox::Mailboxes;
+use queue::{IdSource, Queue};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use store::engine::LogStore;
+
+/// The real clock.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+/// Runs a future on a runtime of its own.
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn stop_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// The store and the domains that live in it.
+pub struct World {
+    pub store: Arc<LogStore>,
+    pub clock: Arc<dyn Clock>,
+    /// Names transactions; one for the whole process.
+    pub ids: Arc<IdSource>,
+    pub office: Office,
+}
+
+impl World {
+    /// Opens (or makes) the data folder.
+    pub fn open(settings: &Settings) -> Result<Self, Failure> {
+        std::fs::create_dir_all(&settings.data)
+            .map_err(|e| Failure::store(format!("the data folder {}: {e}", settings.data.display())))?;
+        let store = LogStore::open(&settings.data.join("store"), store::engine::Options::default())
+            .map_err(|e| Failure::store(e.to_string()))?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let shared: Arc<dyn store::Store> = store.clone();
+        let options = directory::Options::default();
+        let directory = Directory::new(shared.clone(), options, Arc::new(directory::SystemRandom))
+            .map_err(|e| Failure::store(e.to_string()))?;
+        let office = Office {
+            directory,
+            mailboxes: Mailboxes::new(shared.clone()),
+            queue: Queue::new(shared.clone(), queue_options(settings)),
+            journey: Journey::new(shared),
+            clock: clock.clone(),
+            hostname: hostname(settings)?,
+        };
+        let ids = Arc::new(IdSource::new(clock.clone()));
+        Ok(Self { store, clock, ids, office })
+    }
+
+    /// The store as the crates above it take it.
+    pub fn shared_store(&self) -> Arc<dyn store::Store> {
+        self.store.clone()
+    }
+
+    /// Closes the store, so that the next start has nothing to recover.
+    pub async fn close(self) {
+        self.store.close();
+    }
+}
+
+/// Our own name; the settings have checked it.
+pub fn hostname(settings: &Settings) -> Result<Domain, Failure> {
+    Domain::parse(&settings.hostname).map_err(|e| Failure::Settings(format!("hostname: {e}")))
+}
+
+fn queue_options(settings: &Settings) -> queue::Options {
+    let defaults = queue::Options::default();
+    queue::Options {
+        schedule: queue::Schedule {
+            first_retry: Duration::from_secs(settings.queue.retry_first_secs),
+            max_interval: Duration::from_secs(settings.queue.retry_max_secs),
+            expire_after: Duration::from_secs(settings.queue.expire_secs),
+            delay_notice_after: Some(Duration::from_secs(settings.queue.delay_notice_secs)),
+            ..defaults.schedule
+        },
+        ..defaults
+    }
+}
+
+/// A resolver that asks these servers, or the system's when none are named.
+pub fn resolver(servers: &[SocketAddr], timeout_secs: u64) -> Result<dns::hickory::HickoryResolver, Failure> {
+    let options = dns::hickory::Options {
+        servers: servers.to_vec(),
+        timeout: Duration::from_secs(timeout_secs),
+        ..dns::hickory::Options::default()
+    };
+    dns::hickory::HickoryResolver::new(&options).map_err(|e| Failure::Settings(format!("[dns]: {e}")))
+}
+
+/// Our certificate: from the files named, or self-signed in the data folder.
+pub fn tls_certificates(settings: &Settings, clock: &dyn Clock) -> Result<tls::Certificates, Failure> {
+    let source = match (&settings.tls.certificate, &settings.tls.key) {
+        (Some(chain), Some(key)) => tls::CertificateSource::Files(vec![tls::CertificateFiles {
+            chain: chain.clone(),
+            key: key.clone(),
+        }]),
+        _ => tls::CertificateSource::SelfSigned {
+            dir: settings.data.join("tls"),
+            host_name: hostname(settings)?,
+        },
+    };
+    tls::Certificates::open(source, clock.now()).map_err(|e| Failure::Settings(e.to_string()))
+}

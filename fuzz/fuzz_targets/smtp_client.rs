@@ -1,0 +1,4 @@
+//! Drives `smtp::fuzz::client` with arbitrary input.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| smtp::fuzz::client(data));
