@@ -62,12 +62,17 @@ async fn run_parts(once: bool, json: bool) -> Result<ExitCode, Failure> {
     let show = Arc::new(Show::stdout(form));
     let since = Instant::now();
     show.picture();
+    show.event(&Event::Remark {
+        text: "A DNS server, a certificate authority and two mail servers are started, all on loopback.",
+    });
     let interrupted = Ok(ExitCode::from(INTERRUPTED));
     let stop = crate::world::stop_signal();
     tokio::pin!(stop);
+    // Biased: the signal is listened for before the first folder is made.
     let built = tokio::select! {
-        built = World::build() => built,
+        biased;
         _ = &mut stop => return interrupted,
+        built = World::build() => built,
     };
     let mut world = built
         .map_err(|broken| Failure::store(format!("the demo's servers could not be started: {broken}")))?;
