@@ -195,6 +195,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_that_is_still_talking_hears_the_last_word() {
+        let (mut client, server) = tokio::io::duplex(1_000);
+        let mut wire = Wire::new(Box::new(server));
+        let server_side = async {
+            wire.write(b"421 bye\r\n", Duration::from_secs(5)).await.unwrap();
+            wire.close().await;
+        };
+        let client_side = async {
+            // Would break off at the first piece if the connection were just dropped.
+            client.write_all(&[b'c'; 20_000]).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut said = Vec::new();
+            client.read_to_end(&mut said).await.unwrap();
+            said
+        };
+        let ((), said) = tokio::join!(server_side, client_side);
+        assert_eq!(said, b"421 bye\r\n");
+    }
+
+    #[tokio::test]
     async fn used_input_goes_and_idle_buffers_are_small() {
         let (mut client, server) = tokio::io::duplex(100_000);
         let mut wire = Wire::new(Box::new(server));

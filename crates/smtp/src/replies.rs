@@ -271,12 +271,6 @@ pub const APP_PASSWORD_NEEDED: Reply = Reply::fixed(
     "This account has a second factor, so mail programs need an app password: make one in your \
      account's settings and use it here",
 );
-/// Credentials are right but do not open this service.
-pub const AUTH_NOT_FOR_THIS: Reply = Reply::fixed(
-    535,
-    s(5, 7, 8),
-    "This password is not allowed to send mail; use one that is",
-);
 /// The directory could not be asked.
 pub const AUTH_UNAVAILABLE: Reply = Reply::fixed(
     454,
@@ -413,44 +407,6 @@ pub fn relaying_denied(domain: impl Display) -> Reply {
         ),
     )
 }
-/// The account takes no mail now.
-#[must_use]
-pub fn account_disabled(address: impl Display) -> Reply {
-    Reply::made(550, s(5, 2, 1), format!("{address} takes no mail"))
-}
-/// The domain takes no mail (suspended).
-#[must_use]
-pub fn domain_suspended(domain: impl Display) -> Reply {
-    Reply::made(
-        450,
-        s(4, 2, 1),
-        format!("Mail for {domain} is suspended; try again later"),
-    )
-}
-/// The mailbox is over its quota.
-#[must_use]
-pub fn mailbox_full(address: impl Display) -> Reply {
-    Reply::made(
-        452,
-        s(4, 2, 2),
-        format!("The mailbox of {address} is full; try again later"),
-    )
-}
-/// A domain that does not exist cannot be sent to.
-#[must_use]
-pub fn recipient_loops(address: impl Display) -> Reply {
-    Reply::made(
-        554,
-        s(5, 4, 6),
-        format!("{address} leads back to itself; its aliases go in a circle"),
-    )
-}
-/// An address that is a literal, where we route none.
-pub const NO_LITERALS: Reply = Reply::fixed(
-    550,
-    s(5, 1, 2),
-    "Mail to an address literal is not taken; use a domain name",
-);
 /// The directory could not be asked.
 pub const LOOKUP_FAILED: Reply = Reply::fixed(
     451,
@@ -483,20 +439,6 @@ pub const AUTHOR_MISSING: Reply = Reply::fixed(
     s(5, 6, 0),
     "The message must have exactly one From field with an address in it",
 );
-/// The client's address is on a blocklist.
-#[must_use]
-pub fn blocklisted(peer: impl Display, list: impl Display, words: &str) -> Reply {
-    let words = if words.is_empty() {
-        String::new()
-    } else {
-        format!(": {words}")
-    };
-    Reply::made(
-        550,
-        s(5, 7, 1),
-        format!("{peer} is on the blocklist {list}{words}; ask that list to remove it"),
-    )
-}
 /// Too many Received fields (RFC 5321 §6.3).
 pub const MAIL_LOOP: Reply = Reply::fixed(
     554,
@@ -576,7 +518,6 @@ mod tests {
             AUTH_CANCELLED,
             AUTH_FAILED,
             APP_PASSWORD_NEEDED,
-            AUTH_NOT_FOR_THIS,
             AUTH_UNAVAILABLE,
             AUTH_TOO_MANY,
             TOO_MANY_RECIPIENTS,
@@ -595,7 +536,6 @@ mod tests {
             DATA_BARE_CR,
             DATA_NUL,
             DATA_LINE_TOO_LONG,
-            NO_LITERALS,
             LOOKUP_FAILED,
             AUTHOR_MISSING,
             MAIL_LOOP,
