@@ -33,9 +33,13 @@ pub fn socket_path(data: &Path, temporary: &Path) -> PathBuf {
         return plain;
     }
     // FNV-1a of the path: the same folder always finds the same socket.
-    let hash = data.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = data
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+            (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
+        });
     temporary.join(format!("posthaste-{hash:016x}.sock"))
 }
 
@@ -83,7 +87,9 @@ pub async fn serve(
 async fn answer_one(stream: UnixStream, office: &Office) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = Vec::new();
-    tokio::io::BufReader::new(read.take(REQUEST_OCTETS_MAX)).read_until(b'\n', &mut line).await?;
+    tokio::io::BufReader::new(read.take(REQUEST_OCTETS_MAX))
+        .read_until(b'\n', &mut line)
+        .await?;
     let answer: Result<Response, Refusal> = match serde_json::from_slice::<Request>(&line) {
         Ok(request) => office.perform(request).await,
         Err(e) => Err(Refusal::invalid(format!("the request is not understood: {e}"))),
@@ -100,7 +106,12 @@ async fn answer_one(stream: UnixStream, office: &Office) -> std::io::Result<()> 
 pub fn ask(path: &Path, request: &Request) -> std::io::Result<Option<Result<Response, Refusal>>> {
     let mut stream = match BlockingStream::connect(path) {
         Ok(stream) => stream,
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
+        Err(e)
+            if matches!(
+                e.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+            ) =>
+        {
             return Ok(None);
         }
         Err(e) => return Err(e),
@@ -113,7 +124,9 @@ pub fn ask(path: &Path, request: &Request) -> std::io::Result<Option<Result<Resp
     let mut line = Vec::new();
     BufReader::new(stream.take(RESPONSE_OCTETS_MAX)).read_until(b'\n', &mut line)?;
     if line.is_empty() {
-        return Err(std::io::Error::other("the server closed the control connection without an answer"));
+        return Err(std::io::Error::other(
+            "the server closed the control connection without an answer",
+        ));
     }
     Ok(Some(serde_json::from_slice(&line)?))
 }

@@ -48,7 +48,11 @@ impl Office {
             Request::DomainRemove { domain } => self.remove_domain(&domain).await,
             Request::Zone { domain, addresses } => self.zone(&domain, &addresses).await,
             Request::Sign { message, domain } => self.sign(&message, domain).await,
-            Request::AccountAdd { address, name, password } => self.add_account(&address, &name, password).await,
+            Request::AccountAdd {
+                address,
+                name,
+                password,
+            } => self.add_account(&address, &name, password).await,
             Request::AccountList => self.list_accounts().await,
             Request::AccountShow { address } => self.show_account(&address).await,
             Request::AccountPassword { address, password } => self.set_password(&address, password).await,
@@ -57,10 +61,14 @@ impl Office {
             Request::AliasAdd { alias, address } => self.add_alias(&alias, &address).await,
             Request::AliasRemove { alias } => self.remove_alias(&alias).await,
             Request::SecondFactor { address, on } => self.second_factor(&address, on).await,
-            Request::AppPasswordAdd { address, name, scopes } => {
-                self.add_app_password(&address, &name, &scopes).await
+            Request::AppPasswordAdd {
+                address,
+                name,
+                scopes,
+            } => self.add_app_password(&address, &name, &scopes).await,
+            Request::AppPasswordRevoke { address, number } => {
+                self.revoke_app_password(&address, number).await
             }
-            Request::AppPasswordRevoke { address, number } => self.revoke_app_password(&address, number).await,
             Request::QueueList => self.list_queue().await,
             Request::QueueShow { id } => self.show_queued(id).await,
             Request::QueueRetry { id } => self.retry(id).await,

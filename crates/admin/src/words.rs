@@ -7,33 +7,84 @@ use std::net::IpAddr;
 /// A question or an order.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
-#[allow(missing_docs, reason = "the variants say what the command line's help says of each")]
+#[allow(
+    missing_docs,
+    reason = "the variants say what the command line's help says of each"
+)]
 pub enum Request {
-    DomainAdd { domain: Domain },
+    DomainAdd {
+        domain: Domain,
+    },
     DomainList,
-    DomainRemove { domain: Domain },
+    DomainRemove {
+        domain: Domain,
+    },
     /// Without a password one is made up.
-    AccountAdd { address: EmailAddress, name: String, password: Option<String> },
+    AccountAdd {
+        address: EmailAddress,
+        name: String,
+        password: Option<String>,
+    },
     AccountList,
-    AccountShow { address: EmailAddress },
+    AccountShow {
+        address: EmailAddress,
+    },
     /// Without a password one is made up.
-    AccountPassword { address: EmailAddress, password: Option<String> },
-    AccountSuspend { address: EmailAddress, suspended: bool },
-    AccountRemove { address: EmailAddress },
-    AliasAdd { alias: EmailAddress, address: EmailAddress },
-    AliasRemove { alias: EmailAddress },
-    SecondFactor { address: EmailAddress, on: bool },
-    AppPasswordAdd { address: EmailAddress, name: String, scopes: Vec<String> },
-    AppPasswordRevoke { address: EmailAddress, number: u64 },
+    AccountPassword {
+        address: EmailAddress,
+        password: Option<String>,
+    },
+    AccountSuspend {
+        address: EmailAddress,
+        suspended: bool,
+    },
+    AccountRemove {
+        address: EmailAddress,
+    },
+    AliasAdd {
+        alias: EmailAddress,
+        address: EmailAddress,
+    },
+    AliasRemove {
+        alias: EmailAddress,
+    },
+    SecondFactor {
+        address: EmailAddress,
+        on: bool,
+    },
+    AppPasswordAdd {
+        address: EmailAddress,
+        name: String,
+        scopes: Vec<String>,
+    },
+    AppPasswordRevoke {
+        address: EmailAddress,
+        number: u64,
+    },
     QueueList,
-    QueueShow { id: QueueId },
+    QueueShow {
+        id: QueueId,
+    },
     /// Without an id: every message.
-    QueueRetry { id: Option<QueueId> },
-    QueueDrop { id: QueueId },
-    Trace { what: String, limit: usize },
-    Zone { domain: Domain, addresses: Vec<IpAddr> },
+    QueueRetry {
+        id: Option<QueueId>,
+    },
+    QueueDrop {
+        id: QueueId,
+    },
+    Trace {
+        what: String,
+        limit: usize,
+    },
+    Zone {
+        domain: Domain,
+        addresses: Vec<IpAddr>,
+    },
     /// Signs a message (base64) with the store's keys of a domain, by default the author's.
-    Sign { message: String, domain: Option<Domain> },
+    Sign {
+        message: String,
+        domain: Option<Domain>,
+    },
 }
 
 /// An answer.
@@ -49,7 +100,10 @@ pub enum Response {
     /// A password; one that was made up is shown here and never again.
     Password(NewPassword),
     /// The secret for an authenticator, shown once.
-    SecondFactor { address: EmailAddress, otpauth_url: String },
+    SecondFactor {
+        address: EmailAddress,
+        otpauth_url: String,
+    },
     Queue(Vec<QueueRow>),
     Message(QueueRow),
     Stories(Vec<Told>),
@@ -201,18 +255,27 @@ impl Refusal {
     /// What was named is not there.
     #[must_use]
     pub fn not_found(text: impl Into<String>) -> Self {
-        Self { kind: RefusalKind::NotFound, text: text.into() }
+        Self {
+            kind: RefusalKind::NotFound,
+            text: text.into(),
+        }
     }
 
     /// The order cannot be carried out as given.
     #[must_use]
     pub fn invalid(text: impl Into<String>) -> Self {
-        Self { kind: RefusalKind::Invalid, text: text.into() }
+        Self {
+            kind: RefusalKind::Invalid,
+            text: text.into(),
+        }
     }
 
     /// The world failed.
     #[must_use]
     pub fn failed(text: impl std::fmt::Display) -> Self {
-        Self { kind: RefusalKind::Failed, text: text.to_string() }
+        Self {
+            kind: RefusalKind::Failed,
+            text: text.to_string(),
+        }
     }
 }

@@ -25,7 +25,11 @@ impl Zone<'_> {
     pub fn to_text(&self) -> String {
         let domain = self.domain;
         let mut out = format!("; What to publish in the DNS for {domain}\n$ORIGIN {domain}.\n$TTL 3600\n");
-        let _ = writeln!(out, "\n; Where mail for {domain} goes\n@ IN MX 10 {}.", self.hostname);
+        let _ = writeln!(
+            out,
+            "\n; Where mail for {domain} goes\n@ IN MX 10 {}.",
+            self.hostname
+        );
         self.write_host(&mut out);
         let _ = writeln!(
             out,
@@ -53,12 +57,19 @@ impl Zone<'_> {
             Some("") => "@".to_owned(),
             Some(front) if front.ends_with('.') => front.trim_end_matches('.').to_owned(),
             _ => {
-                let _ = writeln!(out, "; {} belongs to another zone: its A and AAAA records stand there", self.hostname);
+                let _ = writeln!(
+                    out,
+                    "; {} belongs to another zone: its A and AAAA records stand there",
+                    self.hostname
+                );
                 return;
             }
         };
         if self.addresses.is_empty() {
-            let _ = writeln!(out, "; {name} IN A <the server's IPv4 address>\n; {name} IN AAAA <its IPv6 address>");
+            let _ = writeln!(
+                out,
+                "; {name} IN A <the server's IPv4 address>\n; {name} IN AAAA <its IPv6 address>"
+            );
         }
         for address in self.addresses {
             let kind = if address.is_ipv4() { "A" } else { "AAAA" };
@@ -69,7 +80,14 @@ impl Zone<'_> {
 
 /// A text as one or more quoted character-strings; several stand in parentheses.
 fn character_strings(text: &str) -> String {
-    let quote = |part: &[u8]| format!("\"{}\"", String::from_utf8_lossy(part).replace('\\', "\\\\").replace('"', "\\\""));
+    let quote = |part: &[u8]| {
+        format!(
+            "\"{}\"",
+            String::from_utf8_lossy(part)
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+        )
+    };
     let parts: Vec<String> = text.as_bytes().chunks(STRING_OCTETS_MAX).map(quote).collect();
     match parts.as_slice() {
         [only] => only.clone(),

@@ -328,7 +328,12 @@ fn tls_words(tls: &TlsUsed) -> String {
 }
 
 fn reply(said: &Reply) -> String {
-    let status = said.status.map(|s| format!("{s} ")).unwrap_or_default();
+    // What another server said is kept in its own words, which begin with the status.
+    let status = said
+        .status
+        .map(|s| format!("{s} "))
+        .filter(|s| !said.text.starts_with(s.as_str()));
+    let status = status.unwrap_or_default();
     match said.code {
         0 => format!("{status}{}", said.text),
         code => format!("{code} {status}{}", said.text),

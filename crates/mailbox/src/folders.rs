@@ -24,6 +24,8 @@ impl Mailboxes {
         let mut change = NameChange::begin(account, &Names::default(), now);
         for role in Role::ALL {
             change.make(role.default_name(), Some(role));
+            // Many clients show only what is subscribed.
+            batch.put(keys::subscription(account, role.default_name()), vec![1]);
         }
         change.add_to(batch);
     }

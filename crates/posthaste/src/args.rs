@@ -156,7 +156,10 @@ pub enum Account {
         yes: bool,
     },
     /// Give the account another address.
-    AddAlias { alias: mail::EmailAddress, address: mail::EmailAddress },
+    AddAlias {
+        alias: mail::EmailAddress,
+        address: mail::EmailAddress,
+    },
     /// Take an alias away.
     RemoveAlias { alias: mail::EmailAddress },
     /// Turn the second factor on: from then on mail programs need app passwords.
@@ -176,7 +179,10 @@ pub enum Account {
         scope: Vec<Scope>,
     },
     /// Revoke an app password by the number that `account show` tells.
-    RevokeAppPassword { address: mail::EmailAddress, number: u64 },
+    RevokeAppPassword {
+        address: mail::EmailAddress,
+        number: u64,
+    },
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

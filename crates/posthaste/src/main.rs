@@ -1,7 +1,11 @@
 //! The program: reads the command line, does what it says, and answers with an exit code that means
 //! something. Everything else lives in the modules below and in the crates.
 
-#![allow(missing_docs, unreachable_pub, reason = "a program has no callers; its words are in --help and docs/")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "a program has no callers; its words are in --help and docs/"
+)]
 
 mod args;
 mod cli;

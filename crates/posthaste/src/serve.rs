@@ -1,26 +1,18 @@
 //! `posthaste serve`: binds the listeners, starts the services, and ends cleanly.
 
 mod contexts;
+mod upkeep;
 
 use crate::cli::Failure;
 use crate::settings::Settings;
 use crate::world::{self, World};
-use mail::Timestamp;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-/// How long journeys are kept.
-const JOURNEYS_KEPT: Duration = Duration::from_secs(30 * 86_400);
-/// How often old journeys are forgotten.
-const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
-/// Journeys that are forgotten in one go.
-const PRUNE_AT_ONCE: usize = 500;
 
 /// What watches a server from outside, in the demo and in tests.
 #[derive(Default)]
@@ -78,13 +70,28 @@ impl Server {
         }
         let retrieve = contexts::retrieve(settings, &world, &certificates);
         for (protocol, listener) in listeners.retrieval {
-            services.spawn(retrieve::serve(retrieve.clone(), listener, protocol, stopped.clone()));
+            services.spawn(retrieve::serve(
+                retrieve.clone(),
+                listener,
+                protocol,
+                stopped.clone(),
+            ));
         }
         let deliver = contexts::deliver(settings, &world, &resolver, &hooks)?;
         services.spawn(deliver::run(deliver, stopped.clone()));
-        services.spawn(admin::control::serve(control, Arc::new(world.office.clone()), stopped.clone()));
-        services.spawn(forget_old_journeys(world.office.clone(), stopped));
-        Ok(Self { world, bound: listeners.bound, certificates, stop, services })
+        services.spawn(admin::control::serve(
+            control,
+            Arc::new(world.office.clone()),
+            stopped.clone(),
+        ));
+        services.spawn(upkeep::run(world.office.clone(), certificates.clone(), stopped));
+        Ok(Self {
+            world,
+            bound: listeners.bound,
+            certificates,
+            stop,
+            services,
+        })
     }
 
     /// Waits for the order to stop; SIGHUP reads the certificate anew meanwhile.
@@ -156,7 +163,9 @@ impl Listeners {
     }
 
     async fn bind(&mut self, name: &'static str, address: SocketAddr) -> Result<TcpListener, Failure> {
-        let listener = TcpListener::bind(address).await.map_err(|e| cannot_bind(name, address, &e))?;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|e| cannot_bind(name, address, &e))?;
         self.bound.entry(name).or_default().push(listener.local_addr()?);
         Ok(listener)
     }
@@ -176,39 +185,21 @@ fn cannot_bind(name: &str, address: SocketAddr, error: &std::io::Error) -> Failu
 
 fn control_listener(settings: &Settings) -> Result<tokio::net::UnixListener, Failure> {
     let path = admin::control::socket_path(&settings.data, &std::env::temp_dir());
-    admin::control::bind(&path).map_err(|e| Failure::store(format!("the control socket {}: {e}", path.display())))
-}
-
-async fn forget_old_journeys(office: admin::Office, mut stopped: watch::Receiver<bool>) {
-    loop {
-        let before = Timestamp::from_secs(office.clock.now().secs() - JOURNEYS_KEPT.as_secs() as i64);
-        match office.journey.prune(before, PRUNE_AT_ONCE).await {
-            Ok(PRUNE_AT_ONCE) => continue,
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "old journeys could not be forgotten"),
-        }
-        tokio::select! {
-            _ = tokio::time::sleep(PRUNE_EVERY) => {}
-            () = told(&mut stopped) => return,
-        }
-    }
+    admin::control::bind(&path)
+        .map_err(|e| Failure::store(format!("the control socket {}: {e}", path.display())))
 }
 
 /// Starts the log on standard error.
 fn start_log(settings: &Settings) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.log.level)
         .map_err(|e| Failure::Settings(format!("log.level = \"{}\": {e}", settings.log.level)))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if settings.log.json {
         log.json().init();
     } else {
         log.init();
     }
     Ok(())
-}
-
-/// Waits for the order to stop.
-async fn told(shutdown: &mut watch::Receiver<bool>) {
-    // Within a function of its own, so that the guard it answers is dropped at once.
-    let _ = shutdown.wait_for(|stop| *stop).await;
 }

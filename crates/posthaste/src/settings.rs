@@ -202,7 +202,10 @@ impl Listen {
 
 impl Default for Dns {
     fn default() -> Self {
-        Self { servers: Vec::new(), timeout_secs: 5 }
+        Self {
+            servers: Vec::new(),
+            timeout_secs: 5,
+        }
     }
 }
 
@@ -245,7 +248,10 @@ impl Default for Queue {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned(), json: false }
+        Self {
+            level: "info".to_owned(),
+            json: false,
+        }
     }
 }
 
@@ -270,8 +276,8 @@ impl Settings {
     /// The settings with `key=value` orders from the command line applied (TOML values, dotted keys).
     pub fn with_orders(&self, orders: &[String]) -> Result<Self, Problem> {
         let place = Path::new("--set");
-        let mut table =
-            toml::Table::try_from(self).map_err(|e| Problem::said(place, format!("cannot be written: {e}")))?;
+        let mut table = toml::Table::try_from(self)
+            .map_err(|e| Problem::said(place, format!("cannot be written: {e}")))?;
         for order in orders {
             let (key, value) = order
                 .split_once('=')
@@ -280,8 +286,13 @@ impl Settings {
             let parsed = format!("value = {value}")
                 .parse::<toml::Table>()
                 .or_else(|_| format!("value = {}", toml::Value::from(value)).parse::<toml::Table>())
-                .map_err(|e| Problem::said(place, format!("`{value}` is not a TOML value: {}", e.message())))?;
-            let value = parsed.get("value").cloned().unwrap_or(toml::Value::Boolean(false));
+                .map_err(|e| {
+                    Problem::said(place, format!("`{value}` is not a TOML value: {}", e.message()))
+                })?;
+            let value = parsed
+                .get("value")
+                .cloned()
+                .unwrap_or(toml::Value::Boolean(false));
             put_dotted(&mut table, key.trim(), value);
         }
         Self::parse(&table.to_string(), place)
@@ -294,7 +305,9 @@ impl Settings {
             return said(format!("hostname = \"{}\": {e}", self.hostname));
         }
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
-            return said("tls.certificate and tls.key go together: set both, or none for a self-signed one".into());
+            return said(
+                "tls.certificate and tls.key go together: set both, or none for a self-signed one".into(),
+            );
         }
         if self.login.without_tls_on_loopback {
             let listen = &self.listen;
@@ -325,7 +338,9 @@ impl Settings {
             }
         }
         if self.queue.retry_first_secs == 0 || self.queue.retry_first_secs > self.queue.retry_max_secs {
-            return said("queue.retry_first_secs must be at least 1 and not above queue.retry_max_secs".into());
+            return said(
+                "queue.retry_first_secs must be at least 1 and not above queue.retry_max_secs".into(),
+            );
         }
         Ok(())
     }
@@ -337,10 +352,14 @@ impl Settings {
             }
         };
         resolve(&mut self.data);
-        [&mut self.tls.certificate, &mut self.tls.key, &mut self.deliver.extra_roots]
-            .into_iter()
-            .flatten()
-            .for_each(&mut resolve);
+        [
+            &mut self.tls.certificate,
+            &mut self.tls.key,
+            &mut self.deliver.extra_roots,
+        ]
+        .into_iter()
+        .flatten()
+        .for_each(&mut resolve);
     }
 }
 
@@ -348,7 +367,10 @@ fn read_bounded(path: &Path) -> Result<String, Problem> {
     let unreadable = |e: std::io::Error| Problem::said(path, format!("cannot be read: {e}"));
     let length = std::fs::metadata(path).map_err(unreadable)?.len();
     if length > FILE_OCTETS_MAX {
-        return Err(Problem::said(path, format!("is larger than {FILE_OCTETS_MAX} octets")));
+        return Err(Problem::said(
+            path,
+            format!("is larger than {FILE_OCTETS_MAX} octets"),
+        ));
     }
     std::fs::read_to_string(path).map_err(unreadable)
 }
@@ -359,8 +381,9 @@ fn put_dotted(table: &mut toml::Table, key: &str, value: toml::Value) {
             table.insert(key.to_owned(), value);
         }
         Some((first, rest)) => {
-            let inner =
-                table.entry(first.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            let inner = table
+                .entry(first.to_owned())
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()));
             if let toml::Value::Table(inner) = inner {
                 put_dotted(inner, rest, value);
             }
@@ -395,7 +418,9 @@ mod tests {
 
     #[test]
     fn an_unknown_key_names_its_line_and_the_nearest() {
-        let text = parse("hostname = \"a.example\"\n[smtp]\nsize_max_octet = 70000\n").unwrap_err().to_string();
+        let text = parse("hostname = \"a.example\"\n[smtp]\nsize_max_octet = 70000\n")
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("line 3"), "{text}");
         assert!(text.contains("`size_max_octets`"), "{text}");
     }
@@ -405,9 +430,12 @@ mod tests {
         for (text, part) in [
             ("hostname = \"a b\"", "hostname"),
             ("[tls]\ncertificate = \"a.pem\"", "go together"),
-            ("[login]\nwithout_tls_on_loopback = true\n[listen]\nimap = [\"0.0.0.0:143\"]", "0.0.0.0:143"),
+            (
+                "[login]\nwithout_tls_on_loopback = true\n[listen]\nimap = [\"0.0.0.0:143\"]",
+                "0.0.0.0:143",
+            ),
             ("[smtp]\nrecipients_max = 5", "100"),
-            ("[listen]\nsmtp = [\"localhost\"]", "listen"),
+            ("[listen]\nsmtp = [\"localhost\"]", "127.0.0.1:2525"),
             ("[queue]\nretry_first_secs = 0", "retry_first_secs"),
         ] {
             let shown = parse(text).unwrap_err().to_string();

@@ -27,7 +27,10 @@ impl Clock for SystemClock {
 
 /// Runs a future on a runtime of its own.
 pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 /// Waits for SIGTERM or SIGINT.
@@ -72,7 +75,12 @@ impl World {
             hostname: hostname(settings)?,
         };
         let ids = Arc::new(IdSource::new(clock.clone()));
-        Ok(Self { store, clock, ids, office })
+        Ok(Self {
+            store,
+            clock,
+            ids,
+            office,
+        })
     }
 
     /// The store as the crates above it take it.

@@ -1,9 +1,7 @@
 //! Orders about accounts, aliases and passwords.
 
 use super::{Office, PAGE};
-use crate::words::{
-    AccountRow, AccountView, AppPasswordRow, MailboxRow, NewPassword, Refusal, Response,
-};
+use crate::words::{AccountRow, AccountView, AppPasswordRow, MailboxRow, NewPassword, Refusal, Response};
 use directory::{Account, Alias, NewAccount, Scopes, SystemRandom};
 use mail::{EmailAddress, Secret};
 
@@ -89,7 +87,9 @@ impl Office {
         let account = self.account(address).await?;
         if suspended {
             self.directory.suspend(account.id).await?;
-            return Ok(Response::Done(format!("{address} is suspended: it cannot log in; mail is still taken")));
+            return Ok(Response::Done(format!(
+                "{address} is suspended: it cannot log in; mail is still taken"
+            )));
         }
         self.directory.resume(account.id).await?;
         Ok(Response::Done(format!("{address} can log in again")))
@@ -103,9 +103,19 @@ impl Office {
         Ok(Response::Done(format!("{address} and its mail are removed")))
     }
 
-    pub(super) async fn add_alias(&self, alias: &EmailAddress, address: &EmailAddress) -> Result<Response, Refusal> {
+    pub(super) async fn add_alias(
+        &self,
+        alias: &EmailAddress,
+        address: &EmailAddress,
+    ) -> Result<Response, Refusal> {
         let account = self.account(address).await?;
-        let mut accounts = match self.directory.aliases().await?.into_iter().find(|a| a.address == *alias) {
+        let mut accounts = match self
+            .directory
+            .aliases()
+            .await?
+            .into_iter()
+            .find(|a| a.address == *alias)
+        {
             Some(existing) => existing.accounts,
             None => Vec::new(),
         };
@@ -130,7 +140,10 @@ impl Office {
         let secret = self.directory.new_totp_secret()?;
         let otpauth_url = secret.otpauth_uri(&account.address);
         self.directory.set_second_factor(account.id, Some(secret)).await?;
-        Ok(Response::SecondFactor { address: address.clone(), otpauth_url })
+        Ok(Response::SecondFactor {
+            address: address.clone(),
+            otpauth_url,
+        })
     }
 
     pub(super) async fn add_app_password(
@@ -141,25 +154,39 @@ impl Office {
     ) -> Result<Response, Refusal> {
         let account = self.account(address).await?;
         let scopes = parse_scopes(scopes)?;
-        let made = self.directory.add_app_password(account.id, name, scopes, self.clock.now()).await?;
+        let made = self
+            .directory
+            .add_app_password(account.id, name, scopes, self.clock.now())
+            .await?;
         Ok(Response::Password(NewPassword {
             address: address.clone(),
             password: Some(made.password.expose().to_owned()),
-            opens: format!("{} for \"{name}\" (app password {})", scope_names(scopes).join(", "), made.record.id),
+            opens: format!(
+                "{} for \"{name}\" (app password {})",
+                scope_names(scopes).join(", "),
+                made.record.id
+            ),
         }))
     }
 
-    pub(super) async fn revoke_app_password(&self, address: &EmailAddress, number: u64) -> Result<Response, Refusal> {
+    pub(super) async fn revoke_app_password(
+        &self,
+        address: &EmailAddress,
+        number: u64,
+    ) -> Result<Response, Refusal> {
         let account = self.account(address).await?;
         self.directory.revoke_app_password(account.id, number).await?;
-        Ok(Response::Done(format!("app password {number} of {address} opens nothing any more")))
+        Ok(Response::Done(format!(
+            "app password {number} of {address} opens nothing any more"
+        )))
     }
 
     async fn account(&self, address: &EmailAddress) -> Result<Account, Refusal> {
-        self.directory
-            .account_by_address(address)
-            .await?
-            .ok_or_else(|| Refusal::not_found(format!("there is no account {address}; see: posthaste account list")))
+        self.directory.account_by_address(address).await?.ok_or_else(|| {
+            Refusal::not_found(format!(
+                "there is no account {address}; see: posthaste account list"
+            ))
+        })
     }
 
     async fn aliases_of(&self, account: &Account) -> Result<Vec<Alias>, Refusal> {
@@ -214,21 +241,33 @@ fn row(account: &Account) -> AccountRow {
 }
 
 fn scope_names(scopes: Scopes) -> Vec<String> {
-    [(scopes.smtp, "smtp"), (scopes.imap, "imap"), (scopes.pop3, "pop3")]
-        .into_iter()
-        .filter(|(on, _)| *on)
-        .map(|(_, name)| name.to_owned())
-        .collect()
+    [
+        (scopes.smtp, "smtp"),
+        (scopes.imap, "imap"),
+        (scopes.pop3, "pop3"),
+    ]
+    .into_iter()
+    .filter(|(on, _)| *on)
+    .map(|(_, name)| name.to_owned())
+    .collect()
 }
 
 fn parse_scopes(names: &[String]) -> Result<Scopes, Refusal> {
-    let mut scopes = Scopes { smtp: false, imap: false, pop3: false };
+    let mut scopes = Scopes {
+        smtp: false,
+        imap: false,
+        pop3: false,
+    };
     for name in names {
         match name.as_str() {
             "smtp" => scopes.smtp = true,
             "imap" => scopes.imap = true,
             "pop3" => scopes.pop3 = true,
-            other => return Err(Refusal::invalid(format!("\"{other}\" is no scope; there are smtp, imap, pop3"))),
+            other => {
+                return Err(Refusal::invalid(format!(
+                    "\"{other}\" is no scope; there are smtp, imap, pop3"
+                )));
+            }
         }
     }
     Ok(scopes)

@@ -39,13 +39,19 @@ impl Office {
                 result => errands += result?,
             }
         }
-        Ok(Response::Done(format!("{errands} deliveries of {} messages are tried now", ids.len())))
+        Ok(Response::Done(format!(
+            "{errands} deliveries of {} messages are tried now",
+            ids.len()
+        )))
     }
 
     async fn retry_one(&self, id: QueueId) -> Result<usize, queue::Error> {
         let now = self.clock.now();
         let note = |batch: &mut Batch| {
-            let event = Event::OperatorAction { by: OPERATOR.to_owned(), action: "retry now".to_owned() };
+            let event = Event::OperatorAction {
+                by: OPERATOR.to_owned(),
+                action: "retry now".to_owned(),
+            };
             self.journey.record(batch, id, now, &event);
         };
         self.queue.retry(id, now, &note).await
@@ -56,17 +62,25 @@ impl Office {
         let note = |batch: &mut Batch, dropped: &[queue::Errand]| {
             for errand in dropped {
                 let recipient = Some(errand.recipient.clone());
-                let event = Event::Dropped { recipient, by: OPERATOR.to_owned() };
+                let event = Event::Dropped {
+                    recipient,
+                    by: OPERATOR.to_owned(),
+                };
                 self.journey.record(batch, id, now, &event);
             }
         };
         let dropped = self.queue.drop(id, OPERATOR, now, &note).await?;
-        Ok(Response::Done(format!("{id} is dropped, {} deliveries with it; its sender is not told", dropped.len())))
+        Ok(Response::Done(format!(
+            "{id} is dropped, {} deliveries with it; its sender is not told",
+            dropped.len()
+        )))
     }
 
     pub(super) async fn trace(&self, what: &str, limit: usize) -> Result<Response, Refusal> {
         let query = Query::parse(what).ok_or_else(|| {
-            Refusal::invalid(format!("\"{what}\" is neither a queue id, a Message-ID nor an address"))
+            Refusal::invalid(format!(
+                "\"{what}\" is neither a queue id, a Message-ID nor an address"
+            ))
         })?;
         let mut told = Vec::new();
         for id in self.journey.find(&query, limit.min(STORIES_MAX)).await? {
@@ -85,7 +99,9 @@ impl Office {
 }
 
 fn not_queued(id: QueueId) -> Refusal {
-    Refusal::not_found(format!("{id} is not in the queue (any more); its journey: posthaste trace {id}"))
+    Refusal::not_found(format!(
+        "{id} is not in the queue (any more); its journey: posthaste trace {id}"
+    ))
 }
 
 fn row(listed: &Listed) -> QueueRow {

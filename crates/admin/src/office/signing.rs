@@ -43,7 +43,9 @@ impl Office {
 
     pub(super) async fn remove_domain(&self, domain: &Domain) -> Result<Response, Refusal> {
         self.directory.remove_domain(domain).await?;
-        Ok(Response::Done(format!("mail for {domain} is taken no more; remove its records from the DNS")))
+        Ok(Response::Done(format!(
+            "mail for {domain} is taken no more; remove its records from the DNS"
+        )))
     }
 
     pub(super) async fn zone(&self, domain: &Domain, addresses: &[IpAddr]) -> Result<Response, Refusal> {
@@ -52,13 +54,20 @@ impl Office {
             let value = read_key(&key)?.dns_record_value().map_err(Refusal::failed)?;
             dkim.push((key.selector, value));
         }
-        let zone = Zone { domain, hostname: &self.hostname, addresses, dkim: &dkim };
+        let zone = Zone {
+            domain,
+            hostname: &self.hostname,
+            addresses,
+            dkim: &dkim,
+        };
         Ok(Response::Zone(zone.to_text()))
     }
 
     /// Signs a message in base64 with each key of a domain; by default the author's.
     pub(super) async fn sign(&self, message: &str, domain: Option<Domain>) -> Result<Response, Refusal> {
-        let message = STANDARD.decode(message).map_err(|e| Refusal::invalid(e.to_string()))?;
+        let message = STANDARD
+            .decode(message)
+            .map_err(|e| Refusal::invalid(e.to_string()))?;
         let domain = match domain {
             Some(given) => given,
             None => judge::dmarc::author_domain(&message)
@@ -68,7 +77,9 @@ impl Office {
         for stored in self.keys_of(&domain).await? {
             let signer = Signer::new(domain.clone(), &stored.selector, Arc::new(read_key(&stored)?));
             let signer = signer.map_err(Refusal::failed)?;
-            fields += &signer.sign(&message, self.clock.now()).map_err(|e| Refusal::invalid(e.to_string()))?;
+            fields += &signer
+                .sign(&message, self.clock.now())
+                .map_err(|e| Refusal::invalid(e.to_string()))?;
         }
         Ok(Response::Signatures(fields))
     }
@@ -76,7 +87,9 @@ impl Office {
     async fn keys_of(&self, domain: &Domain) -> Result<Vec<StoredKey>, Refusal> {
         let record = self.directory.domain(domain).await?;
         let record = record.ok_or_else(|| {
-            Refusal::not_found(format!("{domain} is not served here; add it with: posthaste domain add {domain}"))
+            Refusal::not_found(format!(
+                "{domain} is not served here; add it with: posthaste domain add {domain}"
+            ))
         })?;
         Ok(record.signing_keys)
     }
@@ -88,7 +101,12 @@ fn read_key(stored: &StoredKey) -> Result<SigningKey, Refusal> {
 }
 
 /// A new key; its selector tells kind and month, so that a later one can stand beside it.
-fn new_key(kind: KeyKind, algorithm: SigningAlgorithm, tag: &str, now: Timestamp) -> Result<StoredKey, Refusal> {
+fn new_key(
+    kind: KeyKind,
+    algorithm: SigningAlgorithm,
+    tag: &str,
+    now: Timestamp,
+) -> Result<StoredKey, Refusal> {
     let key = SigningKey::generate(kind).map_err(Refusal::failed)?;
     let month = date::civil(now);
     Ok(StoredKey {

@@ -18,7 +18,10 @@ const MESSAGE_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 pub fn run(global: &Global, question: &Auth) -> Result<ExitCode, Failure> {
     let settings = settings(global)?;
     let server = match question {
-        Auth::Spf { server, .. } | Auth::Dkim { server } | Auth::Dmarc { server, .. } | Auth::Arc { server } => server,
+        Auth::Spf { server, .. }
+        | Auth::Dkim { server }
+        | Auth::Dmarc { server, .. }
+        | Auth::Arc { server } => server,
     };
     let receiver = settings.hostname.clone();
     let json = global.json;
@@ -26,20 +29,45 @@ pub fn run(global: &Global, question: &Auth) -> Result<ExitCode, Failure> {
         let resolver = resolver(&settings, server)?;
         let now = world::SystemClock.now();
         match question {
-            Auth::Spf { ip, helo, mail_from, .. } => {
-                let query = spf::SpfQuery { ip: *ip, helo, mail_from, receiver: &receiver, now };
+            Auth::Spf {
+                ip, helo, mail_from, ..
+            } => {
+                let query = spf::SpfQuery {
+                    ip: *ip,
+                    helo,
+                    mail_from,
+                    receiver: &receiver,
+                    now,
+                };
                 let outcome = spf::check(&resolver, &query).await;
-                report(json, &outcome, outcome.result == spf::SpfResult::Pass, outcome.explain())
+                report(
+                    json,
+                    &outcome,
+                    outcome.result == spf::SpfResult::Pass,
+                    outcome.explain(),
+                )
             }
             Auth::Dkim { .. } => {
                 let outcome = dkim::verify(&resolver, &message()?, now).await;
-                report(json, &outcome, outcome.result() == dkim::DkimResult::Pass, outcome.explain())
+                report(
+                    json,
+                    &outcome,
+                    outcome.result() == dkim::DkimResult::Pass,
+                    outcome.explain(),
+                )
             }
             Auth::Arc { .. } => {
                 let outcome = arc::verify(&resolver, &message()?, now).await;
-                report(json, &outcome, outcome.result == arc::ArcResult::Pass, outcome.explain())
+                report(
+                    json,
+                    &outcome,
+                    outcome.result == arc::ArcResult::Pass,
+                    outcome.explain(),
+                )
             }
-            Auth::Dmarc { ip, helo, mail_from, .. } => {
+            Auth::Dmarc {
+                ip, helo, mail_from, ..
+            } => {
                 let message = message()?;
                 let reverse_path = reverse_path(mail_from)?;
                 let inputs = judge::Inputs {
@@ -60,8 +88,15 @@ pub fn run(global: &Global, question: &Auth) -> Result<ExitCode, Failure> {
     })
 }
 
-fn resolver(settings: &crate::settings::Settings, server: &DnsServer) -> Result<dns::hickory::HickoryResolver, Failure> {
-    let servers = if server.dns.is_empty() { &settings.dns.servers } else { &server.dns };
+fn resolver(
+    settings: &crate::settings::Settings,
+    server: &DnsServer,
+) -> Result<dns::hickory::HickoryResolver, Failure> {
+    let servers = if server.dns.is_empty() {
+        &settings.dns.servers
+    } else {
+        &server.dns
+    };
     world::resolver(servers, settings.dns.timeout_secs)
 }
 
@@ -77,7 +112,10 @@ fn reverse_path(text: &str) -> Result<ReversePath, Failure> {
 /// The message on standard input, its line endings made CRLF when a tool has stripped them.
 pub fn message() -> Result<Vec<u8>, Failure> {
     let mut raw = Vec::new();
-    std::io::stdin().lock().take(MESSAGE_OCTETS_MAX).read_to_end(&mut raw)?;
+    std::io::stdin()
+        .lock()
+        .take(MESSAGE_OCTETS_MAX)
+        .read_to_end(&mut raw)?;
     Ok(with_crlf(raw))
 }
 
@@ -98,11 +136,18 @@ fn with_crlf(raw: Vec<u8>) -> Vec<u8> {
 
 fn report(json: bool, outcome: &impl Serialize, pass: bool, lines: Vec<String>) -> Result<ExitCode, Failure> {
     if json {
-        println!("{}", serde_json::to_string_pretty(outcome).map_err(|e| Failure::store(e.to_string()))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(outcome).map_err(|e| Failure::store(e.to_string()))?
+        );
     } else {
         lines.iter().for_each(|line| println!("{line}"));
     }
-    Ok(if pass { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if pass {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }
 
 #[cfg(test)]
@@ -112,6 +157,9 @@ mod tests {
     #[test]
     fn local_form_becomes_wire_form_and_wire_form_stays() {
         assert_eq!(with_crlf(b"A: b\n\nc\n".to_vec()), b"A: b\r\n\r\nc\r\n");
-        assert_eq!(with_crlf(b"A: b\r\n\r\nc\nd\r\n".to_vec()), b"A: b\r\n\r\nc\nd\r\n");
+        assert_eq!(
+            with_crlf(b"A: b\r\n\r\nc\nd\r\n".to_vec()),
+            b"A: b\r\n\r\nc\nd\r\n"
+        );
     }
 }

@@ -14,7 +14,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 pub fn run(global: &Global, order: &Dkim) -> Result<ExitCode, Failure> {
-    let Dkim::Sign { key, selector, domain } = order;
+    let Dkim::Sign {
+        key,
+        selector,
+        domain,
+    } = order;
     let message = auth::message()?;
     let fields = match (key, selector, domain) {
         (Some(key), Some(selector), Some(domain)) => sign_with_file(key, selector, domain, &message)?,
@@ -35,12 +39,18 @@ fn sign_with_file(path: &Path, selector: &str, domain: &Domain, message: &[u8]) 
     let said = |what: String| Failure::No(format!("{}: {what}", path.display()));
     let pem = std::fs::read_to_string(path).map_err(|e| said(e.to_string()))?;
     let key = SigningKey::from_pem(&pem).map_err(|e| said(e.to_string()))?;
-    let signer = Signer::new(domain.clone(), selector, Arc::new(key)).map_err(|e| Failure::Usage(e.to_string()))?;
-    signer.sign(message, SystemClock.now()).map_err(|e| Failure::No(e.to_string()))
+    let signer =
+        Signer::new(domain.clone(), selector, Arc::new(key)).map_err(|e| Failure::Usage(e.to_string()))?;
+    signer
+        .sign(message, SystemClock.now())
+        .map_err(|e| Failure::No(e.to_string()))
 }
 
 fn sign_with_store(global: &Global, domain: Option<Domain>, message: &[u8]) -> Result<String, Failure> {
-    let request = Request::Sign { message: STANDARD.encode(message), domain };
+    let request = Request::Sign {
+        message: STANDARD.encode(message),
+        domain,
+    };
     match office::perform(&settings(global)?, request)? {
         Response::Signatures(fields) => Ok(fields),
         _ => Err(Failure::store("the answer is not about signatures")),

@@ -13,32 +13,57 @@ pub fn run(global: &Global, order: &Init) -> Result<ExitCode, Failure> {
     let path = global.config.clone().unwrap_or_else(|| PathBuf::from(FILE_NAME));
     if path.exists() {
         let hint = format!("posthaste domain add {}", order.domain);
-        return Err(Failure::No(format!("{} is there already; to add a domain to it: {hint}", path.display())));
+        return Err(Failure::No(format!(
+            "{} is there already; to add a domain to it: {hint}",
+            path.display()
+        )));
     }
     let answers = Answers::gather(order)?;
     let password = office::password(order.password_stdin)?;
     write_settings(global, order, &path, &answers.hostname)?;
-    let settings = super::settings(&Global { config: Some(path.clone()), ..global.clone() })?;
+    let settings = super::settings(&Global {
+        config: Some(path.clone()),
+        ..global.clone()
+    })?;
 
-    office::perform(&settings, Request::DomainAdd { domain: order.domain.clone() })?;
+    office::perform(
+        &settings,
+        Request::DomainAdd {
+            domain: order.domain.clone(),
+        },
+    )?;
     let made = office::perform(
         &settings,
-        Request::AccountAdd { address: answers.account.clone(), name: String::new(), password },
+        Request::AccountAdd {
+            address: answers.account.clone(),
+            name: String::new(),
+            password,
+        },
     )?;
     let zone = office::perform(
         &settings,
-        Request::Zone { domain: order.domain.clone(), addresses: order.address.clone() },
+        Request::Zone {
+            domain: order.domain.clone(),
+            addresses: order.address.clone(),
+        },
     )?;
     if global.json {
         return print_json(&path, &made, &zone);
     }
     // The zone alone goes to standard output, so that it can be sent to a file.
-    eprintln!("settings: {}\ndata:     {}", path.display(), settings.data.display());
+    eprintln!(
+        "settings: {}\ndata:     {}",
+        path.display(),
+        settings.data.display()
+    );
     if let Response::Password(new) = &made {
         let shown = new.password.as_deref().unwrap_or("(as you said)");
         eprintln!("account:  {}   password: {shown}\n", new.address);
     }
-    eprintln!("Publish these records, then run: posthaste --config {} serve\n", path.display());
+    eprintln!(
+        "Publish these records, then run: posthaste --config {} serve\n",
+        path.display()
+    );
     print::response(&zone, false)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -54,11 +79,19 @@ impl Answers {
         let may_ask = !order.yes && !order.password_stdin && std::io::stdin().is_terminal();
         let hostname = match &order.hostname {
             Some(given) => given.to_string(),
-            None => asked(may_ask, "The server's own name", &format!("mail.{}", order.domain))?,
+            None => asked(
+                may_ask,
+                "The server's own name",
+                &format!("mail.{}", order.domain),
+            )?,
         };
         let account = match &order.account {
             Some(given) => given.to_string(),
-            None => asked(may_ask, "The first account", &format!("postmaster@{}", order.domain))?,
+            None => asked(
+                may_ask,
+                "The first account",
+                &format!("postmaster@{}", order.domain),
+            )?,
         };
         Ok(Self {
             hostname: Domain::parse(&hostname).map_err(|e| Failure::Usage(format!("{hostname}: {e}")))?,
@@ -80,7 +113,10 @@ fn asked(may_ask: bool, question: &str, default: &str) -> Result<String, Failure
 }
 
 fn write_settings(global: &Global, order: &Init, path: &Path, hostname: &Domain) -> Result<(), Failure> {
-    let mut settings = Settings { hostname: hostname.to_string(), ..Settings::default() };
+    let mut settings = Settings {
+        hostname: hostname.to_string(),
+        ..Settings::default()
+    };
     if order.public {
         settings.listen = Listen::public();
     }
@@ -93,7 +129,9 @@ fn write_settings(global: &Global, order: &Init, path: &Path, hostname: &Domain)
     }
     let text = toml::to_string(&settings).map_err(|e| Failure::store(e.to_string()))?;
     let mut file = std::fs::File::create_new(path)?;
-    file.write_all(format!("# Every key: docs/CONFIGURATION.md, or `posthaste settings`.\n{text}").as_bytes())?;
+    file.write_all(
+        format!("# Every key: docs/CONFIGURATION.md, or `posthaste settings`.\n{text}").as_bytes(),
+    )?;
     file.sync_all()?;
     Ok(())
 }

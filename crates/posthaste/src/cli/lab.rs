@@ -9,12 +9,17 @@ use std::process::ExitCode;
 pub fn run(order: &Lab) -> Result<ExitCode, Failure> {
     let Lab::Dns { zone, listen } = order;
     if !listen.ip().is_loopback() {
-        return Err(Failure::Usage(format!("{listen} is not a loopback address: the laboratory stays on this machine")));
+        return Err(Failure::Usage(format!(
+            "{listen} is not a loopback address: the laboratory stays on this machine"
+        )));
     }
     let mut zones = Zones::new();
     for file in zone {
-        let text = std::fs::read_to_string(file).map_err(|e| Failure::No(format!("{}: {e}", file.display())))?;
-        zones.add(&text).map_err(|e| Failure::No(format!("{}: {e}", file.display())))?;
+        let text =
+            std::fs::read_to_string(file).map_err(|e| Failure::No(format!("{}: {e}", file.display())))?;
+        zones
+            .add(&text)
+            .map_err(|e| Failure::No(format!("{}: {e}", file.display())))?;
     }
     world::block_on(async {
         let server = DnsServer::start(*listen, zones, None).await?;

@@ -45,23 +45,44 @@ pub fn domain(order: Domain) -> Request {
 
 pub fn account(order: Account) -> Result<Request, Failure> {
     Ok(match order {
-        Account::Add { address, password_stdin, name } => {
-            Request::AccountAdd { address, name, password: password(password_stdin)? }
-        }
+        Account::Add {
+            address,
+            password_stdin,
+            name,
+        } => Request::AccountAdd {
+            address,
+            name,
+            password: password(password_stdin)?,
+        },
         Account::List => Request::AccountList,
         Account::Show { address } => Request::AccountShow { address },
-        Account::Password { address, password_stdin } => {
-            Request::AccountPassword { address, password: password(password_stdin)? }
-        }
-        Account::Suspend { address } => Request::AccountSuspend { address, suspended: true },
-        Account::Resume { address } => Request::AccountSuspend { address, suspended: false },
+        Account::Password {
+            address,
+            password_stdin,
+        } => Request::AccountPassword {
+            address,
+            password: password(password_stdin)?,
+        },
+        Account::Suspend { address } => Request::AccountSuspend {
+            address,
+            suspended: true,
+        },
+        Account::Resume { address } => Request::AccountSuspend {
+            address,
+            suspended: false,
+        },
         Account::Remove { address, yes: true } => Request::AccountRemove { address },
         Account::Remove { address, yes: false } => {
-            return Err(Failure::Usage(format!("this removes {address} with all its mail; say --yes if you mean it")));
+            return Err(Failure::Usage(format!(
+                "this removes {address} with all its mail; say --yes if you mean it"
+            )));
         }
         Account::AddAlias { alias, address } => Request::AliasAdd { alias, address },
         Account::RemoveAlias { alias } => Request::AliasRemove { alias },
-        Account::SecondFactor { address, state } => Request::SecondFactor { address, on: state == OnOff::On },
+        Account::SecondFactor { address, state } => Request::SecondFactor {
+            address,
+            on: state == OnOff::On,
+        },
         Account::AppPassword { address, name, scope } => Request::AppPasswordAdd {
             address,
             name,
@@ -82,7 +103,10 @@ pub fn queue(order: Queue) -> Request {
 
 pub fn dns(order: Dns) -> Request {
     let Dns::Records { domain, address } = order;
-    Request::Zone { domain, addresses: address }
+    Request::Zone {
+        domain,
+        addresses: address,
+    }
 }
 
 fn scope_name(scope: Scope) -> &'static str {
@@ -103,7 +127,9 @@ pub fn password(from_stdin: bool) -> Result<Option<String>, Failure> {
     input.read_line(&mut line)?;
     let password = line.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
-        return Err(Failure::Usage("--password-stdin: standard input holds no password".to_owned()));
+        return Err(Failure::Usage(
+            "--password-stdin: standard input holds no password".to_owned(),
+        ));
     }
     Ok(Some(password.to_owned()))
 }

@@ -13,10 +13,16 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
     match response {
         Response::Done(said) => println!("{said}"),
         Response::Domains(rows) => {
-            let rows = rows.iter().map(|r| vec![r.domain.to_string(), r.selectors.join(", ")]).collect();
+            let rows = rows
+                .iter()
+                .map(|r| vec![r.domain.to_string(), r.selectors.join(", ")])
+                .collect();
             table(&["DOMAIN", "DKIM SELECTORS"], rows);
         }
-        Response::Accounts(rows) => table(&["ADDRESS", "NAME", "STATE"], rows.iter().map(account_cells).collect()),
+        Response::Accounts(rows) => table(
+            &["ADDRESS", "NAME", "STATE"],
+            rows.iter().map(account_cells).collect(),
+        ),
         Response::Account(view) => account(view),
         Response::Password(made) => password(made),
         Response::SecondFactor { address, otpauth_url } => println!(
@@ -26,7 +32,10 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
         Response::Queue(rows) if rows.is_empty() => println!("the queue is empty"),
         Response::Queue(rows) => {
             let cells = rows.iter().flat_map(queue_cells).collect();
-            table(&["ID", "ACCEPTED", "FROM", "TO", "STATE", "TRIES", "NEXT", "WHY"], cells);
+            table(
+                &["ID", "ACCEPTED", "FROM", "TO", "STATE", "TRIES", "NEXT", "WHY"],
+                cells,
+            );
         }
         Response::Message(row) => message(row),
         Response::Stories(stories) => {
@@ -56,7 +65,10 @@ fn print_json(response: &Response) -> Result<(), Failure> {
 
 fn password(made: &NewPassword) {
     match &made.password {
-        Some(password) => println!("{}: {password}\nIt opens {}. It is shown only now.", made.address, made.opens),
+        Some(password) => println!(
+            "{}: {password}\nIt opens {}. It is shown only now.",
+            made.address, made.opens
+        ),
         None => println!("{}: the password is set; it opens {}", made.address, made.opens),
     }
 }
@@ -82,16 +94,32 @@ fn account(view: &AccountView) {
     let rows = view.mailboxes.iter();
     table(
         &["MAILBOX", "MESSAGES", "UNSEEN", "OCTETS"],
-        rows.map(|m| vec![m.name.clone(), m.messages.to_string(), m.unseen.to_string(), m.octets.to_string()])
-            .collect(),
+        rows.map(|m| {
+            vec![
+                m.name.clone(),
+                m.messages.to_string(),
+                m.unseen.to_string(),
+                m.octets.to_string(),
+            ]
+        })
+        .collect(),
     );
     if !view.app_passwords.is_empty() {
         println!();
         let cells = view.app_passwords.iter().map(|p| {
             let used = p.last_used.map_or("never".to_owned(), date::iso8601);
-            vec![p.number.to_string(), p.name.clone(), p.scopes.join(", "), date::iso8601(p.created), used]
+            vec![
+                p.number.to_string(),
+                p.name.clone(),
+                p.scopes.join(", "),
+                date::iso8601(p.created),
+                used,
+            ]
         });
-        table(&["APP PASSWORD", "NAME", "OPENS", "CREATED", "LAST USED"], cells.collect());
+        table(
+            &["APP PASSWORD", "NAME", "OPENS", "CREATED", "LAST USED"],
+            cells.collect(),
+        );
     }
 }
 
@@ -112,9 +140,21 @@ fn queue_cells(row: &QueueRow) -> Vec<Vec<String>> {
 }
 
 fn message(row: &QueueRow) {
-    println!("{}: from {}, {} octets, accepted {}", row.id, row.from, row.octets, date::iso8601(row.received));
+    println!(
+        "{}: from {}, {} octets, accepted {}",
+        row.id,
+        row.from,
+        row.octets,
+        date::iso8601(row.received)
+    );
     for e in &row.errands {
-        println!("  to <{}>: {} after {} attempts; next {}", e.to, e.state, e.attempts, when(e.next_attempt));
+        println!(
+            "  to <{}>: {} after {} attempts; next {}",
+            e.to,
+            e.state,
+            e.attempts,
+            when(e.next_attempt)
+        );
         if let Some(why) = &e.last_outcome {
             println!("    last: {why}");
         }
@@ -135,7 +175,11 @@ pub fn table(head: &[&str], rows: Vec<Vec<String>>) {
         }
     }
     let line = |cells: Vec<&str>| {
-        let padded: Vec<String> = cells.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(c, w)| format!("{c:<w$}"))
+            .collect();
         println!("{}", padded.join("  ").trim_end());
     };
     line(head.to_vec());

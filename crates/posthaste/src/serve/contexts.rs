@@ -25,7 +25,11 @@ pub fn receive(
     options.received_max = settings.smtp.received_max;
     options.memory_max_octets = settings.smtp.memory_max_octets;
     let policy = judge::Policy {
-        spf_fail: if settings.judge.refuse_spf_fail { judge::judgement::Action::Refuse } else { judge::judgement::Action::Accept },
+        spf_fail: if settings.judge.refuse_spf_fail {
+            judge::judgement::Action::Refuse
+        } else {
+            judge::judgement::Action::Accept
+        },
         ..judge::Policy::default()
     };
     let office = &world.office;
@@ -49,7 +53,9 @@ pub fn receive(
 
 fn blocklists(settings: &Settings) -> Result<Vec<Domain>, Failure> {
     let lists = settings.judge.blocklists.iter();
-    lists.map(|l| Domain::parse(l).map_err(|e| Failure::Settings(format!("judge.blocklists: {l}: {e}")))).collect()
+    lists
+        .map(|l| Domain::parse(l).map_err(|e| Failure::Settings(format!("judge.blocklists: {l}: {e}"))))
+        .collect()
 }
 
 pub fn retrieve(
@@ -89,7 +95,9 @@ pub fn deliver(
     };
     let mut roots = tls::Roots::public();
     if let Some(file) = &settings.deliver.extra_roots {
-        roots = roots.with_file(file).map_err(|e| Failure::Settings(e.to_string()))?;
+        roots = roots
+            .with_file(file)
+            .map_err(|e| Failure::Settings(e.to_string()))?;
     }
     let office = &world.office;
     let parts = deliver::Parts {
@@ -99,14 +107,21 @@ pub fn deliver(
         mailboxes: office.mailboxes.clone(),
         directory: office.directory.clone(),
         resolver: resolver.clone(),
-        dialer: Arc::new(deliver::TcpDialer { sources: settings.deliver.source_addresses.clone() }),
+        dialer: Arc::new(deliver::TcpDialer {
+            sources: settings.deliver.source_addresses.clone(),
+        }),
         tls: tls::Client::new(&roots).map_err(|e| Failure::Settings(e.to_string()))?,
         ids: world.ids.clone(),
         clock: world.clock.clone(),
         random: Arc::new(SystemRandom),
         tap: hooks.smtp_tap.clone(),
     };
-    let routes = settings.deliver.route.iter().map(route).collect::<Result<_, _>>()?;
+    let routes = settings
+        .deliver
+        .route
+        .iter()
+        .map(route)
+        .collect::<Result<_, _>>()?;
     Ok(Arc::new(deliver::Context::new(parts, options, routes)))
 }
 
@@ -115,7 +130,8 @@ fn route(route: &Route) -> Result<deliver::Route, Failure> {
         Failure::Settings(format!("deliver.route: {what} = \"{text}\": {e}"))
     };
     Ok(deliver::Route {
-        for_domains: deliver::RouteFor::parse(&route.domain).map_err(|e| wrong("domain", &route.domain, e))?,
+        for_domains: deliver::RouteFor::parse(&route.domain)
+            .map_err(|e| wrong("domain", &route.domain, e))?,
         host: deliver::ServerName::parse(&route.host).map_err(|e| wrong("host", &route.host, e))?,
         port: route.port,
         tls: match route.tls {

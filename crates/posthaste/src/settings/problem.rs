@@ -18,22 +18,40 @@ impl std::error::Error for Problem {}
 impl Problem {
     /// A problem without a line.
     pub fn said(path: &Path, text: String) -> Self {
-        Self { path: path.to_owned(), line: None, text, hint: None }
+        Self {
+            path: path.to_owned(),
+            line: None,
+            text,
+            hint: None,
+        }
     }
 
     /// From the TOML reader's error: adds the line, and the nearest key when one is unknown.
     pub fn from_toml(path: &Path, source: &str, error: &toml::de::Error) -> Self {
         let line = error.span().map(|span| {
-            let number = source.as_bytes()[..span.start.min(source.len())].iter().filter(|b| **b == b'\n').count();
+            let number = source.as_bytes()[..span.start.min(source.len())]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count();
             (number + 1, source.lines().nth(number).unwrap_or("").to_owned())
         });
         let message = error.message();
-        let hint = message
+        let unknown = message
             .strip_prefix("unknown field `")
-            .and_then(|rest| rest.split('`').next())
-            .and_then(nearest_key)
-            .map(|key| format!("did you mean `{key}`?"));
-        Self { path: path.to_owned(), line, text: message.to_owned(), hint }
+            .and_then(|rest| rest.split('`').next());
+        let hint = match unknown {
+            Some(key) => nearest_key(key).map(|key| format!("did you mean `{key}`?")),
+            None if message.contains("socket address") => {
+                Some("write an address and a port, such as \"127.0.0.1:2525\" or \"[::]:25\"".to_owned())
+            }
+            None => None,
+        };
+        Self {
+            path: path.to_owned(),
+            line,
+            text: message.to_owned(),
+            hint,
+        }
     }
 }
 

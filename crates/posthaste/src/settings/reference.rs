@@ -14,54 +14,186 @@ pub struct Key {
 }
 
 const fn key(path: &'static str, default: &'static str, meaning: &'static str) -> Key {
-    Key { path, default: Some(default), meaning }
+    Key {
+        path,
+        default: Some(default),
+        meaning,
+    }
 }
 
 const fn unset(path: &'static str, meaning: &'static str) -> Key {
-    Key { path, default: None, meaning }
+    Key {
+        path,
+        default: None,
+        meaning,
+    }
 }
 
 /// Every key, in the order of the reference.
 pub const KEYS: &[Key] = &[
-    key("hostname", "\"localhost\"", "Our own name: in the greeting, in EHLO, in `Received:` and in `Authentication-Results:`. On the Internet it must be the name that the MX record names and that the reverse DNS of the server's address gives."),
-    key("data", "\"data\"", "The data folder: the store, the self-signed certificate, the control socket. Relative to the settings file."),
-    key("listen.smtp", "[\"127.0.0.1:2525\"]", "Where mail from other servers arrives (port 25 on the Internet). Each `listen` key is a list of `address:port`; an empty list turns the service off; port 0 takes a free port."),
-    key("listen.submission", "[\"127.0.0.1:2587\"]", "Where mail clients submit, with STARTTLS (port 587)."),
-    key("listen.submissions", "[\"127.0.0.1:2465\"]", "Where mail clients submit, TLS from the first byte (port 465)."),
-    key("listen.imap", "[\"127.0.0.1:2143\"]", "IMAP with STARTTLS (port 143)."),
-    key("listen.imaps", "[\"127.0.0.1:2993\"]", "IMAP, TLS from the first byte (port 993)."),
-    key("listen.pop3", "[\"127.0.0.1:2110\"]", "POP3 with STLS (port 110)."),
-    key("listen.pop3s", "[\"127.0.0.1:2995\"]", "POP3, TLS from the first byte (port 995)."),
-    unset("tls.certificate", "PEM file with the certificate and its chain. Without it a self-signed one for `hostname`, `localhost`, 127.0.0.1 and ::1 is made on first start, in `<data>/tls/`. `SIGHUP` reads it anew."),
+    key(
+        "hostname",
+        "\"localhost\"",
+        "Our own name: in the greeting, in EHLO, in `Received:` and in `Authentication-Results:`. On the Internet it must be the name that the MX record names and that the reverse DNS of the server's address gives.",
+    ),
+    key(
+        "data",
+        "\"data\"",
+        "The data folder: the store, the self-signed certificate, the control socket. Relative to the settings file.",
+    ),
+    key(
+        "listen.smtp",
+        "[\"127.0.0.1:2525\"]",
+        "Where mail from other servers arrives (port 25 on the Internet). Each `listen` key is a list of `address:port`; an empty list turns the service off; port 0 takes a free port.",
+    ),
+    key(
+        "listen.submission",
+        "[\"127.0.0.1:2587\"]",
+        "Where mail clients submit, with STARTTLS (port 587).",
+    ),
+    key(
+        "listen.submissions",
+        "[\"127.0.0.1:2465\"]",
+        "Where mail clients submit, TLS from the first byte (port 465).",
+    ),
+    key(
+        "listen.imap",
+        "[\"127.0.0.1:2143\"]",
+        "IMAP with STARTTLS (port 143).",
+    ),
+    key(
+        "listen.imaps",
+        "[\"127.0.0.1:2993\"]",
+        "IMAP, TLS from the first byte (port 993).",
+    ),
+    key(
+        "listen.pop3",
+        "[\"127.0.0.1:2110\"]",
+        "POP3 with STLS (port 110).",
+    ),
+    key(
+        "listen.pop3s",
+        "[\"127.0.0.1:2995\"]",
+        "POP3, TLS from the first byte (port 995).",
+    ),
+    unset(
+        "tls.certificate",
+        "PEM file with the certificate and its chain. Without it a self-signed one for `hostname`, `localhost`, 127.0.0.1 and ::1 is made on first start, in `<data>/tls/`. `SIGHUP` reads it anew.",
+    ),
     unset("tls.key", "PEM file with the certificate's private key."),
-    key("dns.servers", "[]", "DNS servers to ask, as `address:port`. Empty: those of the system. Use a validating one that you run yourself: blocklists refuse the big public ones."),
-    key("dns.timeout_secs", "5", "Seconds until a DNS server that does not answer is taken for unavailable. Mail is then deferred, never bounced."),
-    key("smtp.size_max_octets", "35882577", "Octets of a message at most, announced by SIZE. A larger one is refused with 552 5.3.4."),
-    key("smtp.recipients_max", "1000", "Recipients of one message at most; further ones get 452 4.5.3. At least 100 (RFC 5321 §4.5.3.1.8)."),
-    key("smtp.connections_max", "10000", "SMTP connections at the same time; further ones get 421 4.3.2."),
-    key("smtp.connections_per_address_max", "100", "SMTP connections from one address at the same time; further ones get 421 4.7.0."),
-    key("smtp.received_max", "50", "`Received:` fields at most; a message with more is taken to be looping and refused with 554 5.4.6."),
-    key("smtp.memory_max_octets", "268435456", "Octets of messages that are being received, all sessions together; beyond that 452 4.3.1 is answered. Must hold one message of the largest size."),
-    key("login.without_tls_on_loopback", "false", "Whether a password is accepted without TLS. For tests on one machine only: the server refuses to start with it unless all login ports are on loopback addresses."),
-    key("judge.blocklists", "[]", "DNS blocklists that a stranger's address is looked up in, for example `[\"zen.spamhaus.org\"]`. A listed client is refused at RCPT with 550 5.7.1, the list named."),
-    key("judge.refuse_spf_fail", "false", "Whether an SPF `fail` alone is enough to refuse (550 5.7.23). Off, because forwarded mail fails SPF; DMARC decides better."),
-    key("deliver.port", "25", "The port at which other servers are called."),
-    key("deliver.source_addresses", "[]", "Local addresses from which other servers are called, at most one IPv4 and one IPv6. Empty: the system chooses."),
-    unset("deliver.extra_roots", "PEM file with certificate authorities that are trusted in addition to the public ones when another server's certificate is verified."),
+    key(
+        "dns.servers",
+        "[]",
+        "DNS servers to ask, as `address:port`. Empty: those of the system. Use a validating one that you run yourself: blocklists refuse the big public ones.",
+    ),
+    key(
+        "dns.timeout_secs",
+        "5",
+        "Seconds until a DNS server that does not answer is taken for unavailable. Mail is then deferred, never bounced.",
+    ),
+    key(
+        "smtp.size_max_octets",
+        "35882577",
+        "Octets of a message at most, announced by SIZE. A larger one is refused with 552 5.3.4.",
+    ),
+    key(
+        "smtp.recipients_max",
+        "1000",
+        "Recipients of one message at most; further ones get 452 4.5.3. At least 100 (RFC 5321 §4.5.3.1.8).",
+    ),
+    key(
+        "smtp.connections_max",
+        "10000",
+        "SMTP connections at the same time; further ones get 421 4.3.2.",
+    ),
+    key(
+        "smtp.connections_per_address_max",
+        "100",
+        "SMTP connections from one address at the same time; further ones get 421 4.7.0.",
+    ),
+    key(
+        "smtp.received_max",
+        "50",
+        "`Received:` fields at most; a message with more is taken to be looping and refused with 554 5.4.6.",
+    ),
+    key(
+        "smtp.memory_max_octets",
+        "268435456",
+        "Octets of messages that are being received, all sessions together; beyond that 452 4.3.1 is answered. Must hold one message of the largest size.",
+    ),
+    key(
+        "login.without_tls_on_loopback",
+        "false",
+        "Whether a password is accepted without TLS. For tests on one machine only: the server refuses to start with it unless all login ports are on loopback addresses.",
+    ),
+    key(
+        "judge.blocklists",
+        "[]",
+        "DNS blocklists that a stranger's address is looked up in, for example `[\"zen.spamhaus.org\"]`. A listed client is refused at RCPT with 550 5.7.1, the list named.",
+    ),
+    key(
+        "judge.refuse_spf_fail",
+        "false",
+        "Whether an SPF `fail` alone is enough to refuse (550 5.7.23). Off, because forwarded mail fails SPF; DMARC decides better.",
+    ),
+    key(
+        "deliver.port",
+        "25",
+        "The port at which other servers are called.",
+    ),
+    key(
+        "deliver.source_addresses",
+        "[]",
+        "Local addresses from which other servers are called, at most one IPv4 and one IPv6. Empty: the system chooses.",
+    ),
+    unset(
+        "deliver.extra_roots",
+        "PEM file with certificate authorities that are trusted in addition to the public ones when another server's certificate is verified.",
+    ),
     key("deliver.concurrency_max", "200", "Deliveries at the same time."),
-    key("deliver.concurrency_per_domain_max", "10", "Deliveries to one domain at the same time."),
-    key("deliver.route", "[]", "Fixed ways past the MX lookup: tables `[[deliver.route]]` with `domain` (or `\"*\"` for all), `host`, `port` (25) and `tls` (`\"opportunistic\"`, `\"required\"` or `\"off\"`). The first that fits is taken."),
-    key("queue.retry_first_secs", "300", "Seconds until the first retry after a temporary failure. Later ones come at growing distances."),
-    key("queue.retry_max_secs", "14400", "Seconds between two retries at most."),
-    key("queue.expire_secs", "432000", "Seconds after which an undeliverable message is returned to its sender (RFC 5321 §4.5.4.1: four to five days)."),
-    key("queue.delay_notice_secs", "14400", "Seconds after which the sender is told that a message is delayed."),
-    key("log.level", "\"info\"", "What is logged to standard error: `error`, `warn`, `info`, `debug` or `trace`; also per part, such as `info,receive=debug`."),
+    key(
+        "deliver.concurrency_per_domain_max",
+        "10",
+        "Deliveries to one domain at the same time.",
+    ),
+    key(
+        "deliver.route",
+        "[]",
+        "Fixed ways past the MX lookup: tables `[[deliver.route]]` with `domain` (or `\"*\"` for all), `host`, `port` (25) and `tls` (`\"opportunistic\"`, `\"required\"` or `\"off\"`). The first that fits is taken.",
+    ),
+    key(
+        "queue.retry_first_secs",
+        "300",
+        "Seconds until the first retry after a temporary failure. Later ones come at growing distances.",
+    ),
+    key(
+        "queue.retry_max_secs",
+        "14400",
+        "Seconds between two retries at most.",
+    ),
+    key(
+        "queue.expire_secs",
+        "432000",
+        "Seconds after which an undeliverable message is returned to its sender (RFC 5321 §4.5.4.1: four to five days).",
+    ),
+    key(
+        "queue.delay_notice_secs",
+        "14400",
+        "Seconds after which the sender is told that a message is delayed.",
+    ),
+    key(
+        "log.level",
+        "\"info\"",
+        "What is logged to standard error: `error`, `warn`, `info`, `debug` or `trace`; also per part, such as `info,receive=debug`.",
+    ),
     key("log.json", "false", "Whether each log line is a JSON object."),
 ];
 
 /// The last part of every key's path, and the names of the tables: what an unknown key may have meant.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    KEYS.iter().flat_map(|k| k.path.split('.')).chain(["domain", "host", "port", "tls"])
+    KEYS.iter()
+        .flat_map(|k| k.path.split('.'))
+        .chain(["domain", "host", "port", "tls"])
 }
 
 /// The reference as Markdown: `docs/CONFIGURATION.md`.
@@ -82,12 +214,23 @@ pub fn markdown() -> String {
         let table = k.path.split_once('.').map_or("", |(table, _)| table);
         if section != Some(table) {
             section = Some(table);
-            let title = if table.is_empty() { "At the top".to_owned() } else { format!("`[{table}]`") };
-            let _ = write!(out, "\n## {title}\n\n| key | default | meaning |\n|---|---|---|\n");
+            let title = if table.is_empty() {
+                "At the top".to_owned()
+            } else {
+                format!("`[{table}]`")
+            };
+            let _ = write!(
+                out,
+                "\n## {title}\n\n| key | default | meaning |\n|---|---|---|\n"
+            );
         }
         let name = k.path.split_once('.').map_or(k.path, |(_, name)| name);
         let default = k.default.map_or("not set".to_owned(), |d| format!("`{d}`"));
-        let _ = writeln!(out, "| `{name}` | {default} | {} |", k.meaning.replace('|', "\\|"));
+        let _ = writeln!(
+            out,
+            "| `{name}` | {default} | {} |",
+            k.meaning.replace('|', "\\|")
+        );
     }
     out
 }
@@ -104,15 +247,21 @@ mod tests {
         for (name, value) in toml::Table::try_from(Settings::default()).unwrap() {
             match value {
                 toml::Value::Table(inner) => {
-                    real.extend(inner.into_iter().map(|(k, v)| (format!("{name}.{k}"), v.to_string())));
+                    real.extend(
+                        inner
+                            .into_iter()
+                            .map(|(k, v)| (format!("{name}.{k}"), v.to_string())),
+                    );
                 }
                 other => {
                     real.insert(name, other.to_string());
                 }
             }
         }
-        let told: BTreeMap<_, _> =
-            KEYS.iter().filter_map(|k| Some((k.path.to_owned(), k.default?.to_owned()))).collect();
+        let told: BTreeMap<_, _> = KEYS
+            .iter()
+            .filter_map(|k| Some((k.path.to_owned(), k.default?.to_owned())))
+            .collect();
         assert_eq!(told, real);
     }
 
@@ -120,13 +269,20 @@ mod tests {
     fn every_key_of_the_table_can_be_set() {
         for k in KEYS.iter().filter(|k| k.default.is_none()) {
             let both = "[tls]\ncertificate = \"a\"\nkey = \"b\"\n[deliver]\nextra_roots = \"c\"\n";
-            assert!(Settings::parse(both, std::path::Path::new("x")).is_ok(), "{}", k.path);
+            assert!(
+                Settings::parse(both, std::path::Path::new("x")).is_ok(),
+                "{}",
+                k.path
+            );
         }
     }
 
     #[test]
     fn the_page_is_what_the_program_prints() {
         let page = include_str!("../../../../docs/CONFIGURATION.md");
-        assert!(page == markdown(), "docs/CONFIGURATION.md is stale: posthaste settings > docs/CONFIGURATION.md");
+        assert!(
+            page == markdown(),
+            "docs/CONFIGURATION.md is stale: posthaste settings > docs/CONFIGURATION.md"
+        );
     }
 }
