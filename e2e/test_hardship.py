@@ -118,7 +118,8 @@ class HostileInput(unittest.TestCase):
                        b"Subject: smuggled\r\n\r\nx\r\n.\r\n")
                 answer = c.reply()
                 self.assertEqual(answer[:1], b"5", (end, answer))
-                self.assertEqual(c.send(b"NOOP\r\n").reply()[:3], b"250", end)
+                # In step, or closed: a client that believed its own end of data waits for nothing.
+                self.assertIn(c.send(b"NOOP\r\n").reply()[:3], (b"250", b""), end)
         self.assertFalse(any(b"smuggled" in m for m in self.server.messages()))
 
     def test_smtp_a_hundred_thousand_recipients(self):

@@ -299,7 +299,15 @@ impl Resolver for HickoryResolver {
         Box::pin(self.ask(name.as_str(), RecordType::AAAA, take_aaaa))
     }
     fn ptr(&self, ip: IpAddr) -> BoxFuture<'_, Result<Domain>> {
-        Box::pin(async move { self.ask(&reverse_name(ip), RecordType::PTR, take_ptr).await })
+        Box::pin(async move {
+            let name = reverse_name(ip);
+            if ip.to_canonical().is_loopback() {
+                // hickory answers `localhost` without asking anybody (RFC 6761 §6.3), which would
+                // look like a name that does not resolve back.
+                return Err(DnsError::NoSuchName(name));
+            }
+            self.ask(&name, RecordType::PTR, take_ptr).await
+        })
     }
     fn mx_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<NamedMx>> {
         Box::pin(self.ask(name.as_str(), RecordType::MX, take_named_mx))

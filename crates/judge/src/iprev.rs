@@ -66,11 +66,6 @@ pub async fn check(resolver: &dyn Resolver, ip: IpAddr) -> IprevOutcome {
         name,
         because,
     };
-    if ip.is_loopback() {
-        // RFC 6761 §6.3: whatever answers, it tells nothing of who that is.
-        let because = format!("{ip} is an address of this machine, which the DNS does not name");
-        return outcome(IprevResult::PermError, None, because);
-    }
     let names = match resolver.ptr(ip).await {
         Ok(answer) => answer.records,
         Err(error) if error.is_temporary() => {

@@ -301,13 +301,18 @@ impl<'a> Scan<'a> {
     }
 
     /// Ends the open parts from the innermost down to the one at `depth`.
-    fn close_down_to(&mut self, depth: usize, end: usize) {
+    fn close_down_to(&mut self, depth: usize, mut end: usize) {
         self.count_newlines(end);
         while self.open.len() > depth {
             let Some(open) = self.open.pop() else { break };
             let part = &mut self.parts[open.part];
-            part.body.end = end.max(part.body.start);
-            part.body_lines = self.newlines - open.newlines_before;
+            // A header may end behind `end`, with the line ending that the delimiter claims; the
+            // part has no body then, and what encloses it reaches as far.
+            end = end.max(part.body.start);
+            part.body.end = end;
+            let behind = self.message.get(end..self.counted_to).unwrap_or_default();
+            let newlines = self.newlines - memchr::memchr_iter(b'\n', behind).count();
+            part.body_lines = newlines - open.newlines_before;
         }
     }
 
