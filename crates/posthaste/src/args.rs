@@ -94,13 +94,13 @@ pub struct Init {
     /// Ask nothing; take the defaults for what is not said.
     #[arg(long)]
     pub yes: bool,
-    /// The server's own name (default: mail.<domain>).
+    /// The server's own name (default: "mail." before the domain).
     #[arg(long)]
     pub hostname: Option<mail::Domain>,
     /// The server's public addresses, for the A and AAAA records.
     #[arg(long, value_name = "IP")]
     pub address: Vec<IpAddr>,
-    /// The first account (default: postmaster@<domain>).
+    /// The first account (default: the domain's postmaster).
     #[arg(long, value_name = "ADDRESS")]
     pub account: Option<mail::EmailAddress>,
     /// Read the first account's password from standard input instead of making one up.
