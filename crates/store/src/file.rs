@@ -168,3 +168,14 @@ fn private(options: &mut OpenOptions) {
 pub fn is_full(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
+
+/// Whether an error says that the process or the system has no descriptor left. A sync never fails
+/// like this.
+#[must_use]
+pub fn is_out_of_descriptors(error: &Error) -> bool {
+    /// EMFILE and ENFILE, the same numbers on every Unix; the standard library has no kind for them.
+    const OUT_OF_DESCRIPTORS: [i32; 2] = [24, 23];
+    error
+        .raw_os_error()
+        .is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code))
+}

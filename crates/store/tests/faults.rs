@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use store::file::Disk as _;
 use store::{Batch, BlobError, BlobId, Blobs, CommitError, LogStore, OpenError, Options, Store, Tables};
 
 const FOLDER: &str = "/mail";
@@ -377,6 +378,28 @@ fn a_full_disk_refuses_mail_and_recovers_by_itself() {
     for n in gone {
         assert_eq!(get(&*store, &key(n)), None);
     }
+}
+
+#[test]
+fn a_store_without_descriptors_goes_on_in_the_segment_that_it_has() {
+    let disk = SimDisk::default();
+    let store = open_sim(&disk, lazy_small()).unwrap();
+    let write = |from: u64| {
+        for n in from..from + 10 {
+            let mut batch = Batch::new();
+            batch.put(key(n), vec![7; 4_000]);
+            commit(&*store, batch).unwrap();
+        }
+    };
+    disk.withhold_descriptors(true);
+    write(0);
+    assert_eq!(disk.list(&Path::new(FOLDER).join("log")).unwrap().len(), 1);
+    disk.withhold_descriptors(false);
+    write(10);
+    assert!(disk.list(&Path::new(FOLDER).join("log")).unwrap().len() > 1);
+    drop(store);
+    let store = open_sim(&disk, lazy_small()).unwrap();
+    assert!((0..20).all(|n| get(&*store, &key(n)).is_some()));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use super::group::{ALIGN, Group, HEADER, Header, Position};
 use super::{Damage, OpenError};
-use crate::file::{Disk, DiskFile, Open, is_full};
+use crate::file::{Disk, DiskFile, Open, is_full, is_out_of_descriptors};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::io;
@@ -122,17 +122,23 @@ impl Writer {
     }
 
     /// Goes on to the next segment when this one is full. To be called between groups; a group
-    /// may reach beyond a segment's nominal size, so that it never has to be split.
+    /// may reach beyond a segment's nominal size, so that it never has to be split, and so may
+    /// groups while the system has no descriptor to give.
     pub(crate) fn rotate(&mut self) -> Result<(), AppendError> {
         if self.at.offset < self.segment_octets {
             return Ok(());
         }
         let next = self.at.segment + 1;
-        let file = self.segments.prepare(next, 0, self.segment_octets);
-        self.file = file.map_err(|error| match is_full(&error) {
-            true => AppendError::Full,
-            false => AppendError::Fatal(error),
-        })?;
+        match self.segments.prepare(next, 0, self.segment_octets) {
+            Ok(file) => self.file = file,
+            Err(error) if is_full(&error) => return Err(AppendError::Full),
+            // A crowd of connections must not stop the store: this segment grows until there is one.
+            Err(error) if is_out_of_descriptors(&error) => {
+                tracing::warn!(%error, "no descriptor for the next segment; going on in this one");
+                return Ok(());
+            }
+            Err(error) => return Err(AppendError::Fatal(error)),
+        }
         (self.at.segment, self.at.offset) = (next, 0);
         Ok(())
     }

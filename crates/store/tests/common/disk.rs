@@ -37,6 +37,7 @@ struct Inner {
     fail_syncs: bool,
     fail_writes_to: Option<PathBuf>,
     room: Option<usize>,
+    no_descriptors: bool,
 }
 
 impl Inner {
@@ -98,6 +99,11 @@ impl SimDisk {
     /// Writes to this file fail.
     pub fn fail_writes_to(&self, path: Option<&Path>) {
         self.inner().fail_writes_to = path.map(Path::to_owned);
+    }
+
+    /// Nothing can be opened, as when the process has no descriptor left.
+    pub fn withhold_descriptors(&self, withhold: bool) {
+        self.inner().no_descriptors = withhold;
     }
 
     /// How many octets may be in use at most.
@@ -245,6 +251,9 @@ impl DiskFile for SimFile {
 impl Disk for SimDisk {
     fn open(&self, path: &Path, how: Open) -> Result<Arc<dyn DiskFile>> {
         let mut inner = self.inner();
+        if inner.no_descriptors {
+            return Err(Error::from_raw_os_error(24));
+        }
         let id = match (inner.names.get(path), how) {
             (Some(_), Open::New) => return Err(ErrorKind::AlreadyExists.into()),
             (Some(id), _) => *id,
