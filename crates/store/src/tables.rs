@@ -103,6 +103,7 @@ pub trait Snapshot: Send + Sync {
     fn counter<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<i64, ReadError>>;
 
     /// At most `limit` entries of a range in key order. To go on, scan `range.after(last key)`.
+    /// Entries whose checksum is wrong are reported in the log with their key, and left out.
     fn scan<'a>(
         &'a self,
         range: &'a KeyRange,

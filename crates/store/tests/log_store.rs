@@ -146,6 +146,39 @@ fn damage_in_front_of_acknowledged_groups_is_an_error() {
 }
 
 #[test]
+fn a_flipped_bit_in_a_row_hides_that_row_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), lazy());
+    for n in 0..3 {
+        put(&*store, key(n), &pattern(64, n));
+    }
+    store.close();
+    let path = folder.path().join("index.redb");
+    let mut file = std::fs::read(&path).unwrap();
+    let bad = pattern(64, 1);
+    let places = (0..file.len() - 64).filter(|i| file[*i..*i + 64] == bad[..]);
+    for at in places.collect::<Vec<_>>() {
+        file[at] ^= 1;
+    }
+    std::fs::write(&path, file).unwrap();
+    let store = open(folder.path(), lazy());
+    let snapshot = wait(store.snapshot()).unwrap();
+    assert_eq!(wait(snapshot.get(&key(1))), Err(ReadError::Corrupt(key(1))));
+    let range = store::KeyRange {
+        start: key(0),
+        end: key(3),
+    };
+    for found in [
+        wait(snapshot.scan(&range, 10)).unwrap(),
+        wait(snapshot.scan_back(&range, 10)).unwrap(),
+    ] {
+        let mut keys: Vec<Key> = found.into_iter().map(|(key, _)| key).collect();
+        keys.sort();
+        assert_eq!(keys, [key(0), key(2)]);
+    }
+}
+
+#[test]
 fn a_flipped_bit_in_a_blob_is_found() {
     for (len, flip) in [(3000, 1500), (200_000, 150_000), (2_000_000, 1_900_000)] {
         let folder = tempfile::tempdir().unwrap();

@@ -230,7 +230,8 @@ impl IndexView {
         found.map(|row| verified(row_key, row.value())).transpose()
     }
 
-    /// The rows from `start` (inclusive) to `end` (exclusive).
+    /// The rows from `start` (inclusive) to `end` (exclusive). Damaged ones are told in the log and
+    /// left out: one bad row must not hide all the others of its table.
     pub(crate) fn layer(
         &self,
         start: &[u8],
@@ -242,8 +243,8 @@ impl IndexView {
         }
         let rows = self.rows.range::<&[u8]>(start..end).map_err(|e| read_error(&e))?;
         Ok(match direction {
-            Direction::Forward => Box::new(rows.map(layer_row)),
-            Direction::Backward => Box::new(rows.rev().map(layer_row)),
+            Direction::Forward => Box::new(rows.map(layer_row).filter(is_not_damaged)),
+            Direction::Backward => Box::new(rows.rev().map(layer_row).filter(is_not_damaged)),
         })
     }
 }
@@ -257,6 +258,14 @@ fn layer_row(found: Result<Found<'_>, redb::StorageError>) -> LayerRow {
     let (key, row) = found.map_err(|e| read_error(&e))?;
     let row = verified(key.value(), row.value())?;
     Ok((Bytes::copy_from_slice(key.value()), Some(row)))
+}
+
+fn is_not_damaged(row: &LayerRow) -> bool {
+    if let Err(error @ ReadError::Corrupt(_)) = row {
+        tracing::error!(%error, "a damaged row is left out");
+        return false;
+    }
+    true
 }
 
 fn verified(row_key: &[u8], summed: &[u8]) -> Result<Bytes, ReadError> {
