@@ -41,11 +41,24 @@ pub enum Error {
     },
     /// The store could not be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(ReadError),
     /// A message's bytes could not be read or written.
     #[error(transparent)]
     Blob(#[from] BlobError),
     /// The store did not commit.
     #[error(transparent)]
     Commit(#[from] CommitError),
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            // One bad row is passed over like one that cannot be decoded.
+            ReadError::Corrupt(key) => Error::Damaged {
+                key,
+                what: "its checksum is wrong",
+            },
+            ReadError::Io(_) => Error::Read(error),
+        }
+    }
 }

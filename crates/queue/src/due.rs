@@ -361,9 +361,11 @@ async fn recover_one(
             what: "the key holds no errand".to_owned(),
         });
     };
+    // Read before anything is changed: a damaged errand keeps its lease, and so its line.
+    let errand = errand_in(snapshot, id, no).await?;
     batch.delete(key.clone());
     batch.delete(keys::due(lease.until, id, no));
-    if let Some((mut errand, _)) = errand_in(snapshot, id, no).await?
+    if let Some((mut errand, _)) = errand
         && errand.state.is_open()
     {
         // The epoch goes on, so that a holder that still lives is fenced off.

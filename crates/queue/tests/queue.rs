@@ -349,6 +349,102 @@ async fn a_damaged_errand_does_not_come_up_again_and_again() {
 }
 
 #[tokio::test]
+async fn recovery_keeps_the_line_of_a_damaged_errand() {
+    let store = MemoryStore::new();
+    let queue = Queue::new(store.clone(), options());
+    accept(&store, &queue, 5, &[errand("b@c.d", at(0))], at(0)).await;
+    assert_eq!(claim_all(&queue, at(0)).await.len(), 1);
+    let mut batch = Batch::new();
+    batch.put(Key::table(0x31).u64(5).u32(0), vec![1, b'?']);
+    store.commit(batch).await.unwrap();
+    assert_eq!(queue.recover(at(10)).await.unwrap(), 0);
+    assert_eq!(
+        queue.next_due().await.unwrap(),
+        Some(at(100)),
+        "it comes up when the lease ends, for the operator to hear of it"
+    );
+}
+
+/// A store in which the row of one key fails its checksum.
+struct OneBadRow(Arc<MemoryStore>, Key);
+
+struct OneBadRowView(Box<dyn Snapshot>, Key);
+
+impl Snapshot for OneBadRowView {
+    fn seq(&self) -> store::Seq {
+        self.0.seq()
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<store::Versioned>, ReadError>> {
+        if *key == self.1 {
+            return Box::pin(async { Err(ReadError::Corrupt(key.clone())) });
+        }
+        self.0.get(key)
+    }
+
+    fn counter<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<i64, ReadError>> {
+        self.0.counter(key)
+    }
+
+    fn scan<'a>(
+        &'a self,
+        range: &'a store::KeyRange,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(Key, store::Versioned)>, ReadError>> {
+        self.0.scan(range, limit)
+    }
+
+    fn scan_back<'a>(
+        &'a self,
+        range: &'a store::KeyRange,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(Key, store::Versioned)>, ReadError>> {
+        self.0.scan_back(range, limit)
+    }
+}
+
+impl Tables for OneBadRow {
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, CommitError>> {
+        self.0.commit(batch)
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Result<Box<dyn Snapshot>, ReadError>> {
+        Box::pin(async {
+            let view = OneBadRowView(self.0.snapshot().await?, self.1.clone());
+            Ok(Box::new(view) as Box<dyn Snapshot>)
+        })
+    }
+
+    fn watch(&self, topic: &Topic) -> Watch {
+        self.0.watch(topic)
+    }
+}
+
+impl Blobs for OneBadRow {
+    fn stage(&self, len_hint: u64) -> BoxFuture<'_, Result<Box<dyn BlobWriter>, BlobError>> {
+        self.0.stage(len_hint)
+    }
+
+    fn read(&self, id: BlobId, range: Range<u64>) -> BoxFuture<'_, Result<bytes::Bytes, BlobError>> {
+        self.0.read(id, range)
+    }
+}
+
+#[tokio::test]
+async fn a_bad_checksum_holds_up_its_own_errand_only() {
+    let store = MemoryStore::new();
+    let bad = Key::table(0x31).u64(5).u32(0);
+    let queue = Queue::new(Arc::new(OneBadRow(store.clone(), bad)), options());
+    for id in [5, 6] {
+        accept(&store, &queue, id, &[errand("b@c.d", at(0))], at(0)).await;
+    }
+    let claims = claim_all(&queue, at(0)).await;
+    assert_eq!(claims.len(), 1);
+    assert_eq!(claims[0].message.id, QueueId(6));
+    assert!(queue.due(at(0), 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn limits_leave_the_batch_alone() {
     let store = MemoryStore::new();
     let queue = Queue::new(store.clone(), options());
