@@ -14,6 +14,9 @@ use store::{Batch, CommitError, KeyRange, Require, Snapshot};
 /// Arrivals that are looked for from the end before the first one is searched for.
 const RECENT_PAGE: usize = 64;
 
+/// Records that are read at once while forgetting.
+const PRUNE_PAGE: usize = 500;
+
 /// One thing that changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
@@ -93,15 +96,15 @@ impl Mailboxes {
         })
     }
 
-    /// Forgets expunges up to and including `before`, looking at `limit` records at most. Answers
-    /// how many were forgotten.
+    /// Forgets expunges up to and including `before`, the oldest `limit` of them at most. Answers
+    /// how many were forgotten; fewer than `limit` only when no more are left.
     ///
     /// # Errors
     /// [`Error::Contended`]; otherwise what the store says.
     pub async fn prune_expunged(&self, place: Place, before: ModSeq, limit: usize) -> Result<usize, Error> {
         for _ in 0..CONFLICT_RETRIES_MAX {
             let snapshot = self.store.snapshot().await?;
-            let range = KeyRange {
+            let mut range = KeyRange {
                 start: keys::changes_of(place.mailbox),
                 end: keys::change(place.mailbox, ModSeq(before.0.saturating_add(1)), Uid(0)),
             };
@@ -114,12 +117,18 @@ impl Mailboxes {
             });
             let mut highest = forgotten(snapshot.as_ref(), place).await?;
             let mut pruned = 0;
-            for (key, stored) in snapshot.scan(&range, limit).await? {
-                let (modseq, _, kind) = codec::decode_change(&key, &stored.value)?;
-                if kind == ChangeKind::Expunged {
-                    highest = highest.max(modseq);
-                    batch.delete(key);
-                    pruned += 1;
+            // The newest change of a message that is still there stays, however old: walk past it.
+            while pruned < limit {
+                let rows = snapshot.scan(&range, PRUNE_PAGE).await?;
+                let Some((last, _)) = rows.last() else { break };
+                range = range.after(last);
+                for (key, stored) in rows {
+                    let (modseq, _, kind) = codec::decode_change(&key, &stored.value)?;
+                    if kind == ChangeKind::Expunged && pruned < limit {
+                        highest = highest.max(modseq);
+                        batch.delete(key);
+                        pruned += 1;
+                    }
                 }
             }
             drop(snapshot);

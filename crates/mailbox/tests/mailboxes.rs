@@ -512,6 +512,30 @@ async fn an_account_goes_with_everything() {
 }
 
 #[tokio::test]
+async fn old_flag_changes_do_not_keep_expunges_from_being_forgotten() {
+    let (store, boxes) = fresh().await;
+    let place = inbox(&boxes).await;
+    for n in 0..4 {
+        append(&store, &boxes, place, &n.to_string()).await;
+    }
+    let seen = FlagChange {
+        op: FlagOp::Add,
+        flags: Flags::SEEN,
+        keywords: Vec::new(),
+        unchanged_since: None,
+    };
+    boxes.store_flags(place, &[Uid(1), Uid(2)], &seen).await.unwrap();
+    boxes
+        .expunge(place, &[Uid(3), Uid(4)], ExpungeWhich::All)
+        .await
+        .unwrap();
+    let after = boxes.status(place).await.unwrap().highest_modseq;
+    for forgotten in [1, 1, 0] {
+        assert_eq!(boxes.prune_expunged(place, after, 1).await.unwrap(), forgotten);
+    }
+}
+
+#[tokio::test]
 async fn pruned_history_says_so() {
     let (store, boxes) = fresh().await;
     let place = inbox(&boxes).await;
