@@ -15,6 +15,7 @@ use crate::plan::{Hop, Plan};
 use crate::route::TlsPolicy;
 use journey::{AttemptOutcome, Event, Reply};
 use mail::{EmailAddress, EnhancedStatus, Recipient, ReversePath};
+use queue::REPLY_OCTETS_MAX;
 use smtp::client::{CannotSend, Failure as SessionFailure, Outgoing, ServerReply, Stage, TlsWish, Verdict};
 use std::sync::Arc;
 use std::time::Duration;
@@ -321,12 +322,23 @@ fn told(reply: &ServerReply) -> Reply {
     Reply {
         code: reply.code,
         status: reply.status,
-        text: reply.lines.join(" "),
+        text: words(reply),
     }
 }
 
 fn of_peer(host: &str, reply: &ServerReply) -> Failure {
-    Failure::of_peer(host, reply.code, reply.status, &reply.lines.join(" "))
+    Failure::of_peer(host, reply.code, reply.status, &words(reply))
+}
+
+/// A reply's words on one line. A server may say a megabyte, at each hop of each attempt; what is
+/// kept, told and logged of it is [`REPLY_OCTETS_MAX`] at most.
+fn words(reply: &ServerReply) -> String {
+    cut(reply.lines.join(" "))
+}
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(REPLY_OCTETS_MAX));
+    text
 }
 
 fn session_stage(failure: &SessionFailure) -> Option<Stage> {
@@ -344,7 +356,7 @@ fn session_stage(failure: &SessionFailure) -> Option<Stage> {
 fn session_failure(hop: &Hop, failure: &SessionFailure) -> Failure {
     let host = hop.host.to_string();
     let ours = |subject, detail| {
-        let words = format!("{host} at {}: {failure}", hop.address);
+        let words = cut(format!("{host} at {}: {failure}", hop.address));
         Failure::ours(451, EnhancedStatus::new(4, subject, detail), words)
     };
     match failure {
@@ -398,7 +410,7 @@ fn in_words(hop: &Hop, broken: &Broken) -> String {
             )
         }
         Broken::Handshake(e) => format!("the TLS handshake with {host} at {address} failed: {e}"),
-        Broken::Session(e) => format!("{host} at {address}: {e}"),
+        Broken::Session(e) => cut(format!("{host} at {address}: {e}")),
         Broken::Cannot(e) => format!("{host}: {e}"),
         Broken::Blob(e) => format!("the message could not be read from our own store: {e}"),
     }
@@ -415,7 +427,7 @@ fn outcome_of(hop: &Hop, verdict: &Verdict) -> AttemptOutcome {
         }
         Verdict::Unanswered(failure) => AttemptOutcome::Failed {
             stage: session_stage(failure).map_or_else(String::new, |s| s.to_string()),
-            error: format!("{} at {}: {failure}", hop.host, hop.address),
+            error: cut(format!("{} at {}: {failure}", hop.host, hop.address)),
         },
     }
 }

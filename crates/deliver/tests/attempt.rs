@@ -221,6 +221,23 @@ async fn each_recipient_has_its_own_fate() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_of_a_talkative_server_is_bounded() {
+    let stage = Stage::new(&["bob@example.com"]).await;
+    let line = "z".repeat(3_000);
+    let long = format!("550-{line}\r\n").repeat(100) + "550 " + &line;
+    let script = Script {
+        replies: vec![("RCPT TO:", String::leak(long))],
+        ..Script::default()
+    };
+    stage.net.put(FIRST, script);
+    let attempted = stage.attempt().await;
+    assert_eq!(fates(&attempted), ["5.2.0"]);
+    let failure = attempted.fates[0].as_ref().unwrap_err();
+    assert_eq!(failure.words.len(), queue::REPLY_OCTETS_MAX);
+    assert!(format!("{:?}", attempted.events).len() < 3_000);
+}
+
 /// Which hop is tried next, and what it comes to when all fail.
 #[tokio::test(start_paused = true)]
 async fn the_next_hop_and_what_follows_from_all() {
