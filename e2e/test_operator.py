@@ -108,6 +108,22 @@ class Operator(unittest.TestCase):
         self.assertEqual(self.json("queue", "list"), [])
         self.assertIn("dropped", self.server.cli("trace", row["id"]).stdout)
 
+    def test_dkim_sign_on_the_command_line(self):
+        zone = self.folder / "zone"
+        zone.write_text(self.server.zone)
+        dns = Process("lab", "dns", "--zone", zone, log=self.folder / "dns.log")
+        try:
+            where = dns.lines[0].split()[1]
+            text = message("signed by hand", "bob@example.com", "x@elsewhere.example")
+            signed = self.server.cli("dkim", "sign", "--dns", where, stdin=text)
+            self.assertEqual(signed.stdout.count("DKIM-Signature:"), 2)
+            self.assertIn("pass", signed.stderr)
+            self.assertEqual(run("auth", "dkim", "--dns", where, stdin=signed.stdout).returncode, 0)
+            forged = signed.stdout.replace("how are you", "how were you")
+            self.assertEqual(run("auth", "dkim", "--dns", where, stdin=forged, check=False).returncode, 1)
+        finally:
+            dns.stop()
+
     def test_a_route_takes_mail_past_the_mx_lookup(self):
         (self.folder / "other").mkdir()
         other = MailServer(self.folder / "other", "other.example", "127.0.0.1", self.server.dns_port, "olga@other.example")

@@ -1,7 +1,7 @@
 //! The command line, as clap reads it.
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 /// A complete email server: receives, judges, stores, delivers, and hands out mail.
@@ -219,8 +219,19 @@ pub enum Queue {
 #[derive(ClapArgs, Debug, Clone)]
 pub struct DnsServer {
     /// Ask this DNS server (host:port) instead of the ones in the settings.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = socket_address)]
     pub dns: Vec<SocketAddr>,
+}
+
+/// Reads `address:port`, or a host name that this machine can resolve and a port.
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let mut found = text
+        .to_socket_addrs()
+        .map_err(|e| format!("{e}; write it so: 127.0.0.1:53"))?;
+    found.next().ok_or_else(|| "the name has no address".to_owned())
 }
 
 #[derive(Subcommand, Debug)]
@@ -278,6 +289,10 @@ pub enum Dkim {
         /// The signing domain (default: the author's, from the From field).
         #[arg(long)]
         domain: Option<mail::Domain>,
+        /// With --dns: verify the new signatures against the keys that are published there, and say
+        /// so on standard error.
+        #[command(flatten)]
+        server: DnsServer,
     },
 }
 

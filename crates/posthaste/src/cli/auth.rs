@@ -88,7 +88,8 @@ pub fn run(global: &Global, question: &Auth) -> Result<ExitCode, Failure> {
     })
 }
 
-fn resolver(
+/// The resolver that the command line or the settings name.
+pub fn resolver(
     settings: &crate::settings::Settings,
     server: &DnsServer,
 ) -> Result<dns::hickory::HickoryResolver, Failure> {
