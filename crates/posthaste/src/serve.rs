@@ -64,11 +64,13 @@ impl Server {
 
         let (stop, stopped) = watch::channel(false);
         let mut services = JoinSet::new();
-        let receive = contexts::receive(settings, &world, &certificates, &resolver, &hooks)?;
+        // One for all protocols: who guesses has no second go at another port.
+        let logins = Arc::new(listen::Logins::new(listen::LoginLimits::default()));
+        let receive = contexts::receive(settings, &world, &certificates, &resolver, &logins, &hooks)?;
         for (role, listener) in listeners.smtp {
             services.spawn(receive::serve(receive.clone(), listener, role, stopped.clone()));
         }
-        let retrieve = contexts::retrieve(settings, &world, &certificates);
+        let retrieve = contexts::retrieve(settings, &world, &certificates, &logins);
         for (protocol, listener) in listeners.retrieval {
             services.spawn(retrieve::serve(
                 retrieve.clone(),

@@ -12,16 +12,16 @@ mod author;
 mod commit;
 mod gather;
 mod header;
-mod listen;
 mod login;
 mod mail_in;
 mod record;
+mod serve;
 mod session;
 mod sign;
 mod transaction;
 mod wire;
 
-pub use listen::{serve, serve_connection};
+pub use serve::{serve, serve_connection};
 
 use directory::Directory;
 use dns::Resolver;
@@ -62,7 +62,8 @@ pub struct Options {
     /// The wait before a failed login is answered; doubles with each failure of the session.
     /// Default 1 second.
     pub auth_failure_delay: Duration,
-    /// Passwords verified, and messages signed, at the same time. Default 4.
+    /// Messages signed at the same time; and passwords verified, which count for themselves.
+    /// Default 4.
     pub cpu_at_once_max: usize,
     /// Failed logins from one address within [`Options::login_failures_window`] after which more are
     /// refused unseen. Default 100.
@@ -131,10 +132,10 @@ pub struct Context {
     policy: judge::Policy,
     blocklists: Vec<Domain>,
     tap: Option<Arc<dyn smtp::Tap>>,
-    gate: Arc<listen::Gate>,
+    gate: listen::Gate,
     memory: Arc<Semaphore>,
     cpu: Semaphore,
-    logins: login::Failures,
+    logins: Arc<listen::Logins>,
     signers: sign::Signers,
     refusals: record::RefusalBudget,
 }
@@ -154,16 +155,14 @@ impl Context {
             ..options.smtp.clone()
         };
         Self {
-            gate: Arc::new(listen::Gate::new(
-                options.connections_max,
-                options.connections_per_address_max,
-            )),
+            gate: listen::Gate::new(options.connections_max, options.connections_per_address_max),
             memory: Arc::new(Semaphore::new(options.memory_max_octets / MEMORY_UNIT)),
             cpu: Semaphore::new(options.cpu_at_once_max.max(1)),
-            logins: login::Failures::new(
-                options.login_failures_per_address_max,
-                options.login_failures_window,
-            ),
+            logins: Arc::new(listen::Logins::new(listen::LoginLimits {
+                at_once_max: options.cpu_at_once_max,
+                failures_per_address_max: options.login_failures_per_address_max,
+                failures_window: options.login_failures_window,
+            })),
             signers: sign::Signers::default(),
             refusals: record::RefusalBudget::new(options.refusals_recorded_per_second),
             smtp_options: Arc::new(smtp_options),
@@ -174,6 +173,14 @@ impl Context {
             blocklists,
             tap: None,
         }
+    }
+
+    /// Counts logins together with those of other services. The limits are then the ones that
+    /// `logins` was made with, and not those of the [`Options`].
+    #[must_use]
+    pub fn with_logins(mut self, logins: Arc<listen::Logins>) -> Self {
+        self.logins = logins;
+        self
     }
 
     /// Shows every line of every session to `tap`, for the demonstration and for tests.

@@ -3,11 +3,11 @@
 //! A short loop on purpose; what a question means stands in `login`, `mail_in` and `accept`.
 
 use crate::Context;
-use crate::listen::{Io, stopped};
 use crate::transaction::Transaction;
 use crate::wire::Wire;
 use futures_util::FutureExt;
 use judge::evidence::ConnectionEvidence;
+use listen::{FailureDelay, Io, stopped};
 use mail::{AccountId, EmailAddress};
 use smtp::{Question, Reply, Role, Server, Step, replies};
 use std::io;
@@ -35,7 +35,7 @@ pub(crate) struct Session {
     pub(crate) role: Role,
     pub(crate) tls: Option<tls::TlsInfo>,
     pub(crate) login: Option<LoggedIn>,
-    pub(crate) auth_failures: u32,
+    pub(crate) failure_delay: FailureDelay,
     /// What the address alone tells; asked once, at the first sender.
     pub(crate) connection: Option<Arc<ConnectionEvidence>>,
     pub(crate) transaction: Option<Transaction>,
@@ -63,12 +63,12 @@ enum Heard {
 impl Session {
     pub(crate) fn new(ctx: Arc<Context>, peer: SocketAddr, role: Role) -> Self {
         Self {
+            failure_delay: FailureDelay::new(ctx.options.auth_failure_delay),
             ctx,
             peer,
             role,
             tls: None,
             login: None,
-            auth_failures: 0,
             connection: None,
             transaction: None,
         }
@@ -126,7 +126,7 @@ impl Session {
     /// Logins in clear, when the operator allows them at all, are for this machine alone.
     fn smtp_options(&self) -> Arc<smtp::Options> {
         let options = &self.ctx.smtp_options;
-        if options.allow_plaintext_auth && !self.ip().is_loopback() {
+        if options.allow_plaintext_auth && !listen::is_this_machine(self.peer.ip()) {
             return Arc::new(smtp::Options {
                 allow_plaintext_auth: false,
                 ..smtp::Options::clone(options)
@@ -306,7 +306,8 @@ async fn hear(
     }
 }
 
-fn written(reply: &Reply) -> Vec<u8> {
+/// A reply as octets.
+pub(crate) fn written(reply: &Reply) -> Vec<u8> {
     let mut out = Vec::new();
     reply.write(&mut out);
     out

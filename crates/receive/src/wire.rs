@@ -4,14 +4,14 @@
 //! Promises: an idle connection holds a small buffer; while a write is stuck, what the client sends
 //! is read (up to a limit), so that two sides with full buffers do not wait for each other for ever.
 
-use crate::listen::Io;
+use listen::Io;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Octets read at once while commands are awaited, and the buffer of an idle connection.
 const COMMAND_OCTETS: usize = 4 * 1024;
@@ -19,8 +19,6 @@ const COMMAND_OCTETS: usize = 4 * 1024;
 const MESSAGE_OCTETS: usize = 64 * 1024;
 /// Octets that are read ahead at most while a write is stuck.
 const AHEAD_OCTETS_MAX: usize = 64 * 1024;
-/// How long the end of a connection may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection that is plain or inside TLS.
 pub(crate) struct Wire {
@@ -129,29 +127,22 @@ impl Wire {
             return Err(io::Error::other("octets in clear before the handshake"));
         }
         let mut io = self.io.take().ok_or_else(gone)?;
-        let acceptor = tokio_rustls::TlsAcceptor::from(certificates.server_config());
-        let work = async {
+        let deadline = Instant::now() + within;
+        let first = async {
             io.write_all(octets).await?;
-            io.flush().await?;
-            acceptor.accept(io).await
+            io.flush().await
         };
-        let stream = timeout(within, work).await.map_err(|_| timed_out())??;
-        let info = tls::describe(stream.get_ref().1);
-        self.io = Some(Box::new(stream));
+        timeout_at(deadline, first).await.map_err(|_| timed_out())??;
+        let (io, info) = listen::handshake(io, certificates, deadline).await?;
+        self.io = Some(io);
         Ok(info)
     }
 
-    /// Ends the connection so that the last reply arrives: a socket that is closed with unread
-    /// input is reset, and a reset throws away what the client has not read yet.
+    /// Ends the connection so that the last reply arrives.
     pub(crate) async fn close(&mut self) {
-        let Some(mut io) = self.io.take() else { return };
-        let work = async {
-            io.shutdown().await?;
-            let mut waste = [0u8; COMMAND_OCTETS];
-            while io.read(&mut waste).await? > 0 {}
-            Ok::<(), io::Error>(())
-        };
-        let _ = timeout(CLOSE_TIMEOUT, work).await;
+        if let Some(io) = self.io.take() {
+            listen::close(io).await;
+        }
     }
 }
 
@@ -192,26 +183,6 @@ mod tests {
             .await
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    }
-
-    #[tokio::test]
-    async fn a_client_that_is_still_talking_hears_the_last_word() {
-        let (mut client, server) = tokio::io::duplex(1_000);
-        let mut wire = Wire::new(Box::new(server));
-        let server_side = async {
-            wire.write(b"421 bye\r\n", Duration::from_secs(5)).await.unwrap();
-            wire.close().await;
-        };
-        let client_side = async {
-            // Would break off at the first piece if the connection were just dropped.
-            client.write_all(&[b'c'; 20_000]).await.unwrap();
-            client.shutdown().await.unwrap();
-            let mut said = Vec::new();
-            client.read_to_end(&mut said).await.unwrap();
-            said
-        };
-        let ((), said) = tokio::join!(server_side, client_side);
-        assert_eq!(said, b"421 bye\r\n");
     }
 
     #[tokio::test]

@@ -1,11 +1,12 @@
 //! One connection's bytes: plain or TLS, with time limits, seen by the tap.
 
 use crate::{Context, Direction, Protocol};
+use listen::Io;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 /// Octets read at once.
@@ -13,10 +14,6 @@ const READ_OCTETS: usize = 8 * 1024;
 
 /// Octets written under one time limit.
 const WRITE_OCTETS: usize = 64 * 1024;
-
-/// What a session can run over.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -77,13 +74,9 @@ impl Connection {
     /// See [`TlsFailed`]; the connection is of no use afterwards.
     pub async fn start_tls(self, within: Duration) -> Result<Self, TlsFailed> {
         let certificates = self.context.tls.as_ref().ok_or(TlsFailed::NoCertificate)?;
-        let acceptor = tokio_rustls::TlsAcceptor::from(certificates.server_config());
-        let stream = timeout(within, acceptor.accept(self.io))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let info = tls::describe(stream.get_ref().1);
+        let (io, info) = listen::handshake(self.io, certificates, Instant::now() + within).await?;
         Ok(Self {
-            io: Box::new(stream),
+            io,
             tls: Some(info),
             ..self
         })
@@ -143,8 +136,17 @@ impl Connection {
         }
     }
 
-    /// Ends the connection in order: TLS close_notify, then FIN.
-    pub async fn close(mut self) {
-        let _ = timeout(Duration::from_secs(5), self.io.shutdown()).await;
+    /// Tells a client that is not served why, within 5 seconds, and closes.
+    pub(crate) async fn refuse(self, why: &[u8]) {
+        if !why.is_empty() {
+            self.show(Direction::Server, why);
+        }
+        listen::refuse(self.io, why).await;
+    }
+
+    /// Ends the connection in order, within 2 seconds, so that the last word arrives: TLS
+    /// close_notify, FIN, then the client's end is waited for.
+    pub async fn close(self) {
+        listen::close(self.io).await;
     }
 }

@@ -11,10 +11,10 @@ mod search;
 mod selected;
 
 use crate::connection::Connection;
-use crate::login::{self, Login};
 use crate::{Context, Direction};
 use ::imap::session::{Task, ask};
 use ::imap::{Code, Event, Refusal, Session, Ticket};
+use listen::{Attempt, FailureDelay, Login};
 use mail::{AccountId, EmailAddress, Secret};
 use selected::Selected;
 use std::io;
@@ -29,7 +29,7 @@ pub(crate) async fn run(ctx: Arc<Context>, connection: Connection, shutdown: wat
     let options = ::imap::Options {
         hostname: ctx.options.hostname.clone(),
         append_octets_max: ctx.options.message_octets_max,
-        allow_plaintext_login: ctx.options.allow_plaintext_auth,
+        allow_plaintext_login: ctx.may_log_in_plain(connection.peer()),
         starttls: ctx.tls.is_some(),
         ..::imap::Options::default()
     };
@@ -40,6 +40,7 @@ pub(crate) async fn run(ctx: Arc<Context>, connection: Connection, shutdown: wat
     let peer = connection.peer();
     let driver = Driver {
         login_by: connection.opened() + ctx.options.login_timeout,
+        failure_delay: FailureDelay::new(ctx.options.auth_failure_delay),
         ctx,
         session,
         shutdown,
@@ -65,6 +66,7 @@ struct Driver {
     shutdown: watch::Receiver<bool>,
     /// When a connection that is not logged in ends.
     login_by: Instant,
+    failure_delay: FailureDelay,
     user: Option<User>,
     selected: Option<Selected>,
     /// The message of an APPEND that is coming.
@@ -128,7 +130,7 @@ impl Driver {
         };
         let woken = tokio::select! {
             biased;
-            _ = self.shutdown.wait_for(|stop| *stop) => Woken::Shutdown,
+            () = listen::stopped(&mut self.shutdown) => Woken::Shutdown,
             read = connection.read() => Woken::Input(read?),
             () = news => Woken::News,
             () = tokio::time::sleep_until(deadline) => Woken::Timeout,
@@ -192,7 +194,14 @@ impl Driver {
     }
 
     async fn login(&mut self, peer: SocketAddr, ticket: Ticket<ask::Login>, user: &str, password: Secret) {
-        let login = login::login(&self.ctx, peer, directory::Protocol::Imap, user, password).await;
+        let attempt = Attempt {
+            peer,
+            protocol: directory::Protocol::Imap,
+            user,
+            password,
+        };
+        let login = self.ctx.log_in(attempt).await;
+        self.failure_delay.after(&login).await;
         let refusal = match login {
             Login::Accepted { account, address } => {
                 self.user = Some(User { account, address });

@@ -7,20 +7,21 @@
 mod connection;
 mod fetched;
 mod imap;
-mod listen;
-mod login;
 mod pop3;
 mod pop3_tap;
+mod serve;
 mod tap;
 
-pub use connection::{Connection, Io, TlsFailed};
-pub use listen::{serve, serve_connection};
+pub use connection::{Connection, TlsFailed};
+pub use listen::Io;
+pub use serve::{serve, serve_connection};
 pub use tap::{Direction, Tap};
 
 use directory::Directory;
 use journey::Journey;
 use mail::Clock;
 use mailbox::Mailboxes;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
@@ -76,7 +77,8 @@ pub struct Options {
     pub pop3_idle_timeout: Duration,
     /// Time that a peer may take to read what we write. Default 2 minutes.
     pub write_timeout: Duration,
-    /// Logins without TLS. Default no; for tests on loopback.
+    /// Logins without TLS, for programs on this machine alone; from elsewhere they are refused all
+    /// the same. Default no.
     pub allow_plaintext_auth: bool,
     /// Octets of a message that a client appends. Default 52,428,800 (50 MiB).
     pub message_octets_max: u64,
@@ -88,6 +90,9 @@ pub struct Options {
     pub login_failures_per_address_max: u32,
     /// How long failed logins are remembered. Default 10 minutes.
     pub login_failures_window: Duration,
+    /// The wait before a failed login is answered; doubles with each failure of the session.
+    /// Default 1 second.
+    pub auth_failure_delay: Duration,
     /// How long connections may take to end at shutdown before they are cut. Default 10 seconds.
     pub shutdown_grace: Duration,
 }
@@ -107,6 +112,7 @@ impl Default for Options {
             logins_at_once_max: 4,
             login_failures_per_address_max: 100,
             login_failures_window: Duration::from_secs(600),
+            auth_failure_delay: Duration::from_secs(1),
             shutdown_grace: Duration::from_secs(10),
         }
     }
@@ -123,7 +129,7 @@ pub struct Context {
     pub(crate) options: Options,
     pub(crate) tap: Option<Arc<dyn Tap>>,
     pub(crate) gate: listen::Gate,
-    pub(crate) logins: login::Logins,
+    pub(crate) logins: Arc<listen::Logins>,
     pub(crate) maildrops: pop3::Maildrops,
 }
 
@@ -141,8 +147,12 @@ impl Context {
         options: Options,
     ) -> Self {
         Self {
-            gate: listen::Gate::new(&options),
-            logins: login::Logins::new(&options),
+            gate: listen::Gate::new(options.connections_max, options.connections_per_address_max),
+            logins: Arc::new(listen::Logins::new(listen::LoginLimits {
+                at_once_max: options.logins_at_once_max,
+                failures_per_address_max: options.login_failures_per_address_max,
+                failures_window: options.login_failures_window,
+            })),
             maildrops: pop3::Maildrops::default(),
             store,
             directory,
@@ -153,6 +163,26 @@ impl Context {
             options,
             tap: None,
         }
+    }
+
+    /// Counts logins together with those of other services. The limits are then the ones that
+    /// `logins` was made with, and not those of the [`Options`].
+    #[must_use]
+    pub fn with_logins(mut self, logins: Arc<listen::Logins>) -> Self {
+        self.logins = logins;
+        self
+    }
+
+    /// Whether that client may log in without TLS.
+    pub(crate) fn may_log_in_plain(&self, peer: SocketAddr) -> bool {
+        self.options.allow_plaintext_auth && listen::is_this_machine(peer.ip())
+    }
+
+    /// Asks the directory about a login.
+    pub(crate) async fn log_in(&self, attempt: listen::Attempt<'_>) -> listen::Login {
+        self.logins
+            .log_in(&self.directory, self.clock.as_ref(), attempt)
+            .await
     }
 
     /// Shows every line of every session to `tap`; for the demonstration and for tests.

@@ -4,10 +4,10 @@
 //! alone and is on stable storage before `+OK`; a message that breaks off ends the connection, so
 //! that half of it is never taken for the whole.
 
-use crate::login::{self, Login};
 use crate::pop3_tap::ClientLines;
 use crate::{Connection, Context, fetched};
 use ::pop3::{Entry, LoginRefusal, Maildrop, MessageToken, Question, Session, Step};
+use listen::{Attempt, FailureDelay, Login};
 use mail::{AccountId, EmailAddress, Secret, Uid};
 use mailbox::{ExpungeWhich, Place, Role};
 use std::collections::HashSet;
@@ -66,7 +66,7 @@ pub(crate) async fn run(ctx: Arc<Context>, connection: Connection, shutdown: wat
     let options = ::pop3::Options {
         host_name: ctx.options.hostname.clone(),
         stls_offered: ctx.tls.is_some(),
-        login_without_tls: ctx.options.allow_plaintext_auth,
+        login_without_tls: ctx.may_log_in_plain(connection.peer()),
         login_timeout: ctx.options.login_timeout,
         idle_timeout: ctx.options.pop3_idle_timeout,
         ..::pop3::Options::default()
@@ -74,7 +74,8 @@ pub(crate) async fn run(ctx: Arc<Context>, connection: Connection, shutdown: wat
     let session = Session::new(options, connection.tls().is_some());
     let peer = connection.peer();
     let driver = Driver {
-        login_by: Instant::now() + ctx.options.login_timeout,
+        login_by: connection.opened() + ctx.options.login_timeout,
+        failure_delay: FailureDelay::new(ctx.options.auth_failure_delay),
         ctx,
         session,
         opened: None,
@@ -91,6 +92,7 @@ struct Driver {
     opened: Option<Opened>,
     lines: ClientLines,
     login_by: Instant,
+    failure_delay: FailureDelay,
 }
 
 impl Driver {
@@ -106,7 +108,7 @@ impl Driver {
                     self.flush(&mut connection).await?;
                     let read = tokio::select! {
                         biased;
-                        _ = stopped(&mut shutdown) => None,
+                        () = listen::stopped(&mut shutdown) => None,
                         read = timeout_at(self.read_by(), connection.read()) => read.ok(),
                     };
                     // At shutdown and after silence: without a word, and without removing anything
@@ -132,6 +134,8 @@ impl Driver {
                 Step::Ask(question) => self.answer(question, &mut connection).await?,
             }
         }
+        // Not kept while the client's end is waited for.
+        self.opened = None;
         connection.close().await;
         Ok(())
     }
@@ -176,8 +180,15 @@ impl Driver {
         user: &str,
         password: Secret,
     ) -> Result<Maildrop, LoginRefusal> {
-        let protocol = directory::Protocol::Pop3;
-        let (account, address) = match login::login(&self.ctx, peer, protocol, user, password).await {
+        let attempt = Attempt {
+            peer,
+            protocol: directory::Protocol::Pop3,
+            user,
+            password,
+        };
+        let login = self.ctx.log_in(attempt).await;
+        self.failure_delay.after(&login).await;
+        let (account, address) = match login {
             Login::Accepted { account, address } => (account, address),
             Login::AppPasswordRequired => return Err(LoginRefusal::NeedsAppPassword),
             Login::Rejected => return Err(LoginRefusal::WrongCredentials),
@@ -294,11 +305,6 @@ impl Driver {
             }
         }
     }
-}
-
-/// Waits until the listeners are told to stop (or are gone).
-async fn stopped(shutdown: &mut watch::Receiver<bool>) {
-    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 /// The INBOX as it is now.

@@ -397,3 +397,70 @@ async fn a_waiting_connection_is_small() {
     let octets = std::mem::size_of_val(&session);
     assert!(octets <= 8 * 1024, "{octets} octets a connection");
 }
+
+#[tokio::test]
+async fn a_plain_login_is_for_this_machine_alone() {
+    let world = World::new(|_| {}).await;
+    for (peer, answer) in [
+        ("127.0.0.1:9", "a OK "),
+        ("[::1]:9", "a OK "),
+        ("[::ffff:127.0.0.1]:9", "a OK "),
+        ("192.0.2.1:9", "a NO [PRIVACYREQUIRED]"),
+        ("[2001:db8::1]:9", "a NO [PRIVACYREQUIRED]"),
+    ] {
+        let mut client = world.connect_from(peer);
+        let greeting = client.line().await;
+        let is_refused = answer.starts_with("a NO");
+        assert_eq!(
+            greeting.contains("LOGINDISABLED"),
+            is_refused,
+            "{peer}: {greeting}"
+        );
+        let said = client.ask("a", "LOGIN bob@example.com secret").await;
+        assert!(said[0].starts_with(answer), "{peer}: {said:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_failed_login_takes_longer() {
+    let world = World::new(|o| o.auth_failure_delay = Duration::from_secs(1)).await;
+    let mut client = world.connect();
+    client.line().await;
+    for secs in [1, 2] {
+        let began = tokio::time::Instant::now();
+        let no = client.ask("a", "LOGIN bob@example.com wrong").await;
+        assert!(no[0].starts_with("a NO [AUTHENTICATIONFAILED]"), "{no:?}");
+        assert_eq!(began.elapsed().as_secs(), secs);
+    }
+}
+
+#[tokio::test]
+async fn services_can_count_failed_logins_together() {
+    let world = World::new(|_| {}).await;
+    let logins = Arc::new(listen::Logins::new(listen::LoginLimits {
+        failures_per_address_max: 1,
+        ..listen::LoginLimits::default()
+    }));
+    let attempt = listen::Attempt {
+        peer: "127.0.0.1:9".parse().unwrap(),
+        protocol: directory::Protocol::Smtp,
+        user: "bob@example.com",
+        password: mail::Secret::new("wrong"),
+    };
+    let clock = imap_world::Fixed;
+    let elsewhere = logins.log_in(&world.directory, &clock, attempt).await;
+    assert_eq!(elsewhere, listen::Login::Rejected);
+    let mut world = world;
+    let ctx = world.context(
+        None,
+        retrieve::Options {
+            allow_plaintext_auth: true,
+            ..retrieve::Options::default()
+        },
+    );
+    world.ctx = Arc::new(ctx.with_logins(logins));
+    let mut client = world.connect();
+    client.line().await;
+    let no = client.ask("a", "LOGIN bob@example.com secret").await;
+    assert!(no[0].starts_with("a NO [UNAVAILABLE]"), "{no:?}");
+}

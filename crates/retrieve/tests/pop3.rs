@@ -60,6 +60,7 @@ impl World {
         let inbox = mailboxes.find(bob, Role::Inbox).await.unwrap().unwrap().place();
         let mut options = Options {
             allow_plaintext_auth: true,
+            auth_failure_delay: std::time::Duration::ZERO,
             ..Options::default()
         };
         change(&mut options);
@@ -105,8 +106,12 @@ impl World {
     }
 
     fn connect(&self) -> Client {
+        self.connect_from("127.0.0.1:4321")
+    }
+
+    fn connect_from(&self, peer: &str) -> Client {
         let (ours, theirs) = tokio::io::duplex(4096);
-        let peer = "192.0.2.1:4321".parse().unwrap();
+        let peer = peer.parse().unwrap();
         let session = retrieve::serve_connection(
             self.ctx.clone(),
             Box::new(theirs),
@@ -168,6 +173,8 @@ impl Client {
 
     async fn ended(mut self) {
         assert_eq!(self.line().await, "", "the server should have closed");
+        // The server waits a little for the client's end too.
+        drop(self.io);
         self.session.await.unwrap();
     }
 }
@@ -350,4 +357,46 @@ async fn silence_ends_a_session_after_its_time() {
     client.line().await;
     client.ended().await;
     assert_eq!(started.elapsed().as_secs(), 60, "until the login");
+}
+
+#[tokio::test]
+async fn a_plain_login_is_for_this_machine_alone() {
+    let world = World::new(|_| {}).await;
+    for (peer, answer) in [
+        ("[::1]:9", "+OK"),
+        ("192.0.2.1:9", "-ERR login only inside TLS"),
+        ("[2001:db8::1]:9", "-ERR login only inside TLS"),
+    ] {
+        let mut client = world.connect_from(peer);
+        client.line().await;
+        let said = client.ask("USER bob@example.com").await;
+        assert!(said.starts_with(answer), "{peer}: {said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_failed_login_takes_longer() {
+    let world = World::new(|o| o.auth_failure_delay = std::time::Duration::from_secs(1)).await;
+    let mut client = world.connect();
+    client.line().await;
+    for secs in [1, 2] {
+        client.ask("USER bob@example.com").await;
+        let began = tokio::time::Instant::now();
+        assert!(client.ask("PASS wrong").await.starts_with("-ERR [AUTH]"));
+        assert_eq!(began.elapsed().as_secs(), secs);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_over_the_limit_is_told_and_does_not_stay() {
+    let world = World::new(|o| o.connections_per_address_max = 1).await;
+    let mut first = world.connect();
+    first.line().await;
+    let mut second = world.connect();
+    assert!(second.line().await.starts_with("-ERR [SYS/TEMP] Too many"));
+    second.ended().await;
+    // Its seat is free once it has gone.
+    assert!(first.ask("QUIT").await.starts_with("+OK"));
+    first.ended().await;
+    assert!(world.connect().line().await.starts_with("+OK"));
 }

@@ -13,6 +13,7 @@ pub fn receive(
     world: &World,
     certificates: &Arc<tls::Certificates>,
     resolver: &Arc<dyn dns::Resolver>,
+    logins: &Arc<listen::Logins>,
     hooks: &Hooks,
 ) -> Result<Arc<receive::Context>, Failure> {
     let hostname = world::hostname(settings)?;
@@ -44,7 +45,8 @@ pub fn receive(
         clock: world.clock.clone(),
         ids: world.ids.clone(),
     };
-    let context = receive::Context::new(parts, hostname, options, policy, blocklists(settings)?);
+    let context = receive::Context::new(parts, hostname, options, policy, blocklists(settings)?)
+        .with_logins(logins.clone());
     Ok(Arc::new(match &hooks.smtp_tap {
         Some(tap) => context.with_tap(tap.clone()),
         None => context,
@@ -62,6 +64,7 @@ pub fn retrieve(
     settings: &Settings,
     world: &World,
     certificates: &Arc<tls::Certificates>,
+    logins: &Arc<listen::Logins>,
 ) -> Arc<retrieve::Context> {
     let options = retrieve::Options {
         hostname: settings.hostname.clone(),
@@ -70,7 +73,7 @@ pub fn retrieve(
         ..retrieve::Options::default()
     };
     let office = &world.office;
-    Arc::new(retrieve::Context::new(
+    let context = retrieve::Context::new(
         world.shared_store(),
         office.directory.clone(),
         office.mailboxes.clone(),
@@ -78,7 +81,8 @@ pub fn retrieve(
         Some(certificates.clone()),
         world.clock.clone(),
         options,
-    ))
+    );
+    Arc::new(context.with_logins(logins.clone()))
 }
 
 pub fn deliver(

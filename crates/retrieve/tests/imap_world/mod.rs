@@ -23,7 +23,7 @@ Date: Tue, 24 Nov 2026 01:00:00 +0200\r\nMIME-Version: 1.0\r\nContent-Type: mult
 --b1\r\nContent-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
 Sch=F6n\r\n--b1\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\ndeep\r\n--b1--\r\n";
 
-struct Fixed;
+pub struct Fixed;
 impl Clock for Fixed {
     fn now(&self) -> Timestamp {
         NOW
@@ -68,6 +68,7 @@ impl World {
             hostname: "mail.example.com".to_owned(),
             allow_plaintext_auth: true,
             message_octets_max: 1_000_000,
+            auth_failure_delay: Duration::ZERO,
             ..Options::default()
         };
         change(&mut options);
@@ -150,8 +151,12 @@ impl World {
     }
 
     pub fn connect(&self) -> Client {
+        self.connect_from("127.0.0.1:4321")
+    }
+
+    pub fn connect_from(&self, peer: &str) -> Client {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        let peer = "192.0.2.1:4321".parse().unwrap();
+        let peer = peer.parse().unwrap();
         let session = retrieve::serve_connection(
             self.ctx.clone(),
             Box::new(theirs),

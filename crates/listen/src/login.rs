@@ -1,0 +1,230 @@
+//! Logging in: so many password checks at a time, off the network threads, and an end to guessing.
+
+use crate::gate::network_of;
+use directory::{AuthOutcome, AuthReason, Directory, Protocol};
+use mail::{AccountId, Clock, EmailAddress, Secret, Timestamp};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Networks whose failures are remembered at most; beyond that the expired ones are forgotten, and
+/// if that is not enough, the older half.
+const NETWORKS_MAX: usize = 20_000;
+/// By how much the delay of a failed login grows at most: 2 to this power.
+const DELAY_DOUBLINGS_MAX: u32 = 4;
+
+/// How much logging in, and failing to, one server takes.
+#[derive(Clone, Debug)]
+pub struct LoginLimits {
+    /// Passwords verified at the same time; each can take tens of milliseconds of a processor.
+    /// Default 4; at least 1.
+    pub at_once_max: usize,
+    /// Failed logins from one address (one /64 of IPv6) within the window, after which more are
+    /// refused unseen. Default 100.
+    pub failures_per_address_max: u32,
+    /// How long failed logins are remembered, from the first one on. Default 10 minutes.
+    pub failures_window: Duration,
+}
+
+impl Default for LoginLimits {
+    fn default() -> Self {
+        Self {
+            at_once_max: 4,
+            failures_per_address_max: 100,
+            failures_window: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Who wants to log in, and from where.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    /// The client.
+    pub peer: SocketAddr,
+    /// What it wants to use.
+    pub protocol: Protocol,
+    /// The name as it was given.
+    pub user: &'a str,
+    /// The password.
+    pub password: Secret,
+}
+
+/// What a login came to, as the client may know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Login {
+    /// Welcome.
+    Accepted {
+        /// Whose account.
+        account: AccountId,
+        /// Its primary address.
+        address: EmailAddress,
+    },
+    /// The main password is right, but only app passwords open mail protocols.
+    AppPasswordRequired,
+    /// Wrong in any other way.
+    Rejected,
+    /// Too many failures from this address.
+    TooManyFailures,
+    /// We cannot tell now.
+    Unavailable,
+}
+
+/// Checks logins; best one for all services of a server, so that who guesses has no second go at
+/// another port.
+pub struct Logins {
+    limits: LoginLimits,
+    turns: Semaphore,
+    by_network: Mutex<HashMap<IpAddr, Failures>>,
+}
+
+#[derive(Clone, Copy)]
+struct Failures {
+    since: Timestamp,
+    count: u32,
+}
+
+impl Logins {
+    /// Nobody has failed yet.
+    #[must_use]
+    pub fn new(limits: LoginLimits) -> Self {
+        Self {
+            turns: Semaphore::new(limits.at_once_max.max(1)),
+            by_network: Mutex::default(),
+            limits,
+        }
+    }
+
+    /// Asks the directory. The same answer, after the same time, for a wrong user and a wrong
+    /// password.
+    pub async fn log_in(&self, directory: &Directory, clock: &dyn Clock, attempt: Attempt<'_>) -> Login {
+        let ip = attempt.peer.ip();
+        if self.may_try(ip, clock.now()) {
+            let Ok(_turn) = self.turns.acquire().await else {
+                return Login::Unavailable;
+            };
+            // Asked again: others from there may have failed while this one waited for its turn.
+            let now = clock.now();
+            if self.may_try(ip, now) {
+                return self.verify(directory, now, attempt).await;
+            }
+        }
+        tracing::warn!(peer = %attempt.peer, protocol = ?attempt.protocol, "login refused: too many failures from this address");
+        Login::TooManyFailures
+    }
+
+    async fn verify(&self, directory: &Directory, now: Timestamp, attempt: Attempt<'_>) -> Login {
+        let Attempt {
+            peer,
+            protocol,
+            user,
+            password,
+        } = attempt;
+        let candidate = match directory.candidate(user, protocol).await {
+            Ok(candidate) => candidate,
+            Err(error) => {
+                tracing::error!(%peer, %error, "login: the directory could not be read");
+                return Login::Unavailable;
+            }
+        };
+        match tokio::task::spawn_blocking(move || candidate.verify(&password)).await {
+            Ok(AuthOutcome::Accepted {
+                account,
+                address,
+                via,
+            }) => {
+                tracing::info!(%peer, login = %address, ?protocol, ?via, "logged in");
+                if let Err(error) = directory.note_login(account, &via, now).await {
+                    tracing::warn!(%error, "the login could not be noted");
+                }
+                Login::Accepted { account, address }
+            }
+            Ok(AuthOutcome::Rejected(reason)) => {
+                self.note_failure(peer.ip(), now);
+                tracing::info!(%peer, login = %user.escape_debug(), ?protocol, ?reason, "login refused");
+                match reason {
+                    AuthReason::AppPasswordRequired => Login::AppPasswordRequired,
+                    _ => Login::Rejected,
+                }
+            }
+            Err(error) => {
+                tracing::error!(%peer, %error, "login: the password check failed");
+                Login::Unavailable
+            }
+        }
+    }
+
+    fn may_try(&self, ip: IpAddr, now: Timestamp) -> bool {
+        let failures = self.by_network.lock().unwrap_or_else(PoisonError::into_inner);
+        failures
+            .get(&network_of(ip))
+            .is_none_or(|f| f.count < self.limits.failures_per_address_max || self.is_over(f, now))
+    }
+
+    fn note_failure(&self, ip: IpAddr, now: Timestamp) {
+        let network = network_of(ip);
+        let mut failures = self.by_network.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() >= NETWORKS_MAX && !failures.contains_key(&network) {
+            self.make_room(&mut failures, now);
+        }
+        let fresh = Failures { since: now, count: 0 };
+        let here = failures.entry(network).or_insert(fresh);
+        if self.is_over(here, now) {
+            *here = fresh;
+        }
+        here.count = here.count.saturating_add(1);
+    }
+
+    fn is_over(&self, failures: &Failures, now: Timestamp) -> bool {
+        now.since(failures.since) >= self.limits.failures_window
+    }
+
+    /// Forgets what is over, or else the older half: seldom enough to cost little, and who fails
+    /// from very many addresses does not free the others all at once.
+    fn make_room(&self, failures: &mut HashMap<IpAddr, Failures>, now: Timestamp) {
+        failures.retain(|_, f| !self.is_over(f, now));
+        if failures.len() < NETWORKS_MAX {
+            return;
+        }
+        let mut by_age: Vec<(Timestamp, IpAddr)> = failures.iter().map(|(ip, f)| (f.since, *ip)).collect();
+        let half = by_age.len() / 2;
+        by_age.select_nth_unstable(half);
+        for (_, network) in &by_age[..half] {
+            failures.remove(network);
+        }
+    }
+}
+
+/// The wait before a failed login is answered; doubles with each failure of the session, up to 16
+/// times the first.
+#[derive(Debug)]
+pub struct FailureDelay {
+    first: Duration,
+    failures: u32,
+}
+
+impl FailureDelay {
+    /// No failure yet; `first` is the wait after the first one.
+    #[must_use]
+    pub fn new(first: Duration) -> Self {
+        Self { first, failures: 0 }
+    }
+
+    /// Waits as long as this outcome asks for. A success forgets the failures; when we cannot tell,
+    /// and when too many failed from the address (nothing was looked at), there is no wait.
+    pub async fn after(&mut self, login: &Login) {
+        match login {
+            Login::Accepted { .. } => self.failures = 0,
+            Login::Rejected | Login::AppPasswordRequired => {
+                let doublings = self.failures.min(DELAY_DOUBLINGS_MAX);
+                self.failures = self.failures.saturating_add(1);
+                tokio::time::sleep(self.first * 2u32.pow(doublings)).await;
+            }
+            Login::TooManyFailures | Login::Unavailable => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
