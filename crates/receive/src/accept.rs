@@ -59,6 +59,9 @@ impl Session {
     }
 
     async fn prepare(&mut self, transaction: &mut Transaction, found: &Found) -> Result<Ready, Refused> {
+        if found.fields > header::FIELDS_MAX {
+            return Err(Refused::plain(replies::TOO_MANY_FIELDS, "too many header fields"));
+        }
         if found.received > self.ctx.options.received_max {
             return Err(Refused::plain(replies::MAIL_LOOP, "too many Received fields"));
         }

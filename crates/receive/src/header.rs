@@ -7,9 +7,15 @@ use std::ops::Range;
 /// Octets of a Message-ID that journeys and the queue keep at most (RFC 5322 §2.1.1).
 const MESSAGE_ID_OCTETS_MAX: usize = 998;
 
+/// Header fields of a message at most. Verifying signatures holds some seventy octets for each, and
+/// a field can be as short as four: without a bound a message would take many times its own size.
+pub(crate) const FIELDS_MAX: usize = 2_000;
+
 /// What was found in one walk over the header section.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Found {
+    /// All fields. Beyond [`FIELDS_MAX`] nothing more is looked at.
+    pub(crate) fields: usize,
     /// `Received:` fields.
     pub(crate) received: usize,
     /// The Message-ID without brackets.
@@ -27,7 +33,8 @@ pub(crate) struct Found {
 /// Walks over the header section.
 pub(crate) fn look(message: &[u8]) -> Found {
     let mut found = Found::default();
-    for field in fields(message) {
+    for field in fields(message).take(FIELDS_MAX + 1) {
+        found.fields += 1;
         let is = |name| field.is(name);
         if is("Received") {
             found.received += 1;
@@ -105,6 +112,13 @@ mod tests {
         assert!(!found.date);
         assert_eq!(found.from, [b" a@b.c".to_vec()]);
         assert_eq!((found.return_paths.len(), found.bcc.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_walk_ends_behind_the_most_fields() {
+        let message = "Bcc:\r\n".repeat(FIELDS_MAX + 100);
+        let found = look(message.as_bytes());
+        assert_eq!((found.fields, found.bcc.len()), (FIELDS_MAX + 1, FIELDS_MAX + 1));
     }
 
     #[test]

@@ -243,6 +243,18 @@ fn a_message_that_goes_in_a_circle_ends() {
 }
 
 #[test]
+fn a_message_of_nothing_but_header_fields_is_refused() {
+    let world = World::new();
+    world.account("bob@example.com", None);
+    let server = world.serve(Setup::default());
+    let mut talker = greeted(&server);
+    let fields = |n: usize| format!("From: a@b.c\n{}\nx", "X:\n".repeat(n - 1));
+    assert!(send(&mut talker, "a@b.c", "bob@example.com", &fields(2_000)).starts_with("250 "));
+    let reply = send(&mut talker, "a@b.c", "bob@example.com", &fields(2_001));
+    assert!(reply.starts_with("552 5.3.4 "), "{reply}");
+}
+
+#[test]
 fn one_account_under_two_names_gets_one_copy() {
     let world = World::new();
     let bob = world.account("bob@example.com", None);

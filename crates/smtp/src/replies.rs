@@ -445,6 +445,8 @@ pub const MAIL_LOOP: Reply = Reply::fixed(
     s(5, 4, 6),
     "The message has passed too many servers; it probably goes in a circle",
 );
+/// More header fields than any honest message has.
+pub const TOO_MANY_FIELDS: Reply = Reply::fixed(552, s(5, 3, 4), "The message has too many header fields");
 /// A judgement's own code, status and words (RFC 7372 has the codes).
 #[must_use]
 pub fn judged(code: u16, status: EnhancedStatus, words: &str) -> Reply {
@@ -539,6 +541,7 @@ mod tests {
             LOOKUP_FAILED,
             AUTHOR_MISSING,
             MAIL_LOOP,
+            TOO_MANY_FIELDS,
         ];
         for reply in all {
             // RFC 2034 §4: the class of the status must agree with the first digit of the code.
