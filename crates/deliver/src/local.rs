@@ -52,6 +52,7 @@ pub(crate) fn deliver(
             internal_date: now,
             queue_id: Some(message.id),
         };
+        ctx.directory.require_account(batch, inbox.account);
         ctx.mailboxes.deliver(batch, inbox.place(), delivery)?;
         let event = Event::DeliveredLocal {
             recipient: message.recipient.clone(),

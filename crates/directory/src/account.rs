@@ -208,6 +208,12 @@ impl Directory {
             .await
     }
 
+    /// Adds to a batch that the account must still be there when it is committed: what is delivered
+    /// to an account must not outlive it unseen.
+    pub fn require_account(&self, batch: &mut Batch, id: AccountId) {
+        batch.require(Require::KeyPresent(keys::account(id)));
+    }
+
     /// Removes an account with its app passwords, its address, and its place in aliases; aliases
     /// that lead to nobody else go too. Its mailboxes are the caller's matter.
     ///

@@ -111,6 +111,8 @@ impl Session {
             internal_date: now,
             queue_id: Some(transaction.id),
         };
+        // It may have been removed since RCPT; the client comes again and hears so there.
+        parts.directory.require_account(batch, account);
         parts
             .mailboxes
             .deliver(batch, mailbox.place(), delivery)

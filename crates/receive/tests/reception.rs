@@ -282,6 +282,27 @@ fn one_account_under_two_names_gets_one_copy() {
 }
 
 #[test]
+fn an_account_that_goes_before_the_message_ends_gets_none() {
+    let world = World::new();
+    let bob = world.account("bob@example.com", None);
+    let server = world.serve(Setup::default());
+    let mut talker = greeted(&server);
+    talker.ask("EHLO x");
+    talker.ask("MAIL FROM:<a@b.c>");
+    assert!(talker.ask("RCPT TO:<bob@example.com>").starts_with("250 "));
+    talker.ask("DATA");
+    world
+        .runtime
+        .block_on(world.directory.remove_account(bob))
+        .unwrap();
+    let reply = talker.ask("From: a@b.c\r\n\r\nx\r\n.");
+    assert!(reply.starts_with("451 4.3.0 "), "{reply}");
+    assert_eq!(world.messages(bob, Folder::Inbox), Vec::<Vec<u8>>::new());
+    talker.ask("MAIL FROM:<a@b.c>");
+    assert!(talker.ask("RCPT TO:<bob@example.com>").starts_with("550 5.1.1 "));
+}
+
+#[test]
 fn memory_for_messages_is_bounded() {
     let world = World::new();
     world.account("bob@example.com", None);
