@@ -442,3 +442,36 @@ fn an_index_that_can_not_be_written_is_survived() {
     let store = open_sim(&disk, lazy_small()).unwrap();
     assert!(all_there(&*store) && get(&*store, &key(20_000)).is_some());
 }
+
+#[test]
+fn a_bug_behind_the_log_is_told_and_nobody_waits_for_ever() {
+    let disk = SimDisk::default();
+    let options = Options {
+        overlay_octets: 20_000,
+        reserve_octets: 1_000,
+        ..options()
+    };
+    // The thread that fills the reserve is the one that brings the index up behind the log.
+    disk.panic_at_write_to(&Path::new(FOLDER).join("reserve"));
+    let store = open_sim(&disk, options).unwrap();
+    let (told, heard) = std::sync::mpsc::channel();
+    let writer = store.clone();
+    std::thread::spawn(move || {
+        let mut kept = 0;
+        let error = loop {
+            let mut batch = Batch::new();
+            batch.put(key(kept), pattern(100, kept));
+            match commit(&*writer, batch) {
+                Ok(_) => kept += 1,
+                Err(error) => break error,
+            }
+        };
+        drop(writer);
+        told.send((kept, error)).unwrap();
+    });
+    let (kept, error) = heard.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(matches!(error, CommitError::Fatal(_)), "{error}");
+    store.close();
+    let store = open_sim(&disk, lazy_small()).unwrap();
+    assert!((0..kept).all(|n| get(&*store, &key(n)).is_some()));
+}

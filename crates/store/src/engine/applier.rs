@@ -44,6 +44,7 @@ impl Applier {
 
     /// Runs until the committer has ended.
     pub(crate) fn run(mut self) {
+        let _end = EndGuard(self.shared.clone());
         self.tidy();
         while let Some(job) = self.wait() {
             let index = self.apply(&job);
@@ -152,6 +153,23 @@ impl Applier {
         match self.shared.segments.list() {
             Ok(segments) => self.remove_dead(segments.into_iter().filter(|n| *n < self.looked_at)),
             Err(error) => tracing::warn!(%error, "can't list the segments"),
+        }
+    }
+}
+
+/// A panic of the applier is told, and the store stops: nobody waits for the index for ever.
+struct EndGuard(Arc<Shared>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0
+                .stop("the applier panicked; the store must be opened anew".to_owned());
+            self.0.queue().applied = Some(Applied {
+                index: None,
+                done: false,
+            });
+            self.0.queue_changed.notify_one();
         }
     }
 }

@@ -38,6 +38,7 @@ struct Inner {
     fail_writes_to: Option<PathBuf>,
     room: Option<usize>,
     no_descriptors: bool,
+    panic_at_write_to: Option<PathBuf>,
 }
 
 impl Inner {
@@ -104,6 +105,22 @@ impl SimDisk {
     /// Nothing can be opened, as when the process has no descriptor left.
     pub fn withhold_descriptors(&self, withhold: bool) {
         self.inner().no_descriptors = withhold;
+    }
+
+    /// The next write to this file panics, as a bug above the disk would.
+    pub fn panic_at_write_to(&self, path: &Path) {
+        self.inner().panic_at_write_to = Some(path.to_owned());
+    }
+
+    /// Whether to panic now; asked apart, so that the panic poisons nothing.
+    fn panics(&self, id: u64) -> bool {
+        let mut inner = self.inner();
+        let path = inner.panic_at_write_to.clone();
+        let now = path.is_some_and(|path| inner.names.get(&path) == Some(&id));
+        if now {
+            inner.panic_at_write_to = None;
+        }
+        now
     }
 
     /// How many octets may be in use at most.
@@ -204,6 +221,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        assert!(!self.disk.panics(self.id), "a bug");
         let mut inner = self.disk.inner();
         inner.operation()?;
         if let Some(path) = &inner.fail_writes_to
