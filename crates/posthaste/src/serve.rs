@@ -35,16 +35,16 @@ pub struct Server {
 pub fn run(settings: &Settings) -> Result<ExitCode, Failure> {
     start_log(settings)?;
     world::block_on(async {
-        let server = Server::start(settings, Hooks::default()).await?;
+        let mut server = Server::start(settings, Hooks::default()).await?;
         for (service, addresses) in &server.bound {
             for address in addresses {
                 println!("{service} {address}");
             }
         }
         println!("ready");
-        server.until_told_to_stop().await?;
+        let told = server.until_told_to_stop().await;
         server.shutdown().await;
-        Ok(ExitCode::SUCCESS)
+        told.map(|()| ExitCode::SUCCESS)
     })
 }
 
@@ -96,8 +96,9 @@ impl Server {
         })
     }
 
-    /// Waits for the order to stop; SIGHUP reads the certificate anew meanwhile.
-    async fn until_told_to_stop(&self) -> Result<(), Failure> {
+    /// Waits for the order to stop; SIGHUP reads the certificate anew meanwhile. A service that ends
+    /// by itself is a failure: a server that only looks alive is worse than one that is started anew.
+    async fn until_told_to_stop(&mut self) -> Result<(), Failure> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut reload = signal(SignalKind::hangup())?;
         let stop = world::stop_signal();
@@ -105,6 +106,11 @@ impl Server {
         loop {
             tokio::select! {
                 ended = &mut stop => return Ok(ended?),
+                Some(ended) = self.services.join_next() => {
+                    let why = ended.err().map_or_else(|| "for no reason it told".to_owned(), |e| e.to_string());
+                    tracing::error!("a service ended while the server runs: {why}");
+                    return Err(Failure::Broken(format!("a service ended while the server ran: {why}")));
+                }
                 _ = reload.recv() => match self.certificates.reload(self.world.clock.now()) {
                     Ok(()) => tracing::info!("the certificate was read anew"),
                     Err(error) => tracing::error!("the certificate stays the old one: {error}"),
@@ -204,4 +210,36 @@ fn start_log(settings: &Settings) -> Result<(), Failure> {
         log.init();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_that_ends_by_itself_ends_the_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = |name: &str| format!("listen.{name}=[\"127.0.0.1:0\"]");
+        let names = [
+            "smtp",
+            "submission",
+            "submissions",
+            "imap",
+            "imaps",
+            "pop3",
+            "pop3s",
+        ];
+        let mut orders: Vec<String> = names.iter().map(|name| here(name)).collect();
+        orders.push("dns.servers=[\"127.0.0.1:9\"]".to_owned());
+        let mut settings = Settings::default().with_orders(&orders).unwrap();
+        settings.data = folder.path().join("data");
+        let mut server = Server::start(&settings, Hooks::default()).await.unwrap();
+        server.services.spawn(async { panic!("a bug") });
+        let told = server.until_told_to_stop().await;
+        assert!(matches!(told, Err(Failure::Broken(_))));
+        server.shutdown().await;
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(&settings.data).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "the data folder is its owner's alone");
+    }
 }
