@@ -57,7 +57,7 @@ pub struct World {
 impl World {
     /// Opens (or makes) the data folder.
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
-        std::fs::create_dir_all(&settings.data)
+        make_private(&settings.data)
             .map_err(|e| Failure::store(format!("the data folder {}: {e}", settings.data.display())))?;
         let store = LogStore::open(&settings.data.join("store"), store::engine::Options::default())
             .map_err(|e| Failure::store(e.to_string()))?;
@@ -92,6 +92,15 @@ impl World {
     pub async fn close(self) {
         self.store.close();
     }
+}
+
+/// Makes a folder for its owner alone; one that is there keeps the permissions it has.
+fn make_private(folder: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
 }
 
 /// Our own name; the settings have checked it.

@@ -3,6 +3,7 @@
 
 use admin::Office;
 use mail::{AccountId, ModSeq, Timestamp};
+use mailbox::Place;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -77,14 +78,22 @@ async fn forget_expunges(office: &Office) -> Result<(), Box<dyn std::error::Erro
         after = Some(last.id);
         for account in &accounts {
             for mailbox in office.mailboxes.list(account.id).await? {
-                let highest = office.mailboxes.status(mailbox.place()).await?.highest_modseq;
-                if let Some(before) = highest.0.checked_sub(CHANGES_REMEMBERED) {
-                    office
-                        .mailboxes
-                        .prune_expunged(mailbox.place(), ModSeq(before), AT_ONCE)
-                        .await?;
-                }
+                // One mailbox that was just deleted, or is damaged, must not keep the others waiting.
+                told(
+                    "old expunges of a mailbox could not be forgotten",
+                    forget_expunges_of(office, mailbox.place()).await,
+                );
             }
         }
     }
+}
+
+async fn forget_expunges_of(office: &Office, place: Place) -> Result<(), mailbox::Error> {
+    let highest = office.mailboxes.status(place).await?.highest_modseq;
+    let Some(before) = highest.0.checked_sub(CHANGES_REMEMBERED) else {
+        return Ok(());
+    };
+    let boxes = &office.mailboxes;
+    while boxes.prune_expunged(place, ModSeq(before), AT_ONCE).await? == AT_ONCE {}
+    Ok(())
 }
