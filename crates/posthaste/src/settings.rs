@@ -325,6 +325,35 @@ impl Settings {
         if self.smtp.size_max_octets < 64 * 1024 {
             return said("smtp.size_max_octets must be at least 65536 (RFC 5321 §4.5.3.1.7)".into());
         }
+        if (self.smtp.memory_max_octets as u64) < self.smtp.size_max_octets {
+            return said("smtp.memory_max_octets must hold one message of smtp.size_max_octets".into());
+        }
+        for (key, at_least_one) in [
+            ("dns.timeout_secs", self.dns.timeout_secs > 0),
+            ("smtp.connections_max", self.smtp.connections_max > 0),
+            (
+                "smtp.connections_per_address_max",
+                self.smtp.connections_per_address_max > 0,
+            ),
+            ("smtp.received_max", self.smtp.received_max > 0),
+            ("deliver.port", self.deliver.port > 0),
+            ("deliver.concurrency_max", self.deliver.concurrency_max > 0),
+            (
+                "deliver.concurrency_per_domain_max",
+                self.deliver.concurrency_per_domain_max > 0,
+            ),
+        ] {
+            if !at_least_one {
+                return said(format!("{key} must be at least 1"));
+            }
+        }
+        if !is_log_level(&self.log.level) {
+            return said(format!(
+                "log.level = \"{}\": write error, warn, info, debug, trace or off; or such a level per part, \
+                 as in \"info,receive=debug\"",
+                self.log.level
+            ));
+        }
         for list in &self.judge.blocklists {
             if let Err(e) = mail::Domain::parse(list) {
                 return said(format!("judge.blocklists: \"{list}\": {e}"));
@@ -361,6 +390,17 @@ impl Settings {
         .flatten()
         .for_each(&mut resolve);
     }
+}
+
+/// Whether every part of a log filter ends in a level. The filter itself would take a misspelt level
+/// for the name of a part, and then log nothing.
+fn is_log_level(filter: &str) -> bool {
+    filter.split(',').all(|part| {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level).trim();
+        ["off", "error", "warn", "info", "debug", "trace"]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(level))
+    })
 }
 
 fn read_bounded(path: &Path) -> Result<String, Problem> {
@@ -437,9 +477,29 @@ mod tests {
             ("[smtp]\nrecipients_max = 5", "100"),
             ("[listen]\nsmtp = [\"localhost\"]", "127.0.0.1:2525"),
             ("[queue]\nretry_first_secs = 0", "retry_first_secs"),
+            ("[smtp]\nmemory_max_octets = 70000", "memory_max_octets"),
+            ("[dns]\ntimeout_secs = 0", "dns.timeout_secs"),
+            ("[deliver]\nconcurrency_max = 0", "deliver.concurrency_max"),
+            ("[log]\nlevel = \"loud\"", "loud"),
         ] {
             let shown = parse(text).unwrap_err().to_string();
             assert!(shown.contains(part), "{text} => {shown}");
+        }
+    }
+
+    #[test]
+    fn log_levels_stand_alone_and_per_part() {
+        for level in [
+            "info",
+            "WARN",
+            "off",
+            "info,receive=debug",
+            "receive::wire=trace, deliver=warn",
+        ] {
+            assert!(is_log_level(level), "{level}");
+        }
+        for level in ["", "loud", "info,", "receive=loud"] {
+            assert!(!is_log_level(level), "{level}");
         }
     }
 

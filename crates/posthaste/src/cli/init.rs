@@ -21,11 +21,22 @@ pub fn run(global: &Global, order: &Init) -> Result<ExitCode, Failure> {
     let answers = Answers::gather(order)?;
     let password = office::password(order.password_stdin)?;
     write_settings(global, order, &path, &answers.hostname)?;
-    let settings = super::settings(&Global {
-        config: Some(path.clone()),
-        ..global.clone()
-    })?;
+    // A file left behind would make the next `init` refuse.
+    set_up(global, order, &path, &answers, password).inspect_err(|_| {
+        let _ = std::fs::remove_file(&path);
+    })
+}
 
+/// Makes the keys and the account that the settings file at `path` leads to, and prints the records.
+fn set_up(
+    global: &Global,
+    order: &Init,
+    path: &Path,
+    answers: &Answers,
+    password: Option<String>,
+) -> Result<ExitCode, Failure> {
+    // From the file alone, which holds what the command line said: every later command sees the same.
+    let settings = Settings::read(path)?;
     office::perform(
         &settings,
         Request::DomainAdd {
@@ -48,7 +59,7 @@ pub fn run(global: &Global, order: &Init) -> Result<ExitCode, Failure> {
         },
     )?;
     if global.json {
-        return print_json(&path, &made, &zone);
+        return print_json(path, &made, &zone);
     }
     // The zone alone goes to standard output, so that it can be sent to a file.
     eprintln!(
@@ -93,10 +104,15 @@ impl Answers {
                 &format!("postmaster@{}", order.domain),
             )?,
         };
-        Ok(Self {
-            hostname: Domain::parse(&hostname).map_err(|e| Failure::Usage(format!("{hostname}: {e}")))?,
-            account: EmailAddress::parse(&account).map_err(|e| Failure::Usage(format!("{account}: {e}")))?,
-        })
+        let hostname = Domain::parse(&hostname).map_err(|e| Failure::Usage(format!("{hostname}: {e}")))?;
+        let account = EmailAddress::parse(&account).map_err(|e| Failure::Usage(format!("{account}: {e}")))?;
+        if account.domain() != Some(&order.domain) {
+            return Err(Failure::Usage(format!(
+                "{account} is not in {}: the first account belongs to the domain that is made",
+                order.domain
+            )));
+        }
+        Ok(Self { hostname, account })
     }
 }
 
@@ -122,18 +138,23 @@ fn write_settings(global: &Global, order: &Init, path: &Path, hostname: &Domain)
     }
     settings = settings.with_orders(&global.set)?;
     if let Some(data) = &global.data {
-        settings.data.clone_from(data);
+        // In the file a relative path starts at the file's folder; on the command line, here.
+        settings.data = std::path::absolute(data)?;
     }
     if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(folder).map_err(|e| cannot_write(path, &e))?;
     }
     let text = toml::to_string(&settings).map_err(|e| Failure::store(e.to_string()))?;
-    let mut file = std::fs::File::create_new(path)?;
+    let mut file = std::fs::File::create_new(path).map_err(|e| cannot_write(path, &e))?;
     file.write_all(
         format!("# Every key: docs/CONFIGURATION.md, or `posthaste settings`.\n{text}").as_bytes(),
     )?;
     file.sync_all()?;
     Ok(())
+}
+
+fn cannot_write(path: &Path, e: &std::io::Error) -> Failure {
+    Failure::Settings(format!("{}: cannot be written: {e}", path.display()))
 }
 
 fn print_json(path: &Path, made: &Response, zone: &Response) -> Result<ExitCode, Failure> {
