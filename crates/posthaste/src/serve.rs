@@ -14,6 +14,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+/// Open files that are asked for at most; more would serve nobody.
+const DESCRIPTORS_MAX: u64 = 1 << 20;
+
 /// What watches a server from outside, in the demo and in tests.
 #[derive(Default)]
 pub struct Hooks {
@@ -34,6 +37,7 @@ pub struct Server {
 /// Runs the server in the foreground until SIGTERM or SIGINT.
 pub fn run(settings: &Settings) -> Result<ExitCode, Failure> {
     start_log(settings)?;
+    raise_descriptor_limit(settings.smtp.connections_max);
     world::block_on(async {
         let mut server = Server::start(settings, Hooks::default()).await?;
         for (service, addresses) in &server.bound {
@@ -197,6 +201,33 @@ fn control_listener(settings: &Settings) -> Result<tokio::net::UnixListener, Fai
         .map_err(|e| Failure::store(format!("the control socket {}: {e}", path.display())))
 }
 
+/// Lets the process open as many files as the system allows it: each connection takes one, and the
+/// usual soft limit of 1,024 is reached long before any limit of ours.
+fn raise_descriptor_limit(connections_max: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let allowed = limit
+        .maximum
+        .map_or(DESCRIPTORS_MAX, |most| most.min(DESCRIPTORS_MAX));
+    if limit.current.is_some_and(|now| now < allowed) {
+        let raised = Rlimit {
+            current: Some(allowed),
+            maximum: limit.maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
+    }
+    let now = getrlimit(Resource::Nofile).current;
+    if now.is_some_and(|now| now <= connections_max as u64) {
+        tracing::warn!(
+            open_files = now,
+            connections_max,
+            "the system allows fewer open files than there may be connections: raise LimitNOFILE"
+        );
+    }
+}
+
 /// Starts the log on standard error.
 fn start_log(settings: &Settings) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.log.level)
@@ -215,6 +246,22 @@ fn start_log(settings: &Settings) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_to_what_is_allowed() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let before = getrlimit(Resource::Nofile);
+        let low = Rlimit {
+            current: Some(256),
+            maximum: before.maximum,
+        };
+        setrlimit(Resource::Nofile, low).unwrap();
+        raise_descriptor_limit(10_000);
+        let allowed = before
+            .maximum
+            .map_or(DESCRIPTORS_MAX, |most| most.min(DESCRIPTORS_MAX));
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(allowed));
+    }
 
     #[tokio::test]
     async fn a_service_that_ends_by_itself_ends_the_server() {
