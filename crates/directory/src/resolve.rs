@@ -60,13 +60,18 @@ impl Directory {
         Ok(Resolution::UnknownUser)
     }
 
-    /// Whether an account may send under an address: it must lead to the account.
+    /// Whether an account may send under an address: it must lead to the account, and the account
+    /// must not be suspended, be it since the login or before.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn may_send_as(&self, account: AccountId, address: &EmailAddress) -> Result<bool, Error> {
         match self.resolve(address).await? {
-            Resolution::Local(accounts) => Ok(accounts.contains(&account)),
+            Resolution::Local(accounts) if accounts.contains(&account) => {
+                let known = self.account(account).await?;
+                Ok(known.is_some_and(|account| !account.suspended))
+            }
+            Resolution::Local(_) => Ok(false),
             Resolution::UnknownUser | Resolution::NotOurs => Ok(false),
         }
     }

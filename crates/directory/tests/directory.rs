@@ -302,6 +302,10 @@ async fn who_gets_the_mail() {
             "{text}"
         );
     }
+    d.suspend(bob.id).await.unwrap();
+    assert!(!d.may_send_as(bob.id, &address("bob@example.com")).await.unwrap());
+    d.resume(bob.id).await.unwrap();
+    assert!(d.may_send_as(bob.id, &address("bob@example.com")).await.unwrap());
 }
 
 #[tokio::test]

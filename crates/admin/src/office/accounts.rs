@@ -109,21 +109,19 @@ impl Office {
         address: &EmailAddress,
     ) -> Result<Response, Refusal> {
         let account = self.account(address).await?;
-        let mut accounts = match self
-            .directory
-            .aliases()
-            .await?
-            .into_iter()
-            .find(|a| a.address == *alias)
-        {
-            Some(existing) => existing.accounts,
-            None => Vec::new(),
-        };
-        if !accounts.contains(&account.id) {
-            accounts.push(account.id);
-        }
-        self.directory.set_alias(alias, &accounts).await?;
-        Ok(Response::Done(format!("mail to {alias} goes to {address}")))
+        let known = self.directory.aliases().await?;
+        let existing = known.into_iter().find(|a| a.address.folded() == alias.folded());
+        let mut accounts = existing.map_or_else(Vec::new, |a| a.accounts);
+        accounts.push(account.id);
+        let made = self.directory.set_alias(alias, &accounts).await?;
+        let others = made.accounts.len() - 1;
+        Ok(Response::Done(match others {
+            0 => format!("mail to {alias} goes to {address}"),
+            _ => format!(
+                "mail to {alias} goes to {address} too, now to {} accounts",
+                others + 1
+            ),
+        }))
     }
 
     pub(super) async fn remove_alias(&self, alias: &EmailAddress) -> Result<Response, Refusal> {
