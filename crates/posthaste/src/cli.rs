@@ -6,10 +6,12 @@ mod failure;
 mod init;
 mod lab;
 mod office;
+mod out;
 mod print;
 
 pub use failure::Failure;
 
+use self::out::{out, outln};
 use crate::args::{Args, Command, Global};
 use crate::settings::{FILE_NAME, Settings, reference};
 use std::path::PathBuf;
@@ -64,8 +66,8 @@ fn check(global: &Global) -> Result<ExitCode, Failure> {
         crate::world::tls_certificates(&settings, &crate::world::SystemClock)?;
     }
     match settings_file(global) {
-        Some(path) => println!("{}: good", path.display()),
-        None => println!("no settings file: the defaults are good"),
+        Some(path) => outln!("{}: good", path.display()),
+        None => outln!("no settings file: the defaults are good"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -73,9 +75,9 @@ fn check(global: &Global) -> Result<ExitCode, Failure> {
 fn print_settings(global: &Global, current: bool) -> Result<ExitCode, Failure> {
     if current {
         let text = toml::to_string(&settings(global)?).map_err(|e| Failure::store(e.to_string()))?;
-        print!("{text}");
+        out!("{text}");
     } else {
-        print!("{}", reference::markdown());
+        out!("{}", reference::markdown());
     }
     Ok(ExitCode::SUCCESS)
 }

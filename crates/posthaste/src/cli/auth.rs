@@ -2,6 +2,7 @@
 //!
 //! Exit code 0 means pass; 1 means anything else, which is then said.
 
+use super::out::outln;
 use super::{Failure, settings};
 use crate::args::{Auth, DnsServer, Global};
 use crate::world;
@@ -137,12 +138,12 @@ fn with_crlf(raw: Vec<u8>) -> Vec<u8> {
 
 fn report(json: bool, outcome: &impl Serialize, pass: bool, lines: Vec<String>) -> Result<ExitCode, Failure> {
     if json {
-        println!(
+        outln!(
             "{}",
             serde_json::to_string_pretty(outcome).map_err(|e| Failure::store(e.to_string()))?
         );
     } else {
-        lines.iter().for_each(|line| println!("{line}"));
+        lines.iter().for_each(|line| outln!("{line}"));
     }
     Ok(if pass {
         ExitCode::SUCCESS

@@ -3,6 +3,7 @@
 //!
 //! Exit code 1 when that verification does not pass.
 
+use super::out::outln;
 use super::{Failure, auth, office, settings};
 use crate::args::{Dkim, DnsServer, Global};
 use crate::world::{self, SystemClock};
@@ -34,7 +35,7 @@ pub fn run(global: &Global, order: &Dkim) -> Result<ExitCode, Failure> {
         false => Some(verify(global, server, &signed)?),
     };
     if global.json {
-        println!(
+        outln!(
             "{}",
             serde_json::json!({ "fields": fields, "verified": verified })
         );

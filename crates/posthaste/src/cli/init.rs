@@ -1,5 +1,6 @@
 //! `posthaste init <domain>`: settings file, signing keys, first account, DNS records to publish.
 
+use super::out::outln;
 use super::{Failure, office, print};
 use crate::args::{Global, Init};
 use crate::settings::{FILE_NAME, Listen, Settings};
@@ -159,6 +160,6 @@ fn cannot_write(path: &Path, e: &std::io::Error) -> Failure {
 
 fn print_json(path: &Path, made: &Response, zone: &Response) -> Result<ExitCode, Failure> {
     let value = serde_json::json!({ "settings": path, "account": made, "zone": zone });
-    println!("{value}");
+    outln!("{value}");
     Ok(ExitCode::SUCCESS)
 }

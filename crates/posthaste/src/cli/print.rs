@@ -1,6 +1,7 @@
 //! Answers as people read them: short tables and sentences; or as JSON.
 
 use super::Failure;
+use super::out::{out, outln};
 use admin::Response;
 use admin::words::{AccountRow, AccountView, NewPassword, QueueRow};
 use mail::{Timestamp, date};
@@ -11,7 +12,7 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
         return print_json(response);
     }
     match response {
-        Response::Done(said) => println!("{said}"),
+        Response::Done(said) => outln!("{said}"),
         Response::Domains(rows) => {
             let rows = rows
                 .iter()
@@ -25,11 +26,11 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
         ),
         Response::Account(view) => account(view),
         Response::Password(made) => password(made),
-        Response::SecondFactor { address, otpauth_url } => println!(
+        Response::SecondFactor { address, otpauth_url } => outln!(
             "the second factor of {address} is on: mail programs need app passwords from now on\n\
              (posthaste account app-password {address}). For an authenticator, shown once:\n{otpauth_url}"
         ),
-        Response::Queue(rows) if rows.is_empty() => println!("the queue is empty"),
+        Response::Queue(rows) if rows.is_empty() => outln!("the queue is empty"),
         Response::Queue(rows) => {
             let cells = rows.iter().flat_map(queue_cells).collect();
             table(
@@ -41,13 +42,13 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
         Response::Stories(stories) => {
             for (i, told) in stories.iter().enumerate() {
                 if i > 0 {
-                    println!();
+                    outln!();
                 }
-                println!("{}", told.id);
-                println!("{}", told.text.trim_end());
+                outln!("{}", told.id);
+                outln!("{}", told.text.trim_end());
             }
         }
-        Response::Zone(text) | Response::Signatures(text) => print!("{text}"),
+        Response::Zone(text) | Response::Signatures(text) => out!("{text}"),
     }
     Ok(())
 }
@@ -59,17 +60,18 @@ fn print_json(response: &Response) -> Result<(), Failure> {
         serde_json::Value::Object(map) if map.len() == 1 => map.into_iter().next().map(|(_, v)| v),
         other => Some(other),
     };
-    println!("{}", content.unwrap_or_default());
+    outln!("{}", content.unwrap_or_default());
     Ok(())
 }
 
 fn password(made: &NewPassword) {
     match &made.password {
-        Some(password) => println!(
+        Some(password) => outln!(
             "{}: {password}\nIt opens {}. It is shown only now.",
-            made.address, made.opens
+            made.address,
+            made.opens
         ),
-        None => println!("{}: the password is set; it opens {}", made.address, made.opens),
+        None => outln!("{}: the password is set; it opens {}", made.address, made.opens),
     }
 }
 
@@ -88,9 +90,9 @@ fn account(view: &AccountView) {
     table(&["ADDRESS", "NAME", "STATE"], vec![account_cells(&view.row)]);
     if !view.aliases.is_empty() {
         let aliases: Vec<String> = view.aliases.iter().map(ToString::to_string).collect();
-        println!("\naliases: {}", aliases.join(", "));
+        outln!("\naliases: {}", aliases.join(", "));
     }
-    println!();
+    outln!();
     let rows = view.mailboxes.iter();
     table(
         &["MAILBOX", "MESSAGES", "UNSEEN", "OCTETS"],
@@ -105,7 +107,7 @@ fn account(view: &AccountView) {
         .collect(),
     );
     if !view.app_passwords.is_empty() {
-        println!();
+        outln!();
         let cells = view.app_passwords.iter().map(|p| {
             let used = p.last_used.map_or("never".to_owned(), date::iso8601);
             vec![
@@ -140,7 +142,7 @@ fn queue_cells(row: &QueueRow) -> Vec<Vec<String>> {
 }
 
 fn message(row: &QueueRow) {
-    println!(
+    outln!(
         "{}: from {}, {} octets, accepted {}",
         row.id,
         row.from,
@@ -148,7 +150,7 @@ fn message(row: &QueueRow) {
         date::iso8601(row.received)
     );
     for e in &row.errands {
-        println!(
+        outln!(
             "  to <{}>: {} after {} attempts; next {}",
             e.to,
             e.state,
@@ -156,10 +158,10 @@ fn message(row: &QueueRow) {
             when(e.next_attempt)
         );
         if let Some(why) = &e.last_outcome {
-            println!("    last: {why}");
+            outln!("    last: {why}");
         }
     }
-    println!("its journey: posthaste trace {}", row.id);
+    outln!("its journey: posthaste trace {}", row.id);
 }
 
 fn when(at: Option<Timestamp>) -> String {
@@ -180,7 +182,7 @@ pub fn table(head: &[&str], rows: Vec<Vec<String>>) {
             .zip(&widths)
             .map(|(c, w)| format!("{c:<w$}"))
             .collect();
-        println!("{}", padded.join("  ").trim_end());
+        outln!("{}", padded.join("  ").trim_end());
     };
     line(head.to_vec());
     for row in &rows {
