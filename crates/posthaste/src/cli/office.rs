@@ -27,6 +27,14 @@ pub fn perform(settings: &Settings, request: Request) -> Result<Response, Failur
     if let Some(answer) = asked {
         return Ok(answer?);
     }
+    // A misspelt folder must not answer as an empty server, nor be made.
+    let begins = matches!(request, Request::DomainAdd { .. });
+    if !begins && !settings.data.join("store").exists() {
+        return Err(Failure::store(format!(
+            "there is no mail store in {}: name the right --config or --data, or begin with: posthaste init <domain>",
+            settings.data.display()
+        )));
+    }
     world::block_on(async {
         let world = world::World::open(settings)?;
         let answer = world.office.perform(request).await;
