@@ -6,7 +6,7 @@
 use crate::office::Office;
 use crate::words::{Refusal, Request, Response};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,11 +99,22 @@ async fn answer_one(stream: UnixStream, office: &Office) -> std::io::Result<()> 
     write.write_all(&text).await
 }
 
-/// Asks a running server. `None` when none is listening.
+/// Asks the running server of a data folder. `None` when none is listening.
 ///
 /// # Errors
 /// When a server is there but does not answer as it should.
-pub fn ask(path: &Path, request: &Request) -> std::io::Result<Option<Result<Response, Refusal>>> {
+pub fn ask(
+    path: &Path,
+    data: &Path,
+    request: &Request,
+) -> std::io::Result<Option<Result<Response, Refusal>>> {
+    if let (Ok(socket), Ok(folder)) = (std::fs::symlink_metadata(path), std::fs::metadata(data))
+        && socket.uid() != folder.uid()
+    {
+        return Err(std::io::Error::other(
+            "it belongs to another user than the data folder: nothing is said to it, for it may be a trap",
+        ));
+    }
     let mut stream = match BlockingStream::connect(path) {
         Ok(stream) => stream,
         Err(e)

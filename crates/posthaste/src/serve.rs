@@ -7,6 +7,7 @@ use crate::cli::Failure;
 use crate::settings::Settings;
 use crate::world::{self, World};
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -101,7 +102,8 @@ impl Server {
     }
 
     /// Waits for the order to stop; SIGHUP reads the certificate anew meanwhile. A service that ends
-    /// by itself is a failure: a server that only looks alive is worse than one that is started anew.
+    /// by itself, or a store that has stopped, is a failure: a server that only looks alive is worse
+    /// than one that is started anew.
     async fn until_told_to_stop(&mut self) -> Result<(), Failure> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut reload = signal(SignalKind::hangup())?;
@@ -114,6 +116,9 @@ impl Server {
                     let why = ended.err().map_or_else(|| "for no reason it told".to_owned(), |e| e.to_string());
                     tracing::error!("a service ended while the server runs: {why}");
                     return Err(Failure::Broken(format!("a service ended while the server ran: {why}")));
+                }
+                why = self.world.store.failed() => {
+                    return Err(Failure::Broken(format!("the store has stopped, start the server anew: {why}")));
                 }
                 _ = reload.recv() => match self.certificates.reload(self.world.clock.now()) {
                     Ok(()) => tracing::info!("the certificate was read anew"),
@@ -228,12 +233,13 @@ fn raise_descriptor_limit(connections_max: usize) {
     }
 }
 
-/// Starts the log on standard error.
+/// Starts the log on standard error, with colour only for a person to see.
 fn start_log(settings: &Settings) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.log.level)
         .map_err(|e| Failure::Settings(format!("log.level = \"{}\": {e}", settings.log.level)))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     if settings.log.json {
         log.json().init();

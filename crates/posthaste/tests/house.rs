@@ -230,3 +230,21 @@ fn functions_stay_short() {
         long.join("\n")
     );
 }
+
+#[test]
+fn the_format_page_lists_every_table() {
+    let page = std::fs::read_to_string(root().join("docs/STORE-FORMAT.md")).unwrap();
+    let mut rows = 0;
+    for (path, text) in sources() {
+        if path.file_name().is_some_and(|name| name == "keys.rs") {
+            for row in text.lines().filter_map(|l| l.strip_prefix("//! | 0x")) {
+                assert!(
+                    page.contains(&format!("| 0x{row}")),
+                    "docs/STORE-FORMAT.md lacks: | 0x{row}"
+                );
+                rows += 1;
+            }
+        }
+    }
+    assert!(rows > 20, "the tables were not found");
+}

@@ -282,6 +282,10 @@ fn a_failed_sync_stops_the_store_for_good() {
     let mut batch = Batch::new();
     batch.put(key(2), b"doubtful".to_vec());
     assert!(matches!(commit(&*store, batch), Err(CommitError::Fatal(_))));
+    assert!(
+        !wait(store.failed()).is_empty(),
+        "who waits for the failure is told why"
+    );
     disk.fail_syncs(false);
     let mut batch = Batch::new();
     batch.put(key(3), b"too late".to_vec());

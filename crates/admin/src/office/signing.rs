@@ -11,18 +11,27 @@ use mail::{Domain, Timestamp, date};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// The keys that every domain has.
+const KEYS: [(KeyKind, SigningAlgorithm, &str); 2] = [
+    (KeyKind::Rsa2048, SigningAlgorithm::RsaSha256, "rsa"),
+    (KeyKind::Ed25519, SigningAlgorithm::Ed25519Sha256, "ed"),
+];
+
 impl Office {
     /// Adds a domain with an RSA key, which every verifier knows, and an Ed25519 key, which is short
-    /// and fast.
+    /// and fast. A domain that lacks them, after a crash in here, gets them when it is added again.
     pub(super) async fn add_domain(&self, domain: &Domain) -> Result<Response, Refusal> {
         let now = self.clock.now();
-        let keys = [
-            new_key(KeyKind::Rsa2048, SigningAlgorithm::RsaSha256, "rsa", now)?,
-            new_key(KeyKind::Ed25519, SigningAlgorithm::Ed25519Sha256, "ed", now)?,
-        ];
-        self.directory.add_domain(domain, now).await?;
-        for key in keys {
-            self.directory.add_signing_key(domain, key).await?;
+        let record = match self.directory.domain(domain).await? {
+            Some(half) if half.signing_keys.len() < KEYS.len() => half,
+            _ => self.directory.add_domain(domain, now).await?,
+        };
+        for (kind, algorithm, tag) in KEYS {
+            if !record.signing_keys.iter().any(|k| k.algorithm == algorithm) {
+                self.directory
+                    .add_signing_key(domain, new_key(kind, algorithm, tag, now)?)
+                    .await?;
+            }
         }
         Ok(Response::Done(format!(
             "mail for {domain} is taken from now on; what to publish: posthaste dns records {domain}"

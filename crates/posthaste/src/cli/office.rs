@@ -22,7 +22,7 @@ pub fn run(global: &Global, request: Request) -> Result<ExitCode, Failure> {
 /// Asks the running server, or does it here when none runs.
 pub fn perform(settings: &Settings, request: Request) -> Result<Response, Failure> {
     let socket = admin::control::socket_path(&settings.data, &std::env::temp_dir());
-    let asked = admin::control::ask(&socket, &request)
+    let asked = admin::control::ask(&socket, &settings.data, &request)
         .map_err(|e| Failure::store(format!("the control socket {}: {e}", socket.display())))?;
     if let Some(answer) = asked {
         return Ok(answer?);

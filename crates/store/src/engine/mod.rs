@@ -207,6 +207,12 @@ impl LogStore {
         &self.damage
     }
 
+    /// Waits until the store can promise nothing any more (a sync failed) and tells why; from then
+    /// on every commit answers `Fatal`, and only opening it anew helps.
+    pub async fn failed(&self) -> String {
+        self.shared.until_stopped().await
+    }
+
     /// Figures since the opening.
     #[must_use]
     pub fn stats(&self) -> Stats {

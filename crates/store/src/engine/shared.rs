@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     state: Mutex<Arc<State>>,
     /// Why nothing can be committed any more.
     stopped: OnceLock<String>,
+    /// Wakes those who wait for that.
+    stopping: tokio::sync::Notify,
     groups: AtomicU64,
     batches: AtomicU64,
     octets: AtomicU64,
@@ -102,6 +104,7 @@ impl Shared {
             inbox_changed: Condvar::new(),
             state: Mutex::new(Arc::new(state)),
             stopped: OnceLock::new(),
+            stopping: tokio::sync::Notify::new(),
             groups: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             octets: AtomicU64::new(0),
@@ -136,12 +139,26 @@ impl Shared {
     pub(crate) fn stop(&self, why: String) {
         if self.stopped.set(why).is_ok() {
             tracing::error!(why = self.stopped.get(), "the store has stopped");
+            self.stopping.notify_waiters();
         }
     }
 
     /// The same at a regular end.
     pub(crate) fn stop_quietly(&self, why: &str) {
         let _ = self.stopped.set(why.to_owned());
+    }
+
+    /// Waits until the store has stopped, and tells why.
+    pub(crate) async fn until_stopped(&self) -> String {
+        loop {
+            let mut woken = std::pin::pin!(self.stopping.notified());
+            // Listening begins before the look, so that nothing is missed between the two.
+            woken.as_mut().enable();
+            if let Some(why) = self.stopped.get() {
+                return why.clone();
+            }
+            woken.await;
+        }
     }
 
     /// The answer to every commit once the store has stopped.
