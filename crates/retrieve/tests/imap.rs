@@ -38,6 +38,33 @@ async fn a_big_fetch_is_written_as_the_client_reads() {
 }
 
 #[tokio::test]
+async fn search_text_is_header_and_body() {
+    let world = World::new(|_| {}).await;
+    let message = "Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nX-Foo: bar\r\n\r\nsecond line\r\n";
+    world.deliver(message, Flags::NONE, None).await;
+    let mut client = world.log_in().await;
+    client.ask("a", "SELECT INBOX").await;
+    for (n, (key, found)) in [
+        ("TEXT \"x-foo: BAR\"", true),
+        ("TEXT second", true),
+        ("CHARSET UTF-8 TEXT \"subject: grüße\"", true),
+        ("TEXT x-bar", false),
+        ("BODY x-foo", false),
+        ("BODY second", true),
+        ("HEADER x-foo \"\"", true),
+        ("HEADER x-foo foo", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        client.send(format!("s{n} SEARCH {key}\r\n").as_bytes()).await;
+        let expected = if found { "* SEARCH 1" } else { "* SEARCH" };
+        assert_eq!(client.line().await, expected, "{key}");
+        assert_eq!(client.line().await, format!("s{n} OK Searched"));
+    }
+}
+
+#[tokio::test]
 async fn a_large_message_is_fetched_in_pieces() {
     let world = World::new(|_| {}).await;
     let body = "0123456789abcde\r\n".repeat(20_000);

@@ -239,7 +239,11 @@ impl MessageView for Known {
 
     fn text_has(&self, needle: &Needle) -> Option<bool> {
         let text = self.text.as_ref()?;
-        let in_header = text.header.iter().any(|(_, value)| needle.is_in_lowercase(value));
+        // The names of the fields are text of the header too (RFC 3501 §6.4.4).
+        let in_header = text
+            .header
+            .iter()
+            .any(|(name, value)| needle.is_in_lowercase(&format!("{name}: {value}")));
         Some(in_header || needle.is_in_lowercase(&text.body))
     }
 }
