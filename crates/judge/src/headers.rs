@@ -260,25 +260,54 @@ fn is_dot_atom(text: &str) -> bool {
             .all(|atom| !atom.is_empty() && atom.bytes().all(allowed))
 }
 
-/// The places of Authentication-Results fields in `message` that claim to be ours, which a
-/// receiver must remove before it adds its own (RFC 8601 §5). A field whose authserv-id cannot be
+/// The places of Authentication-Results and Received-SPF fields in `message` that claim to be ours,
+/// which a receiver must remove before it adds its own (RFC 8601 §5). A field whose author cannot be
 /// read counts when our name stands anywhere in it.
 #[must_use]
 pub fn forged(message: &[u8], authserv_id: &str) -> Vec<Range<usize>> {
     header::fields(message)
-        .filter(|field| field.is("Authentication-Results"))
-        .filter(|field| claims_to_be(&field.value(), authserv_id))
+        .filter(|field| {
+            (field.is("Authentication-Results") && claims_to_be(&field.value(), authserv_id))
+                || (field.is("Received-SPF") && claims_receiver(&field.value(), authserv_id))
+        })
         .map(|field| field.span())
         .collect()
 }
 
 fn claims_to_be(field_value: &str, authserv_id: &str) -> bool {
     match first_word(field_value) {
-        Some(id) => id.eq_ignore_ascii_case(authserv_id),
-        None => field_value
-            .to_ascii_lowercase()
-            .contains(&authserv_id.to_ascii_lowercase()),
+        Some(id) => is_our_name(&id, authserv_id),
+        None => holds(field_value, authserv_id),
     }
+}
+
+/// Whether a Received-SPF field says that we wrote it: by `receiver=`, or by the comment that begins
+/// with the receiver's name (RFC 7208 §9.1).
+fn claims_receiver(field_value: &str, our_name: &str) -> bool {
+    if holds(field_value, &format!("({our_name}:")) {
+        return true;
+    }
+    let Some(text) = without_comments(field_value) else {
+        return holds(field_value, our_name);
+    };
+    split_outside_quotes(&text).iter().any(|part| {
+        // The first pair stands behind the result: `pass receiver=…`.
+        let pair = part
+            .split_once('=')
+            .map(|(key, value)| (key.split_whitespace().last(), value.trim()));
+        matches!(pair, Some((Some(key), value)) if key.eq_ignore_ascii_case("receiver")
+            && is_our_name(value.trim_matches('"'), our_name))
+    })
+}
+
+fn is_our_name(text: &str, our_name: &str) -> bool {
+    text.strip_suffix('.')
+        .unwrap_or(text)
+        .eq_ignore_ascii_case(our_name)
+}
+
+fn holds(text: &str, part: &str) -> bool {
+    text.to_ascii_lowercase().contains(&part.to_ascii_lowercase())
 }
 
 /// The first token or quoted string behind white space and comments.
@@ -392,17 +421,28 @@ mod tests {
             Authentication-Results: \"mx.example.com\" ; none\r\n\
             Authentication-Results: (open mx.example.com; none\r\n\
             Authentication-Results: mx.example.com.evil; none\r\n\
+            Authentication-Results: mx.example.com.; none\r\n\
+            Received-SPF: pass client-ip=192.0.2.1; receiver=MX.example.com; helo=x\r\n\
+            Received-SPF: pass (mx.example.com: so it is) helo=x\r\n\
+            Received-SPF: pass receiver=\"mx.example.com\"\r\n\
+            Received-SPF: pass (other.example: from us) helo=mx.example.com; receiver=other.example\r\n\
             Subject: mx.example.com\r\n\r\nAuthentication-Results: mx.example.com; none\r\n";
         let found = forged(message, "mx.example.com");
         let texts: Vec<String> = found
             .iter()
             .map(|r| String::from_utf8_lossy(&message[r.clone()]).into_owned())
             .collect();
-        assert_eq!(texts.len(), 4, "{texts:?}");
+        assert_eq!(texts.len(), 8, "{texts:?}");
         assert!(texts[0].ends_with("spf=pass\r\n"));
         assert!(texts[1].contains("MX.example.com 1"));
         assert!(texts[2].contains('"'));
         assert!(texts[3].contains("(open"));
+        assert!(texts[4].contains("com.;"));
+        assert!(
+            texts[5..].iter().all(|t| t.starts_with("Received-SPF: pass ")),
+            "{texts:?}"
+        );
+        assert!(!texts.iter().any(|t| t.contains("receiver=other")));
     }
 
     #[test]

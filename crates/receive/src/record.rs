@@ -4,6 +4,7 @@ use crate::session::{Session, role_name};
 use crate::transaction::Transaction;
 use journey::{Event, TlsUsed};
 use mail::{EmailAddress, Timestamp};
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use store::Batch;
 
@@ -26,12 +27,7 @@ impl Session {
         message_id: Option<&str>,
         more: Vec<(Timestamp, Event)>,
     ) {
-        let refusal = transaction
-            .refusals
-            .last()
-            .or(more.last())
-            .map(|(_, event)| event);
-        tracing::info!(id = %transaction.id, peer = %self.peer, from = %transaction.reverse_path, ?refusal, "refused");
+        log_refusal(transaction, self.peer, transaction.refusals.iter().chain(&more));
         if !self.ctx.refusals.take(self.ctx.parts.clock.now()) {
             return;
         }
@@ -86,6 +82,24 @@ impl Session {
             recipients,
         };
         journey.record(batch, transaction.id, transaction.began, &event);
+    }
+}
+
+/// One log line that says what was refused, and why.
+fn log_refusal<'a>(
+    transaction: &Transaction,
+    peer: SocketAddr,
+    events: impl DoubleEndedIterator<Item = &'a (Timestamp, Event)>,
+) {
+    let last = events.rev().find_map(|(_, event)| match event {
+        Event::Refused {
+            stage, reply, rule, ..
+        } => Some((stage, reply, rule)),
+        _ => None,
+    });
+    if let Some((stage, reply, rule)) = last {
+        tracing::info!(id = %transaction.id, %peer, from = %transaction.reverse_path, stage, code = reply.code,
+            text = reply.text, rule, "refused");
     }
 }
 

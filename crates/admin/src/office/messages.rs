@@ -39,10 +39,11 @@ impl Office {
                 result => errands += result?,
             }
         }
-        Ok(Response::Done(format!(
-            "{errands} deliveries of {} messages are tried now",
-            ids.len()
-        )))
+        let (deliveries, messages) = (
+            counted(errands, "delivery", "deliveries"),
+            counted(ids.len(), "message", "messages"),
+        );
+        Ok(Response::Done(format!("tried now: {deliveries} of {messages}")))
     }
 
     async fn retry_one(&self, id: QueueId) -> Result<usize, queue::Error> {
@@ -96,6 +97,10 @@ impl Office {
         }
         Ok(Response::Stories(told))
     }
+}
+
+fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn not_queued(id: QueueId) -> Refusal {

@@ -19,6 +19,13 @@ pub fn run(global: &Global, order: &Init) -> Result<ExitCode, Failure> {
             path.display()
         )));
     }
+    if order.domain.as_str().parse::<std::net::Ipv4Addr>().is_ok() {
+        let text = format!(
+            "{} is an address; name the domain that mail is for, and say --address",
+            order.domain
+        );
+        return Err(Failure::Usage(text));
+    }
     let answers = Answers::gather(order)?;
     let password = office::password(order.password_stdin)?;
     write_settings(global, order, &path, &answers.hostname)?;

@@ -59,7 +59,8 @@ fn nearest_key(unknown: &str) -> Option<&'static str> {
     reference::names()
         .map(|key| (strsim::damerau_levenshtein(unknown, key), key))
         .min()
-        .filter(|(distance, _)| *distance <= 3)
+        // In a short word three wrong letters are another word.
+        .filter(|(distance, _)| *distance <= (unknown.len() / 3).clamp(1, 3))
         .map(|(_, key)| key)
 }
 
