@@ -1,9 +1,10 @@
 //! One attempt: the hops of a plan in their order, until a server has answered for every recipient.
 //!
-//! Which answers end an attempt: a server that took or refused the message, for good or for now, has
-//! spoken for its domain. No connection, a refusal before MAIL, 421, or a conversation that broke off
-//! before the message was sent: the next hop is tried (RFC 5321 §5.1). A session that broke after the
-//! message was sent is not tried elsewhere at once, because the message may have arrived (RFC 1047).
+//! Which answers end it, for each recipient: a server that took the message or refused it for good has
+//! spoken for its domain. No connection, a refusal before MAIL, 4xx, or a conversation that broke off
+//! before the message was sent: the next hop is tried (RFC 5321 §5.1), after a 4xx only so many
+//! ([`Options::hops_after_deferral_max`]). A session that broke after the message was sent is not tried
+//! elsewhere at once, because the message may have arrived (RFC 1047).
 //!
 //! A body with octets above 127 is sent as it is to a server without 8BITMIME: converting it would
 //! break its signatures, and every server of this century passes it on.
@@ -39,6 +40,11 @@ pub struct Options {
     pub timeouts: smtp::client::Timeouts,
     /// For all hops together. Default 25 minutes; keep it below the queue's lease (30).
     pub attempt_time_max: Duration,
+    /// Servers that are asked at once for a recipient after one has put it off (4xx to MAIL, RCPT,
+    /// DATA or the message). Those that give no answer do not count. Default 2: another exchanger
+    /// often takes what the first cannot, but a large site need not say "later" from every address.
+    /// 0: the first 4xx ends the attempt.
+    pub hops_after_deferral_max: usize,
 }
 
 impl Options {
@@ -51,6 +57,7 @@ impl Options {
             handshake_timeout: Duration::from_secs(60),
             timeouts: smtp::client::Timeouts::default(),
             attempt_time_max: Duration::from_secs(25 * 60),
+            hops_after_deferral_max: 2,
         }
     }
 }
@@ -114,6 +121,9 @@ pub struct Attempted {
 /// Recipients without a final answer yet, and what the hops so far said.
 struct Open {
     fates: Vec<Option<Fate>>,
+    /// By recipient, what servers said that put it off.
+    deferrals: Vec<Vec<Failure>>,
+    hops_after_deferral_max: usize,
     failures: Vec<Failure>,
     events: Vec<Event>,
 }
@@ -124,6 +134,8 @@ impl Courier {
         let deadline = Instant::now() + self.options.attempt_time_max;
         let mut open = Open {
             fates: vec![None; letter.recipients.len()],
+            deferrals: vec![Vec::new(); letter.recipients.len()],
+            hops_after_deferral_max: self.options.hops_after_deferral_max,
             failures: Vec::new(),
             events: Vec::new(),
         };
@@ -142,15 +154,7 @@ impl Courier {
                 break;
             }
         }
-        let otherwise = strongest(open.failures);
-        Attempted {
-            fates: open
-                .fates
-                .into_iter()
-                .map(|fate| fate.unwrap_or_else(|| Err(otherwise.clone())))
-                .collect(),
-            events: open.events,
-        }
+        open.close()
     }
 
     /// Tries one server; in clear after a TLS handshake that failed, where the policy lets it.
@@ -246,16 +250,14 @@ impl Open {
         let mut elsewhere = None;
         for (i, verdict) in waiting.into_iter().zip(verdicts) {
             match verdict {
+                Verdict::Transient { reply, .. } => self.defer(i, of_peer(&host, &reply)),
                 Verdict::Accepted(reply) => {
                     self.fates[i] = Some(Ok(Taken {
                         host: host.clone(),
                         reply: told(&reply),
                     }));
                 }
-                Verdict::Transient { reply, .. } if reply.code == 421 => {
-                    elsewhere = Some(of_peer(&host, &reply))
-                }
-                Verdict::Transient { reply, .. } | Verdict::Permanent { reply, .. } => {
+                Verdict::Permanent { reply, .. } => {
                     self.fates[i] = Some(Err(of_peer(&host, &reply)));
                 }
                 Verdict::Unanswered(failure) => {
@@ -270,6 +272,27 @@ impl Open {
             }
         }
         self.failures.extend(elsewhere);
+    }
+
+    /// A server has put a recipient off. It goes on to the next hop while it may.
+    fn defer(&mut self, i: usize, failure: Failure) {
+        self.deferrals[i].push(failure);
+        if self.deferrals[i].len() > self.hops_after_deferral_max {
+            self.fates[i] = put_off(&self.deferrals[i]);
+        }
+    }
+
+    /// Whoever has no fate yet is left with what the hops said.
+    fn close(self) -> Attempted {
+        let otherwise = strongest(self.failures);
+        let fates = self.fates.into_iter().zip(&self.deferrals);
+        Attempted {
+            fates: fates
+                .map(|(fate, deferrals)| fate.or_else(|| put_off(deferrals)))
+                .map(|fate| fate.unwrap_or_else(|| Err(otherwise.clone())))
+                .collect(),
+            events: self.events,
+        }
     }
 
     /// Records a conversation for the journey: one event for recipients with the same outcome.
@@ -301,6 +324,12 @@ impl Open {
             });
         }
     }
+}
+
+/// The fate of a recipient that servers put off, in the words of the most preferred one: they tell
+/// more than a connection that the next one refused.
+fn put_off(deferrals: &[Failure]) -> Option<Fate> {
+    deferrals.first().cloned().map(Err)
 }
 
 /// What stands for several hops that all failed: only when every one refused for good is it for good.

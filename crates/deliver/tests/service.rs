@@ -123,7 +123,10 @@ async fn refused_for_now_then_taken() {
     let names = world.names(id).await;
     assert_eq!(
         names,
-        ["route", "attempt", "deferred", "route", "attempt", "relayed"]
+        [
+            "route", "attempt", "attempt", "deferred", "route", "attempt", "relayed"
+        ],
+        "the second exchanger was asked too; it is down"
     );
     assert!(world.inbox().await.is_empty());
 }

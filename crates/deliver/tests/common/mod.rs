@@ -1,6 +1,7 @@
 //! A network in memory with scripted SMTP servers.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod stage;
 pub mod world;
 
 use deliver::dial::Dialing;
@@ -127,7 +128,8 @@ impl Server {
                 "DATA" => {
                     say(&mut io, "354 go ahead").await?;
                     let mut text = Vec::new();
-                    while !text.ends_with(b"\r\n.\r\n") {
+                    // RFC 2920 §3.1: whose recipients were all refused sends an end mark alone.
+                    while text != b".\r\n" && !text.ends_with(b"\r\n.\r\n") {
                         let mut byte = [0u8];
                         if io.read(&mut byte).await? == 0 {
                             return Ok(());
@@ -138,10 +140,12 @@ impl Server {
                         return Ok(());
                     }
                     text.truncate(text.len() - 3);
-                    self.messages
-                        .lock()
-                        .unwrap()
-                        .push(String::from_utf8(text).unwrap());
+                    if !text.is_empty() {
+                        self.messages
+                            .lock()
+                            .unwrap()
+                            .push(String::from_utf8(text).unwrap());
+                    }
                     say(&mut io, script.end).await?;
                 }
                 "QUIT" => return say(&mut io, "221 2.0.0 bye").await,
