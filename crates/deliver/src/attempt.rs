@@ -397,6 +397,14 @@ fn session_failure(hop: &Hop, failure: &SessionFailure) -> Failure {
             status: EnhancedStatus::new(4, 7, 8),
             ..of_peer(&host, reply)
         },
+        // Told only where TLS is required. It is refused, not the mail; the next server may differ.
+        SessionFailure::Refused {
+            stage: Stage::StartTls,
+            reply,
+        } => Failure {
+            status: EnhancedStatus::new(4, 7, 5),
+            ..of_peer(&host, reply)
+        },
         SessionFailure::Refused { reply, .. } => of_peer(&host, reply),
         SessionFailure::TlsNotOffered => ours(7, 10),
         SessionFailure::AuthNotOffered => ours(7, 8),

@@ -88,6 +88,30 @@ async fn where_tls_is_required_nothing_goes_without_a_verified_certificate() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn starttls_that_is_refused_never_bounces() {
+    for reply in ["502 5.5.1 not implemented", "554 no", "454 4.7.0 no TLS now"] {
+        let mut stage = Stage::new(&["bob@example.com"]).await;
+        let script = Script {
+            starttls: StartTls::Broken,
+            replies: vec![("STARTTLS", reply)],
+            ..Script::default()
+        };
+        let first = stage.net.put(FIRST, script.clone());
+        stage.net.put(SECOND, script);
+        stage.plan.tls = TlsPolicy::Required;
+        let attempted = stage.attempt().await;
+        assert_eq!(fates(&attempted), ["4.7.5"], "{reply}");
+        let failure = attempted.fates[0].as_ref().unwrap_err();
+        assert_eq!(failure.reply(), reply, "the server's own words");
+        assert!(!failure.is_permanent() && !first.said("MAIL"));
+
+        // Where TLS is taken when offered, it goes in clear.
+        stage.plan.tls = TlsPolicy::Opportunistic;
+        assert_eq!(fates(&stage.attempt().await), ["taken"], "{reply}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_recipient_has_its_own_fate() {
     let stage = Stage::new(&["bob@example.com", "no@example.com", "later@example.com"]).await;
     let server = stage.net.put(
