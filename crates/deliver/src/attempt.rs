@@ -12,12 +12,12 @@
 use crate::conversation::{self, Broken, Held, Manner, Text};
 use crate::dial::Dialer;
 use crate::failure::Failure;
+use crate::heard::{broken_outcome, failure_of, of_peer, outcome_of, session_failure, session_stage, told};
 use crate::plan::{Hop, Plan};
 use crate::route::TlsPolicy;
 use journey::{AttemptOutcome, Event, Reply};
 use mail::{EmailAddress, EnhancedStatus, Recipient, ReversePath};
-use queue::REPLY_OCTETS_MAX;
-use smtp::client::{CannotSend, Failure as SessionFailure, Outgoing, ServerReply, Stage, TlsWish, Verdict};
+use smtp::client::{Outgoing, Stage, TlsWish, Verdict};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{BlobId, Store};
@@ -344,147 +344,5 @@ fn strongest(mut failures: Vec<Failure>) -> Failure {
                 "the plan names no server to try",
             )
         }),
-    }
-}
-
-fn told(reply: &ServerReply) -> Reply {
-    Reply {
-        code: reply.code,
-        status: reply.status,
-        text: words(reply),
-    }
-}
-
-fn of_peer(host: &str, reply: &ServerReply) -> Failure {
-    Failure::of_peer(host, reply.code, reply.status, &words(reply))
-}
-
-/// A reply's words on one line. A server may say a megabyte, at each hop of each attempt; what is
-/// kept, told and logged of it is [`REPLY_OCTETS_MAX`] at most.
-fn words(reply: &ServerReply) -> String {
-    cut(reply.lines.join(" "))
-}
-
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(REPLY_OCTETS_MAX));
-    text
-}
-
-fn session_stage(failure: &SessionFailure) -> Option<Stage> {
-    match failure {
-        SessionFailure::Refused { stage, .. }
-        | SessionFailure::Protocol { stage, .. }
-        | SessionFailure::Unexpected { stage, .. }
-        | SessionFailure::Lost { stage }
-        | SessionFailure::TimedOut { stage } => Some(*stage),
-        SessionFailure::DataBehindStartTls => Some(Stage::StartTls),
-        SessionFailure::TlsNotOffered | SessionFailure::AuthNotOffered | SessionFailure::AuthNeedsTls => None,
-    }
-}
-
-fn session_failure(hop: &Hop, failure: &SessionFailure) -> Failure {
-    let host = hop.host.to_string();
-    let ours = |subject, detail| {
-        let words = cut(format!("{host} at {}: {failure}", hop.address));
-        Failure::ours(451, EnhancedStatus::new(4, subject, detail), words)
-    };
-    match failure {
-        // Wrong settings of ours must not bounce other people's mail: it waits until they are right.
-        SessionFailure::Refused {
-            stage: Stage::Auth,
-            reply,
-        } => Failure {
-            status: EnhancedStatus::new(4, 7, 8),
-            ..of_peer(&host, reply)
-        },
-        // Told only where TLS is required. It is refused, not the mail; the next server may differ.
-        SessionFailure::Refused {
-            stage: Stage::StartTls,
-            reply,
-        } => Failure {
-            status: EnhancedStatus::new(4, 7, 5),
-            ..of_peer(&host, reply)
-        },
-        SessionFailure::Refused { reply, .. } => of_peer(&host, reply),
-        SessionFailure::TlsNotOffered => ours(7, 10),
-        SessionFailure::AuthNotOffered => ours(7, 8),
-        SessionFailure::AuthNeedsTls => ours(7, 11),
-        SessionFailure::DataBehindStartTls => ours(7, 5),
-        SessionFailure::Protocol { .. } | SessionFailure::Unexpected { .. } => ours(5, 0),
-        SessionFailure::Lost { .. } | SessionFailure::TimedOut { .. } => ours(4, 2),
-    }
-}
-
-fn failure_of(hop: &Hop, broken: &Broken) -> Failure {
-    let temporary =
-        |subject, detail, words: String| Failure::ours(451, EnhancedStatus::new(4, subject, detail), words);
-    match broken {
-        Broken::Connect(_) | Broken::ConnectTimeout(_) => temporary(4, 1, in_words(hop, broken)),
-        Broken::Handshake(_) => temporary(7, 5, in_words(hop, broken)),
-        Broken::Session(failure) => session_failure(hop, failure),
-        Broken::Cannot(CannotSend::NeedsSmtpUtf8) => {
-            Failure::ours(553, EnhancedStatus::new(5, 6, 7), in_words(hop, broken))
-        }
-        Broken::Cannot(CannotSend::TooLarge { .. }) => {
-            Failure::ours(552, EnhancedStatus::new(5, 3, 4), in_words(hop, broken))
-        }
-        Broken::Cannot(CannotSend::NotReady) => temporary(3, 0, in_words(hop, broken)),
-        Broken::Blob(_) => temporary(3, 0, in_words(hop, broken)),
-    }
-}
-
-fn in_words(hop: &Hop, broken: &Broken) -> String {
-    let (host, address) = (&hop.host, hop.address);
-    match broken {
-        Broken::Connect(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
-            format!("connection refused by {host} at {address}")
-        }
-        Broken::Connect(e) => format!("no connection to {host} at {address}: {e}"),
-        Broken::ConnectTimeout(after) => {
-            format!(
-                "no connection to {host} at {address} within {} seconds",
-                after.as_secs()
-            )
-        }
-        Broken::Handshake(e) => format!("the TLS handshake with {host} at {address} failed: {e}"),
-        Broken::Session(e) => cut(format!("{host} at {address}: {e}")),
-        Broken::Cannot(e) => format!("{host}: {e}"),
-        Broken::Blob(e) => format!("the message could not be read from our own store: {e}"),
-    }
-}
-
-fn outcome_of(hop: &Hop, verdict: &Verdict) -> AttemptOutcome {
-    match verdict {
-        Verdict::Accepted(reply) => AttemptOutcome::Accepted { reply: told(reply) },
-        Verdict::Transient { stage, reply } | Verdict::Permanent { stage, reply } => {
-            AttemptOutcome::Refused {
-                stage: stage.to_string(),
-                reply: told(reply),
-            }
-        }
-        Verdict::Unanswered(failure) => AttemptOutcome::Failed {
-            stage: session_stage(failure).map_or_else(String::new, |s| s.to_string()),
-            error: cut(format!("{} at {}: {failure}", hop.host, hop.address)),
-        },
-    }
-}
-
-fn broken_outcome(hop: &Hop, broken: &Broken) -> AttemptOutcome {
-    let stage = match broken {
-        Broken::Connect(_) | Broken::ConnectTimeout(_) => "connect".to_owned(),
-        Broken::Handshake(_) => "TLS handshake".to_owned(),
-        Broken::Session(SessionFailure::Refused { stage, reply }) => {
-            return AttemptOutcome::Refused {
-                stage: stage.to_string(),
-                reply: told(reply),
-            };
-        }
-        Broken::Session(failure) => session_stage(failure).map_or("EHLO".to_owned(), |s| s.to_string()),
-        Broken::Cannot(_) => "MAIL FROM".to_owned(),
-        Broken::Blob(_) => "the message".to_owned(),
-    };
-    AttemptOutcome::Failed {
-        stage,
-        error: in_words(hop, broken),
     }
 }

@@ -13,6 +13,7 @@ pub mod dsn;
 mod errand;
 pub mod explain;
 pub mod failure;
+mod heard;
 mod local;
 pub mod plan;
 mod report;

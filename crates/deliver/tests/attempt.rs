@@ -150,6 +150,21 @@ async fn each_recipient_has_its_own_fate() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reply_of_several_lines_tells_its_status_once() {
+    let stage = Stage::new(&["bob@example.com"]).await;
+    let script = Script {
+        end: "554-5.7.1 looks like spam\r\n554 5.7.1 second line",
+        ..Script::default()
+    };
+    stage.net.put(FIRST, script);
+    let attempted = stage.attempt().await;
+    let failure = attempted.fates[0].as_ref().unwrap_err();
+    assert_eq!(failure.reply(), "554 5.7.1 looks like spam second line");
+    let told = format!("{:?}", attempted.events);
+    assert!(told.contains("\"5.7.1 looks like spam second line\""), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_kept_of_a_talkative_server_is_bounded() {
     let stage = Stage::new(&["bob@example.com"]).await;
     let line = "z".repeat(3_000);
