@@ -59,6 +59,8 @@ pub struct Report<'a> {
     pub kind: Kind,
     /// Our name.
     pub host_name: &'a Domain,
+    /// Whose postmaster the report comes from: one that can be answered (RFC 5321 §4.5.1).
+    pub postmaster_of: &'a Domain,
     /// The report's own id.
     pub id: QueueId,
     /// When.
@@ -142,8 +144,9 @@ impl Report<'_> {
             (Kind::Delayed { .. }, _) => "Delayed: your message".to_owned(),
         };
         let mut out = format!(
-            "Date: {}\r\nFrom: Mail Delivery System <mailer-daemon@{host}>\r\nTo: {}\r\nSubject: {subject}\r\nMessage-ID: <{}@{host}>\r\n",
+            "Date: {}\r\nFrom: Mail Delivery System <postmaster@{}>\r\nTo: {}\r\nSubject: {subject}\r\nMessage-ID: <{}@{host}>\r\n",
             date::rfc5322(self.now),
+            self.postmaster_of,
             self.to,
             self.id,
             host = self.host_name,
@@ -323,9 +326,11 @@ mod tests {
         let recipient = EmailAddress::parse(recipient).unwrap();
         let to = EmailAddress::parse("alice@gmail.com").unwrap();
         let host_name = Domain::parse("mail.gmail.com").unwrap();
+        let postmaster_of = Domain::parse("gmail.com").unwrap();
         let report = Report {
             kind,
             host_name: &host_name,
+            postmaster_of: &postmaster_of,
             id: QueueId(2),
             now: Timestamp::from_secs(1_795_439_053),
             to: &to,
@@ -359,7 +364,7 @@ mod tests {
         let (text, utf8) = report(Kind::Failed, "bob@example.com", &refused(), ORIGINAL);
         assert!(!utf8);
         for wanted in [
-            "To: alice@gmail.com\r\n",
+            "From: Mail Delivery System <postmaster@gmail.com>\r\nTo: alice@gmail.com\r\n",
             "Subject: Not delivered: your message to bob@example.com\r\n",
             "In-Reply-To: <1@gmail.com>\r\n",
             "Auto-Submitted: auto-replied\r\n",

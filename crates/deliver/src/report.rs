@@ -7,7 +7,7 @@ use crate::local::{self, Local};
 use crate::service::Context;
 use directory::Resolution;
 use journey::Event;
-use mail::{EmailAddress, ReversePath, Timestamp};
+use mail::{Domain, EmailAddress, ReversePath, Timestamp};
 use queue::{Claim, NewErrand};
 use store::{Batch, BlobId};
 
@@ -36,9 +36,11 @@ pub(crate) async fn add(
         return Ok(());
     }
     let original = read_original(ctx, claim).await?;
+    let postmaster_of = postmaster_of(ctx, sender).await?;
     let report = Report {
         kind,
         host_name: &ctx.options.host_name,
+        postmaster_of: &postmaster_of,
         id,
         now,
         to: sender,
@@ -89,6 +91,19 @@ pub(crate) async fn add(
             enqueue(ctx, batch, &report, sender, blob, blob_len, &text)
         }
     }
+}
+
+/// Whose postmaster answers for the report: the sender's own where the domain is served here, else
+/// that of the domain served longest; a server of no domain has its name only.
+async fn postmaster_of(ctx: &Context, sender: &EmailAddress) -> Result<Domain, Trouble> {
+    if let Some(domain) = sender.domain()
+        && ctx.directory.domain(domain).await?.is_some()
+    {
+        return Ok(domain.clone());
+    }
+    let served = ctx.directory.domains().await?;
+    let first = served.into_iter().min_by_key(|record| record.created);
+    Ok(first.map_or_else(|| ctx.options.host_name.clone(), |record| record.name))
 }
 
 /// A report is a message of its own and has its own journey.
