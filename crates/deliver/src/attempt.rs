@@ -128,33 +128,104 @@ struct Open {
     events: Vec<Event>,
 }
 
-impl Courier {
-    /// Tries the hops of a plan until a server has answered.
-    pub async fn attempt(&self, plan: &Plan, letter: &Letter) -> Attempted {
-        let deadline = Instant::now() + self.options.attempt_time_max;
-        let mut open = Open {
-            fates: vec![None; letter.recipients.len()],
-            deferrals: vec![Vec::new(); letter.recipients.len()],
-            hops_after_deferral_max: self.options.hops_after_deferral_max,
-            failures: Vec::new(),
-            events: Vec::new(),
-        };
-        for hop in &plan.hops {
-            let tried = timeout_at(deadline, self.try_hop(plan, hop, letter, &mut open)).await;
-            if tried.is_err() {
-                let words = format!(
-                    "{} took too long; the attempt was given up after {} minutes",
-                    hop.host,
-                    self.options.attempt_time_max.as_secs() / 60
-                );
-                open.failures
-                    .push(Failure::ours(451, EnhancedStatus::new(4, 4, 2), words));
+/// An attempt under way. What a server took is to be recorded before the next one is asked for the
+/// others: were it lost, the message would be sent twice.
+pub struct UnderWay<'a> {
+    courier: &'a Courier,
+    plan: &'a Plan,
+    letter: &'a Letter,
+    deadline: Instant,
+    hops: std::slice::Iter<'a, Hop>,
+    /// By recipient, whether the caller has its fate.
+    told: Vec<bool>,
+    open: Open,
+}
+
+impl UnderWay<'_> {
+    /// Goes on until more fates are known: recipients by their place in the letter, each told once.
+    /// `None`: all are told.
+    pub async fn next(&mut self) -> Option<Vec<(usize, Fate)>> {
+        loop {
+            let decided = self.newly_decided();
+            if !decided.is_empty() {
+                return Some(decided);
             }
-            if tried.is_err() || open.fates.iter().all(Option::is_some) {
-                break;
+            if self.told.iter().all(|told| *told) {
+                return None;
+            }
+            match self.hops.next() {
+                Some(hop) => self.try_hop(hop).await,
+                None => self.open.close(),
             }
         }
-        open.close()
+    }
+
+    /// What was tried since this was asked last, for the journey, in order.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.open.events)
+    }
+
+    fn newly_decided(&mut self) -> Vec<(usize, Fate)> {
+        let fates = self.open.fates.iter().zip(&mut self.told).enumerate();
+        fates
+            .filter(|(_, (_, told))| !**told)
+            .filter_map(|(i, (fate, told))| {
+                *told = fate.is_some();
+                Some((i, fate.clone()?))
+            })
+            .collect()
+    }
+
+    async fn try_hop(&mut self, hop: &Hop) {
+        let tried = self.courier.try_hop(self.plan, hop, self.letter, &mut self.open);
+        if timeout_at(self.deadline, tried).await.is_err() {
+            let words = format!(
+                "{} took too long; the attempt was given up after {} minutes",
+                hop.host,
+                self.courier.options.attempt_time_max.as_secs() / 60
+            );
+            let failure = Failure::ours(451, EnhancedStatus::new(4, 4, 2), words);
+            self.open.failures.push(failure);
+            self.hops = [].iter();
+        }
+    }
+}
+
+impl Courier {
+    /// Tries the hops of a plan until a server has answered for each recipient.
+    pub async fn attempt(&self, plan: &Plan, letter: &Letter) -> Attempted {
+        let mut under_way = self.begin(plan, letter);
+        let mut fates = vec![None; letter.recipients.len()];
+        while let Some(decided) = under_way.next().await {
+            for (i, fate) in decided {
+                fates[i] = Some(fate);
+            }
+        }
+        Attempted {
+            fates: fates.into_iter().flatten().collect(),
+            events: under_way.take_events(),
+        }
+    }
+
+    /// The same, hop by hop.
+    #[must_use]
+    pub fn begin<'a>(&'a self, plan: &'a Plan, letter: &'a Letter) -> UnderWay<'a> {
+        let count = letter.recipients.len();
+        UnderWay {
+            courier: self,
+            plan,
+            letter,
+            deadline: Instant::now() + self.options.attempt_time_max,
+            hops: plan.hops.iter(),
+            told: vec![false; count],
+            open: Open {
+                fates: vec![None; count],
+                deferrals: vec![Vec::new(); count],
+                hops_after_deferral_max: self.options.hops_after_deferral_max,
+                failures: Vec::new(),
+                events: Vec::new(),
+            },
+        }
     }
 
     /// Tries one server; in clear after a TLS handshake that failed, where the policy lets it.
@@ -283,15 +354,10 @@ impl Open {
     }
 
     /// Whoever has no fate yet is left with what the hops said.
-    fn close(self) -> Attempted {
-        let otherwise = strongest(self.failures);
-        let fates = self.fates.into_iter().zip(&self.deferrals);
-        Attempted {
-            fates: fates
-                .map(|(fate, deferrals)| fate.or_else(|| put_off(deferrals)))
-                .map(|fate| fate.unwrap_or_else(|| Err(otherwise.clone())))
-                .collect(),
-            events: self.events,
+    fn close(&mut self) {
+        let otherwise = strongest(std::mem::take(&mut self.failures));
+        for (fate, deferrals) in self.fates.iter_mut().zip(&self.deferrals) {
+            fate.get_or_insert_with(|| put_off(deferrals).unwrap_or_else(|| Err(otherwise.clone())));
         }
     }
 

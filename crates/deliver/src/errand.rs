@@ -51,13 +51,7 @@ pub(crate) async fn deliver(ctx: Arc<Context>, claims: Vec<Claim>) {
             Destination::Nowhere(failure) => settle_fate(&ctx, &claim, &Err(failure), &mut Vec::new()).await,
         }
     }
-    if away.is_empty() {
-        return;
-    }
-    let (fates, mut events) = carry(&ctx, &away).await;
-    for (claim, fate) in away.iter().zip(&fates) {
-        settle_fate(&ctx, claim, fate, &mut events).await;
-    }
+    carry(&ctx, &away).await;
 }
 
 async fn destination(ctx: &Context, claim: &Claim) -> Destination {
@@ -78,10 +72,10 @@ async fn destination(ctx: &Context, claim: &Claim) -> Destination {
     }
 }
 
-/// Finds the way and makes the attempt; fates in the order of the claims, and what to tell of it.
-async fn carry(ctx: &Context, claims: &[Claim]) -> (Vec<Fate>, Vec<Event>) {
+/// Finds the way and makes the attempt. Each fate is settled as soon as it is known.
+async fn carry(ctx: &Context, claims: &[Claim]) {
     let Some(first) = claims.first() else {
-        return (Vec::new(), Vec::new());
+        return;
     };
     let host = first.errand.recipient.host();
     let mut random = |n: usize| ctx.below(n);
@@ -89,7 +83,13 @@ async fn carry(ctx: &Context, claims: &[Claim]) -> (Vec<Fate>, Vec<Event>) {
     let mut events = vec![way::event(host, &found)];
     let plan = match found {
         Ok(plan) => plan,
-        Err(failure) => return (claims.iter().map(|_| Err(failure.clone())).collect(), events),
+        Err(failure) => {
+            let fate = Err(failure);
+            for claim in claims {
+                settle_fate(ctx, claim, &fate, &mut events).await;
+            }
+            return;
+        }
     };
     let message = &first.message;
     let letter = Letter {
@@ -102,9 +102,13 @@ async fn carry(ctx: &Context, claims: &[Claim]) -> (Vec<Fate>, Vec<Event>) {
         eight_bit: message.body == queue::Body::EightBit,
         smtputf8: message.smtputf8,
     };
-    let attempted = ctx.courier.attempt(&plan, &letter).await;
-    events.extend(attempted.events);
-    (attempted.fates, events)
+    let mut under_way = ctx.courier.begin(&plan, &letter);
+    while let Some(decided) = under_way.next().await {
+        events.extend(under_way.take_events());
+        for (i, fate) in decided {
+            settle_fate(ctx, &claims[i], &fate, &mut events).await;
+        }
+    }
 }
 
 async fn settle_fate(ctx: &Context, claim: &Claim, fate: &Fate, events: &mut Vec<Event>) {

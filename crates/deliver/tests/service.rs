@@ -9,6 +9,7 @@ use deliver::{Route, RouteFor, ServerName, TlsPolicy};
 use dns::table::TableResolver;
 use journey::Event;
 use mail::Clock;
+use queue::ErrandState;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -278,6 +279,36 @@ async fn recipients_of_one_domain_share_a_transaction_and_end_each_for_itself() 
     assert_eq!(inbox.len(), 2, "the message itself and the report");
     let own = inbox.iter().find(|m| m.contains("Hi Bob")).unwrap();
     assert!(own.starts_with("Return-Path: <alice@gmail.com>\r\nReceived: by mail.gmail.com\r\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_took_is_recorded_before_the_next_is_asked() {
+    let mut world = World::new(zones()).await;
+    let first = world.net.put(MX, refusing("RCPT TO:<later@", "450 4.2.1 later"));
+    let second = world.net.put(
+        MX2,
+        Script {
+            silent_at: Some("MAIL"),
+            ..Script::default()
+        },
+    );
+    let to = ["later@example.com", "bob@example.com"];
+    let id = world.submit("alice@gmail.com", &to).await;
+    world
+        .until("the second server is asked", || async { second.said("MAIL") })
+        .await;
+    assert_eq!(world.names(id).await, ["route", "attempt", "attempt", "relayed"]);
+
+    // So it is not sent again when the attempt is cut off.
+    world.stop().await;
+    assert_eq!(first.messages().len(), 1);
+    let left = world.show(id).await.unwrap();
+    let waits = left
+        .errands
+        .iter()
+        .filter(|e| matches!(e.state, ErrandState::Waiting { .. }));
+    let waits: Vec<String> = waits.map(|e| e.recipient.to_string()).collect();
+    assert_eq!(waits, ["later@example.com"]);
 }
 
 #[tokio::test(start_paused = true)]
