@@ -2,6 +2,7 @@
 
 use crate::domain::hold_domain;
 use crate::record::{Owner, owner_in};
+use crate::standing::ends_logins;
 use crate::{
     CONFLICT_RETRIES_MAX, Directory, Error, PASSWORD_OCTETS_MAX, PasswordHash, TotpSecret, keys, value,
 };
@@ -182,7 +183,7 @@ impl Directory {
             .await
     }
 
-    /// Changes or removes the main password; counts from the next login on.
+    /// Changes or removes the main password. Logins by the old one end.
     ///
     /// # Errors
     /// [`Error::NoSuchAccount`].
@@ -191,7 +192,7 @@ impl Directory {
             .await
     }
 
-    /// Suspends an account.
+    /// Suspends an account. All its logins end.
     ///
     /// # Errors
     /// [`Error::NoSuchAccount`].
@@ -227,6 +228,7 @@ impl Directory {
             let mut batch = Batch::new();
             batch.require(Require::VersionIs(keys::account(id), version));
             batch.delete(keys::account(id));
+            batch.notify(keys::logins_topic(id));
             batch.delete(keys::address(&account.address.folded()));
             if let Some(domain) = account.address.domain() {
                 batch.delete(keys::account_of(domain, id));
@@ -256,9 +258,13 @@ impl Directory {
             let found = account_in(snapshot.as_ref(), id).await?;
             drop(snapshot);
             let (mut account, version) = found.ok_or(Error::NoSuchAccount)?;
+            let before = account.clone();
             change(&mut account);
             let mut batch = Batch::new();
             batch.require(Require::VersionIs(key.clone(), version));
+            if ends_logins(&before, &account) {
+                batch.notify(keys::logins_topic(id));
+            }
             batch.put(key.clone(), value::encode(&key, &account)?);
             if self.commit_unless_conflict(batch).await? {
                 return Ok(());

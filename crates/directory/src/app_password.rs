@@ -166,7 +166,7 @@ impl Directory {
         Ok(all)
     }
 
-    /// Revokes an app password; counts from the next login on.
+    /// Revokes an app password. Logins by it end.
     ///
     /// # Errors
     /// [`Error::NoSuch`].
@@ -176,6 +176,7 @@ impl Directory {
         batch.require(Require::KeyPresent(key.clone()));
         batch.delete(key);
         batch.delete(keys::last_use(id, app));
+        batch.notify(keys::logins_topic(id));
         match self.commit_unless_conflict(batch).await? {
             true => Ok(()),
             false => Err(Error::NoSuch("app password")),

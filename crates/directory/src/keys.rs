@@ -12,7 +12,7 @@
 //! | 0x17 | account id | last TOTP step that was used |
 
 use mail::{AccountId, Domain};
-use store::Key;
+use store::{Key, Topic};
 
 pub(crate) fn domains() -> Key {
     Key::table(0x10)
@@ -72,4 +72,9 @@ pub(crate) fn account_of(domain: &Domain, id: AccountId) -> Key {
 
 pub(crate) fn totp_step(id: AccountId) -> Key {
     Key::table(0x17).u64(id.0)
+}
+
+/// Topic: logins of the account may have ended.
+pub(crate) fn logins_topic(id: AccountId) -> Topic {
+    Topic(account(id).as_bytes().to_vec())
 }

@@ -2,8 +2,8 @@
 //! open them.
 //!
 //! Promises: an address belongs to at most one account or alias; no password is stored or printed
-//! in clear; a login that names nobody costs and says the same as one with a wrong password; any
-//! change of a password counts from the next login on.
+//! in clear; a login that names nobody costs and says the same as one with a wrong password; what
+//! takes a login away counts at once, and who is logged in hears of it.
 //!
 //! Never: a protocol, a socket, the wall clock, randomness of its own.
 
@@ -20,6 +20,7 @@ mod random;
 mod record;
 mod resolve;
 mod second_factor;
+mod standing;
 mod value;
 
 pub use account::{Account, DISPLAY_NAME_OCTETS_MAX, NewAccount};
@@ -34,6 +35,7 @@ pub use hash::{Argon2Cost, PasswordHash};
 pub use random::{NoRandomness, Random, SystemRandom};
 pub use resolve::Resolution;
 pub use second_factor::{TOTP_STEP_SECS, TotpSecret};
+pub use standing::Credential;
 
 use mail::Domain;
 use std::sync::Arc;

@@ -58,7 +58,8 @@ impl Directory {
         Ok(TotpSecret(secret))
     }
 
-    /// Turns the second factor on with this secret, or off.
+    /// Turns the second factor on with this secret, or off. When it is turned on, logins by the main
+    /// password end.
     ///
     /// # Errors
     /// [`Error::NoSuchAccount`].

@@ -1,4 +1,5 @@
-//! What every listener shares: the gate, the guard against guessing, TLS, the end.
+//! What every listener shares: the gate, the guard against guessing, whether a login still holds,
+//! TLS, the end.
 //!
 //! Promises: connections, password checks and the memory of failed logins are bounded; a panic ends
 //! its own connection only; an order to stop is heard at once. Never: a word of a protocol. What a
@@ -7,9 +8,11 @@
 mod accept;
 mod gate;
 mod login;
+mod standing;
 mod stream;
 
 pub use accept::{serve, stopped};
 pub use gate::{Full, Gate, Seat, network_of};
 pub use login::{Attempt, FailureDelay, Login, LoginLimits, Logins};
+pub use standing::{Standing, unsettled};
 pub use stream::{Io, close, handshake, is_this_machine, refuse};

@@ -1,7 +1,7 @@
 //! Logging in: so many password checks at a time, off the network threads, and an end to guessing.
 
 use crate::gate::network_of;
-use directory::{AuthOutcome, AuthReason, Directory, Protocol};
+use directory::{AuthOutcome, AuthReason, Credential, Directory, Protocol};
 use mail::{AccountId, Clock, EmailAddress, Secret, Timestamp};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -60,6 +60,8 @@ pub enum Login {
         account: AccountId,
         /// Its primary address.
         address: EmailAddress,
+        /// What the login rests on, for a [`crate::Standing`].
+        credential: Credential,
     },
     /// The main password is right, but only app passwords open mail protocols.
     AppPasswordRequired,
@@ -128,19 +130,27 @@ impl Logins {
                 return Login::Unavailable;
             }
         };
-        match tokio::task::spawn_blocking(move || candidate.verify(&password)).await {
-            Ok(AuthOutcome::Accepted {
-                account,
-                address,
-                via,
-            }) => {
+        let verified = tokio::task::spawn_blocking(move || (candidate.verify(&password), candidate)).await;
+        match verified {
+            Ok((
+                AuthOutcome::Accepted {
+                    account,
+                    address,
+                    via,
+                },
+                candidate,
+            )) => {
                 tracing::info!(%peer, login = %address, ?protocol, ?via, "logged in");
                 if let Err(error) = directory.note_login(account, &via, now).await {
                     tracing::warn!(%error, "the login could not be noted");
                 }
-                Login::Accepted { account, address }
+                Login::Accepted {
+                    account,
+                    address,
+                    credential: candidate.credential(via),
+                }
             }
-            Ok(AuthOutcome::Rejected(reason)) => {
+            Ok((AuthOutcome::Rejected(reason), _)) => {
                 self.note_failure(peer.ip(), now);
                 tracing::info!(%peer, login = %user.escape_debug(), ?protocol, ?reason, "login refused");
                 match reason {

@@ -42,6 +42,7 @@ pub(crate) enum Reply {
     LoginUnavailable,
     LoginForbidden(String),
     TooManyFailures,
+    LoginOver,
 }
 
 impl Reply {
@@ -109,6 +110,7 @@ impl Reply {
             }
             R::LoginUnavailable => "-ERR [SYS/TEMP] login is not possible now; try again later",
             R::TooManyFailures => "-ERR [AUTH] too many failed logins; closing",
+            R::LoginOver => "-ERR [AUTH] this login has ended; nothing was removed; log in again",
             R::FarewellUncommitted => {
                 "-ERR [SYS/TEMP] the deleted messages could not be removed and are still there"
             }

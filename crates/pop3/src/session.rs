@@ -125,6 +125,8 @@ enum State {
         next: usize,
     },
     CommitAsked,
+    /// The login has ended; the next command is told so.
+    LoginOver,
     Closed,
 }
 
@@ -173,11 +175,9 @@ impl Session {
     /// removing anything (RFC 1939 §3).
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        match self.state {
-            State::Transaction(_) | State::MessageAsked(_) | State::Listing { .. } | State::CommitAsked => {
-                self.options.idle_timeout
-            }
-            _ => self.options.login_timeout,
+        match self.is_logged_in() {
+            true => self.options.idle_timeout,
+            false => self.options.login_timeout,
         }
     }
 
@@ -186,7 +186,11 @@ impl Session {
     pub fn is_logged_in(&self) -> bool {
         matches!(
             self.state,
-            State::Transaction(_) | State::MessageAsked(_) | State::Listing { .. } | State::CommitAsked
+            State::Transaction(_)
+                | State::MessageAsked(_)
+                | State::Listing { .. }
+                | State::CommitAsked
+                | State::LoginOver
         )
     }
 
@@ -205,7 +209,10 @@ impl Session {
                 }
                 // The driver asked for a step before it answered: there is nothing to say yet.
                 State::LoginAsked | State::MessageAsked(_) | State::CommitAsked => return Step::NeedInput,
-                State::Authorization { .. } | State::SaslResponse | State::Transaction(_) => {}
+                State::Authorization { .. }
+                | State::SaslResponse
+                | State::Transaction(_)
+                | State::LoginOver => {}
             }
             let limit = match self.state {
                 State::SaslResponse => self.options.sasl_line_octets_max,
@@ -225,6 +232,22 @@ impl Session {
         self.tls = true;
         self.input.clear();
         self.state = State::Authorization { user: None };
+    }
+
+    /// The login has ended: the command that is asked about, or else the next one, is refused, and
+    /// the session closes without removing anything (RFC 1939 §3: only QUIT does, by UPDATE). The
+    /// token of an open question may be dropped. Call it where [`Session::step`] has answered.
+    pub fn login_ended(&mut self) {
+        match self.state {
+            State::Transaction(_) => self.state = State::LoginOver,
+            State::MessageAsked(_) | State::CommitAsked => {
+                self.state = State::Closed;
+                self.say(Reply::LoginOver);
+            }
+            // Within a listing an end of the connection is the only thing that cannot be misread.
+            State::Listing { .. } => self.state = State::Closed,
+            _ => {}
+        }
     }
 
     /// Answers [`Question::Login`].
@@ -319,6 +342,11 @@ impl Session {
     }
 
     fn take_line(&mut self, line: Line) -> Option<Question> {
+        if let State::LoginOver = self.state {
+            self.state = State::Closed;
+            self.say(Reply::LoginOver);
+            return None;
+        }
         let text = match line {
             Line::Whole(text) => text,
             Line::TooLong => return self.bad(Reply::LineTooLong),

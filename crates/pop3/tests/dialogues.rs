@@ -485,3 +485,36 @@ proptest::proptest! {
         pop3::fuzz::server(&data);
     }
 }
+
+#[test]
+fn a_login_that_has_ended_removes_nothing() {
+    const OVER: &str = "-ERR [AUTH] this login has ended; nothing was removed; log in again";
+    for (asked, next) in [
+        (None, "QUIT\r\n"),
+        (None, "DELE 2\r\n"),
+        (None, "no command\r\n"),
+        (Some("RETR 1\r\n"), ""),
+        (Some("QUIT\r\n"), ""),
+    ] {
+        let mut peer = Peer::new(Options::default(), true);
+        peer.session.login_ended();
+        peer.send("USER bob@example.com\r\nPASS secret word\r\nDELE 2\r\n");
+        assert_eq!(
+            peer.lines.len(),
+            4,
+            "without a login nothing ends: {:?}",
+            peer.lines
+        );
+        peer.lines.clear();
+        if let Some(asked) = asked {
+            peer.session.receive(asked.as_bytes());
+            assert!(matches!(peer.session.step(), Step::Ask(_)));
+        }
+        peer.session.login_ended();
+        assert!(!peer.ended);
+        peer.send(next);
+        assert_eq!(Vec::from(peer.lines), [OVER], "{asked:?} {next:?}");
+        assert!(peer.ended);
+        assert_eq!(peer.removed, None);
+    }
+}

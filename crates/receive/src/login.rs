@@ -2,7 +2,7 @@
 
 use crate::session::{LoggedIn, Session};
 use directory::Protocol;
-use listen::{Attempt, Login};
+use listen::{Attempt, Login, Standing};
 use smtp::sasl::Credentials;
 use smtp::{Reply, replies};
 
@@ -13,9 +13,18 @@ impl Session {
         let login = self.log_in(&credentials).await;
         self.failure_delay.after(&login).await;
         match login {
-            Login::Accepted { account, address } => {
+            Login::Accepted {
+                account,
+                address,
+                credential,
+            } => {
                 let name = address.to_string();
-                self.login = Some(LoggedIn { account, address });
+                let standing = Standing::new(&self.ctx.parts.directory, account, credential);
+                self.login = Some(LoggedIn {
+                    account,
+                    address,
+                    standing,
+                });
                 Ok(name)
             }
             Login::AppPasswordRequired => Err(replies::APP_PASSWORD_NEEDED),

@@ -17,6 +17,10 @@ const MEMORY_STEP_UNITS: usize = 64;
 impl Session {
     /// Answers MAIL: opens the transaction.
     pub(crate) async fn sender(&mut self, helo: &str, mail: &MailFrom) -> Result<(), Reply> {
+        // Commands that came in one go are not waited for one by one.
+        if self.login_is_over().await {
+            return Err(replies::LOGIN_OVER);
+        }
         let (now, id) = (self.ctx.parts.clock.now(), self.ctx.parts.ids.next_id());
         let mut transaction = Transaction::new(id, now, helo, mail.path.clone(), mail.smtputf8);
         if let Some(login) = &self.login {

@@ -7,7 +7,7 @@ use crate::transaction::Transaction;
 use crate::wire::Wire;
 use futures_util::FutureExt;
 use judge::evidence::ConnectionEvidence;
-use listen::{FailureDelay, Io, stopped};
+use listen::{FailureDelay, Io, Standing, stopped, unsettled};
 use mail::{AccountId, EmailAddress};
 use smtp::{Question, Reply, Role, Server, Step, replies};
 use std::io;
@@ -22,10 +22,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 const CLOSE_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Who logged in.
-#[derive(Clone, Debug)]
 pub(crate) struct LoggedIn {
     pub(crate) account: AccountId,
     pub(crate) address: EmailAddress,
+    pub(crate) standing: Standing,
 }
 
 /// A connection's own state.
@@ -58,6 +58,8 @@ enum Heard {
     End,
     TimeOut,
     Shutdown,
+    /// Something happened to the account.
+    Unsettled,
 }
 
 impl Session {
@@ -165,13 +167,26 @@ impl Session {
                         server.close_with(&replies::SHUTTING_DOWN);
                         continue;
                     }
+                    // A message that is coming in may come to its end.
+                    if !server.is_receiving() && self.login_is_over().await {
+                        server.close_with(&replies::LOGIN_OVER);
+                        continue;
+                    }
                     if !wire.input().is_empty() {
                         // It came in while we wrote.
                         continue;
                     }
                     let deadline = pace.deadline(&server, self.ctx.options.message_time_max);
-                    match hear(wire, server.is_receiving(), deadline, &mut shutdown, stopping).await? {
-                        Heard::Octets => {}
+                    let login = self.login.as_mut().filter(|_| !server.is_receiving());
+                    let standing = login.map(|l| &mut l.standing);
+                    let heard = hear(wire, server.is_receiving(), deadline, &mut shutdown, stopping);
+                    let heard = tokio::select! {
+                        biased;
+                        () = unsettled(standing) => Heard::Unsettled,
+                        heard = heard => heard?,
+                    };
+                    match heard {
+                        Heard::Octets | Heard::Unsettled => {}
                         Heard::End => return Ok(()),
                         Heard::TimeOut => server.close_with(&replies::TIMED_OUT),
                         Heard::Shutdown => stopping = true,
@@ -230,6 +245,14 @@ impl Session {
                 let reply = self.accept().await;
                 server.message(token, &reply);
             }
+        }
+    }
+
+    /// Whether the session had a login that has ended.
+    pub(crate) async fn login_is_over(&mut self) -> bool {
+        match &mut self.login {
+            Some(login) => login.standing.is_over(&self.ctx.parts.directory).await,
+            None => false,
         }
     }
 

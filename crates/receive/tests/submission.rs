@@ -7,6 +7,7 @@ use common::{Setup, Talker, World, domain};
 use directory::{SigningAlgorithm, SigningKey as StoredKey};
 use dns::table::TableResolver;
 use judge::dkim::{DkimResult, KeyKind, SigningKey};
+use mail::AccountId;
 use mailbox::Role as Folder;
 use smtp::{Role, sasl};
 use std::time::{Duration, Instant};
@@ -230,4 +231,63 @@ fn one_cannot_log_in_as_another() {
             .ask(&format!("AUTH PLAIN {both}"))
             .starts_with("535 5.7.8 ")
     );
+}
+
+#[test]
+fn a_login_that_is_taken_away_ends_the_session() {
+    for change in ["suspension", "password", "second factor", "removal"] {
+        let world = World::new();
+        let (_server, mut talker) = alice(&world, submission());
+        let (d, id) = (&world.directory, AccountId(1));
+        let named = world.runtime.block_on(d.set_display_name(id, "Alice"));
+        named.unwrap();
+        assert!(talker.ask("NOOP").starts_with("250 "), "not for a name");
+        assert!(talker.ask("MAIL FROM:<alice@example.com>").starts_with("250 "));
+        let done = world.runtime.block_on(async {
+            match change {
+                "suspension" => d.suspend(id).await,
+                "password" => d.set_password(id, None).await,
+                "second factor" => {
+                    let secret = d.new_totp_secret().unwrap();
+                    d.set_second_factor(id, Some(secret)).await
+                }
+                _ => d.remove_account(id).await,
+            }
+        });
+        done.unwrap();
+        let reply = talker.ask("RCPT TO:<c@d.e>");
+        assert!(
+            reply.starts_with("421 4.7.0 This login has ended"),
+            "{change}: {reply}"
+        );
+        assert_eq!(talker.line(), Ok(None), "{change}");
+    }
+}
+
+#[test]
+fn a_revoked_app_password_ends_its_sessions_after_the_message() {
+    let world = World::new();
+    let id = world.account("alice@example.com", None);
+    let now = world.clock.now();
+    let made = world
+        .directory
+        .add_app_password(id, "laptop", directory::Scopes::ALL, now);
+    let app = world.runtime.block_on(made).unwrap();
+    let server = world.serve(submission());
+    let mut talker = Talker::connect(server.address).into_tls();
+    let reply = talker.ask(&plain("alice@example.com", app.password.expose()));
+    assert!(reply.starts_with("235 "), "{reply}");
+    for line in ["MAIL FROM:<alice@example.com>", "RCPT TO:<c@d.e>", "DATA"] {
+        let reply = talker.ask(line);
+        assert!(reply.starts_with("250 ") || reply.starts_with("354 "), "{reply}");
+    }
+    talker.send(b"From: alice@example.com\r\n");
+    let revoked = world.directory.revoke_app_password(id, app.record.id);
+    world.runtime.block_on(revoked).unwrap();
+    // A further one in the same breath is too late.
+    let reply = talker.ask("\r\nx\r\n.\r\nMAIL FROM:<alice@example.com>");
+    assert!(reply.starts_with("250 2.0.0 "), "{reply}");
+    let reply = talker.reply();
+    assert!(reply.starts_with("421 4.7.0 "), "{reply}");
+    assert_eq!(world.queued().len(), 1);
 }

@@ -14,7 +14,7 @@ use crate::connection::Connection;
 use crate::{Context, Direction};
 use ::imap::session::{Task, ask};
 use ::imap::{Code, Event, Refusal, Session, Ticket};
-use listen::{Attempt, FailureDelay, Login};
+use listen::{Attempt, FailureDelay, Login, Standing};
 use mail::{AccountId, EmailAddress, Secret};
 use selected::Selected;
 use std::io;
@@ -53,11 +53,14 @@ pub(crate) async fn run(ctx: Arc<Context>, connection: Connection, shutdown: wat
     }
 }
 
+/// The last word to a session whose login has ended.
+const LOGIN_OVER: &str = "Your login has ended, log in again";
+
 /// Who is logged in.
-#[derive(Clone)]
 struct User {
     account: AccountId,
     address: EmailAddress,
+    standing: Standing,
 }
 
 struct Driver {
@@ -77,6 +80,8 @@ struct Driver {
 enum Woken {
     Input(Vec<u8>),
     News,
+    /// Something happened to the account.
+    Unsettled,
     Shutdown,
     Timeout,
 }
@@ -104,6 +109,7 @@ impl Driver {
                     connection.write(&self.session.take_output()).await?;
                     break;
                 }
+                _ if self.login_is_over().await => self.session.bye(LOGIN_OVER),
                 // Boxed, so that a connection that waits does not hold room for all of this.
                 event => Box::pin(self.answer(&mut connection, event)).await?,
             }
@@ -131,6 +137,7 @@ impl Driver {
         let woken = tokio::select! {
             biased;
             () = listen::stopped(&mut self.shutdown) => Woken::Shutdown,
+            () = listen::unsettled(self.user.as_mut().map(|u| &mut u.standing)) => Woken::Unsettled,
             read = connection.read() => Woken::Input(read?),
             () = news => Woken::News,
             () = tokio::time::sleep_until(deadline) => Woken::Timeout,
@@ -145,10 +152,23 @@ impl Driver {
                 Box::pin(self.sync()).await;
                 self.session.tell_news();
             }
+            Woken::Unsettled => {
+                if self.login_is_over().await {
+                    self.session.bye(LOGIN_OVER);
+                }
+            }
             Woken::Shutdown => self.session.bye("The server is going down"),
             Woken::Timeout => self.session.bye("Too long without a word"),
         }
         Ok(true)
+    }
+
+    /// Whether the session had a login that has ended.
+    async fn login_is_over(&mut self) -> bool {
+        match &mut self.user {
+            Some(user) => user.standing.is_over(&self.ctx.directory).await,
+            None => false,
+        }
     }
 
     /// Shows the tap what the client said.
@@ -203,8 +223,17 @@ impl Driver {
         let login = self.ctx.log_in(attempt).await;
         self.failure_delay.after(&login).await;
         let refusal = match login {
-            Login::Accepted { account, address } => {
-                self.user = Some(User { account, address });
+            Login::Accepted {
+                account,
+                address,
+                credential,
+            } => {
+                let standing = Standing::new(&self.ctx.directory, account, credential);
+                self.user = Some(User {
+                    account,
+                    address,
+                    standing,
+                });
                 return self.session.logged_in(ticket);
             }
             Login::AppPasswordRequired => Refusal::new(

@@ -7,7 +7,7 @@
 use crate::pop3_tap::ClientLines;
 use crate::{Connection, Context, fetched};
 use ::pop3::{Entry, LoginRefusal, Maildrop, MessageToken, Question, Session, Step};
-use listen::{Attempt, FailureDelay, Login};
+use listen::{Attempt, FailureDelay, Login, Standing, unsettled};
 use mail::{AccountId, EmailAddress, Secret, Uid};
 use mailbox::{ExpungeWhich, Place, Role};
 use std::collections::HashSet;
@@ -58,6 +58,7 @@ struct Opened {
     place: Place,
     /// By the maildrop's index.
     uids: Vec<Uid>,
+    standing: Standing,
     _lock: Lock,
 }
 
@@ -106,10 +107,16 @@ impl Driver {
                 Step::Flush => self.flush(&mut connection).await?,
                 Step::NeedInput => {
                     self.flush(&mut connection).await?;
+                    let read_by = self.read_by();
+                    let standing = self.opened.as_mut().map(|o| &mut o.standing);
                     let read = tokio::select! {
                         biased;
                         () = listen::stopped(&mut shutdown) => None,
-                        read = timeout_at(self.read_by(), connection.read()) => read.ok(),
+                        () = unsettled(standing) => {
+                            self.end_login_if_over().await;
+                            continue;
+                        }
+                        read = timeout_at(read_by, connection.read()) => read.ok(),
                     };
                     // At shutdown and after silence: without a word, and without removing anything
                     // (RFC 1939 §3).
@@ -131,6 +138,8 @@ impl Driver {
                     self.flush(&mut connection).await?;
                     break;
                 }
+                // Of commands that came in one go, those behind the end of the login are refused.
+                Step::Ask(_) if self.end_login_if_over().await => {}
                 Step::Ask(question) => self.answer(question, &mut connection).await?,
             }
         }
@@ -146,6 +155,19 @@ impl Driver {
         } else {
             self.login_by
         }
+    }
+
+    /// Tells the session when its login has ended; whether it has. The maildrop is given back.
+    async fn end_login_if_over(&mut self) -> bool {
+        let Some(opened) = &mut self.opened else {
+            return false;
+        };
+        if !opened.standing.is_over(&self.ctx.directory).await {
+            return false;
+        }
+        self.opened = None;
+        self.session.login_ended();
+        true
     }
 
     async fn flush(&mut self, connection: &mut Connection) -> io::Result<()> {
@@ -188,8 +210,12 @@ impl Driver {
         };
         let login = self.ctx.log_in(attempt).await;
         self.failure_delay.after(&login).await;
-        let (account, address) = match login {
-            Login::Accepted { account, address } => (account, address),
+        let (account, address, credential) = match login {
+            Login::Accepted {
+                account,
+                address,
+                credential,
+            } => (account, address, credential),
             Login::AppPasswordRequired => return Err(LoginRefusal::NeedsAppPassword),
             Login::Rejected => return Err(LoginRefusal::WrongCredentials),
             Login::TooManyFailures => {
@@ -206,6 +232,7 @@ impl Driver {
                     address,
                     place,
                     uids: maildrop.entries.iter().map(|e| e.uid).collect(),
+                    standing: Standing::new(&self.ctx.directory, account, credential),
                     _lock: lock,
                 });
                 Ok(maildrop)

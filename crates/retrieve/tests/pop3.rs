@@ -272,6 +272,88 @@ async fn one_session_at_a_time() {
     );
 }
 
+const LOGIN_OVER: &str = "-ERR [AUTH] this login has ended; nothing was removed; log in again";
+
+#[tokio::test]
+async fn a_login_that_is_taken_away_ends_the_session_and_removes_nothing() {
+    for (change, command) in [
+        ("suspension", "QUIT"),
+        ("password", "QUIT"),
+        ("second factor", "RETR 2"),
+        ("removal", "NOOP"),
+    ] {
+        let world = World::new(|_| {}).await;
+        world.deliver("Subject: 1\r\n\r\n").await;
+        world.deliver("Subject: 2\r\n\r\n").await;
+        let mut client = world.log_in().await;
+        assert!(client.ask("DELE 1").await.starts_with("+OK"));
+        let (d, bob) = (&world.directory, world.bob);
+        d.set_display_name(bob, "Bob").await.unwrap();
+        assert_eq!(client.ask("NOOP").await, "+OK", "not for a name");
+        let done = match change {
+            "suspension" => d.suspend(bob).await,
+            "password" => {
+                let hash = d.hash_password(&Secret::new("secret word")).unwrap();
+                d.set_password(bob, Some(hash)).await
+            }
+            "second factor" => {
+                let secret = d.new_totp_secret().unwrap();
+                d.set_second_factor(bob, Some(secret)).await
+            }
+            _ => d.remove_account(bob).await,
+        };
+        done.unwrap();
+        assert_eq!(client.ask(command).await, LOGIN_OVER, "{change}");
+        client.ended().await;
+        assert_eq!(world.uids().await, [1, 2], "{change}");
+    }
+}
+
+#[tokio::test]
+async fn commands_sent_ahead_end_with_the_login() {
+    let world = World::new(|_| {}).await;
+    world.deliver("Subject: 1\r\n\r\n").await;
+    let long = "Subject: long\r\n\r\n".to_owned() + &"0123456789abcde\r\n".repeat(9_000);
+    world.deliver(&long).await;
+    let mut client = world.log_in().await;
+    client.say("DELE 1\r\nRETR 2\r\nQUIT").await;
+    assert!(client.line().await.starts_with("+OK"));
+    // The message is far more than the pipe holds, so QUIT waits.
+    assert!(client.line().await.ends_with(" octets"));
+    world.directory.suspend(world.bob).await.unwrap();
+    client.rest().await;
+    assert_eq!(client.line().await, LOGIN_OVER);
+    client.ended().await;
+    assert_eq!(world.uids().await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_login_that_has_ended_gives_the_maildrop_back() {
+    let world = World::new(|_| {}).await;
+    let d = &world.directory;
+    let app = d.add_app_password(world.bob, "phone", Scopes::ALL, NOW);
+    let app = app.await.unwrap();
+    let mut old = world.connect();
+    old.line().await;
+    old.ask("USER bob@example.com").await;
+    let welcome = old.ask(&format!("PASS {}", app.password.expose())).await;
+    assert!(welcome.starts_with("+OK"), "{welcome}");
+    d.revoke_app_password(world.bob, app.record.id).await.unwrap();
+    // The old session says nothing, but it hears of it.
+    let mut is_free = false;
+    for _ in 0..100 {
+        let mut new = world.connect();
+        new.line().await;
+        new.ask("USER bob@example.com").await;
+        is_free = new.ask("PASS secret word").await.starts_with("+OK");
+        if is_free {
+            break;
+        }
+    }
+    assert!(is_free);
+    assert_eq!(old.ask("STAT").await, LOGIN_OVER);
+}
+
 #[tokio::test]
 async fn with_a_second_factor_only_app_passwords_open_the_maildrop() {
     let world = World::new(|_| {}).await;

@@ -319,6 +319,12 @@ pub const TOO_MANY_MESSAGES: Reply = Reply::fixed(
 );
 /// The client was silent (RFC 5321 §4.5.3.2.7).
 pub const TIMED_OUT: Reply = Reply::fixed(421, s(4, 4, 2), "You were silent for too long; closing");
+/// The login that the session had has been taken away.
+pub const LOGIN_OVER: Reply = Reply::fixed(
+    421,
+    s(4, 7, 0),
+    "This login has ended; connect and log in again; closing",
+);
 /// The server shuts down.
 pub const SHUTTING_DOWN: Reply = Reply::fixed(
     421,
@@ -527,6 +533,7 @@ mod tests {
             TOO_MUCH_IDLE_TALK,
             TOO_MANY_MESSAGES,
             TIMED_OUT,
+            LOGIN_OVER,
             SHUTTING_DOWN,
             INTERNAL_ERROR,
             TOO_MANY_CONNECTIONS,

@@ -125,11 +125,11 @@ fn the_memory_of_failures_is_bounded_and_the_newer_ones_stay() {
 
 #[tokio::test(start_paused = true)]
 async fn the_delay_doubles_up_to_a_limit_and_a_success_ends_it() {
+    let (directory, logins) = (directory().await, Logins::new(limits(1)));
+    let attempt = bob("192.0.2.1:4321", Protocol::Imap, "secret");
+    let welcome = logins.log_in(&directory, &Fixed, attempt).await;
+    assert!(matches!(welcome, Login::Accepted { .. }), "{welcome:?}");
     let mut delay = FailureDelay::new(Duration::from_secs(1));
-    let welcome = Login::Accepted {
-        account: AccountId(1),
-        address: EmailAddress::parse("bob@example.com").unwrap(),
-    };
     let mut took = Vec::new();
     let outcomes = [Login::AppPasswordRequired, Login::Unavailable]
         .into_iter()
