@@ -124,6 +124,23 @@ class Operator(unittest.TestCase):
         finally:
             dns.stop()
 
+    def test_a_smarthost_gets_a_login_over_verified_tls(self):
+        (self.folder / "other").mkdir()
+        other = MailServer(self.folder / "other", "other.example", "127.0.0.1", self.server.dns_port, "olga@other.example")
+        self.server.cli("domain", "add", "other.example")
+        self.server.cli("account", "add-alias", "olga@other.example", "bob@example.com")
+        self.server.start()
+        (self.folder / "other" / "secret").write_text(PASSWORD + "\n")
+        route = (f'domain="*", host="127.0.0.1", port={self.server.ports["submission"]}, tls="required", '
+                 f'user="bob@example.com", password_file="{self.folder}/other/secret"')
+        other.start(f"deliver.route=[{{{route}}}]", f'deliver.extra_roots="{self.server.certificate}"')
+        try:
+            other.submit(message("by smarthost", "olga@other.example"), ["bob@example.com"])
+            got = self.server.wait_for("Subject: by smarthost")[0]
+            self.assertIn(b"with ESMTPSA", got)
+        finally:
+            other.stop()
+
     def test_a_route_takes_mail_past_the_mx_lookup(self):
         (self.folder / "other").mkdir()
         other = MailServer(self.folder / "other", "other.example", "127.0.0.1", self.server.dns_port, "olga@other.example")

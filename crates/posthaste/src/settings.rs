@@ -114,6 +114,10 @@ pub struct Route {
     pub port: u16,
     #[serde(default)]
     pub tls: RouteTls,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
 }
 
 /// How a route uses TLS.
@@ -185,6 +189,24 @@ impl Default for Listen {
 }
 
 impl Listen {
+    /// The addresses that are listened on by number, each once; not "all of this machine".
+    pub fn numbered(&self) -> Vec<IpAddr> {
+        let all = [
+            &self.smtp,
+            &self.submission,
+            &self.submissions,
+            &self.imap,
+            &self.imaps,
+            &self.pop3,
+            &self.pop3s,
+        ];
+        let mut addresses: Vec<IpAddr> = all.into_iter().flatten().map(SocketAddr::ip).collect();
+        addresses.retain(|ip| !ip.is_unspecified());
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    }
+
     /// The standard ports on every address of the machine.
     pub fn public() -> Self {
         let everywhere = |port| vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port))];
@@ -360,6 +382,12 @@ impl Settings {
             }
         }
         for route in &self.deliver.route {
+            if route.user.is_some() != route.password_file.is_some() {
+                return said(format!(
+                    "deliver.route for \"{}\": user and password_file go together",
+                    route.domain
+                ));
+            }
             if route.domain != "*"
                 && let Err(e) = mail::Domain::parse(&route.domain)
             {
@@ -387,6 +415,12 @@ impl Settings {
             &mut self.deliver.extra_roots,
         ]
         .into_iter()
+        .chain(
+            self.deliver
+                .route
+                .iter_mut()
+                .map(|route| &mut route.password_file),
+        )
         .flatten()
         .for_each(&mut resolve);
     }
@@ -452,6 +486,8 @@ mod tests {
             host: "relay.example".into(),
             port: 587,
             tls: RouteTls::Required,
+            user: Some("us".into()),
+            password_file: Some("secret".into()),
         });
         assert_eq!(parse(&toml::to_string(&s).unwrap()).unwrap(), s);
     }

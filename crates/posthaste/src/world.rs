@@ -142,6 +142,7 @@ pub fn tls_certificates(settings: &Settings, clock: &dyn Clock) -> Result<tls::C
         _ => tls::CertificateSource::SelfSigned {
             dir: settings.data.join("tls"),
             host_name: hostname(settings)?,
+            addresses: settings.listen.numbered(),
         },
     };
     tls::Certificates::open(source, clock.now()).map_err(|e| Failure::Settings(e.to_string()))

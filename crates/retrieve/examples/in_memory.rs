@@ -72,6 +72,7 @@ async fn main() {
     let source = tls::CertificateSource::SelfSigned {
         dir: folder.path().to_owned(),
         host_name: Domain::parse("mail.example.com").unwrap(),
+        addresses: Vec::new(),
     };
     let certificates = tls::Certificates::open(source, now).unwrap();
     let options = Options {

@@ -319,6 +319,7 @@ async fn starttls_over_a_socket_and_what_the_tap_sees() {
     let source = tls::CertificateSource::SelfSigned {
         dir: folder.path().to_owned(),
         host_name: mail::Domain::parse("mail.example.com").unwrap(),
+        addresses: Vec::new(),
     };
     let certificates = Arc::new(tls::Certificates::open(source, NOW).unwrap());
     let seen = Arc::new(Seen::default());

@@ -392,6 +392,7 @@ async fn a_password_only_inside_tls() {
     let source = tls::CertificateSource::SelfSigned {
         dir: dir.path().to_owned(),
         host_name: Domain::parse("mail.example.com").unwrap(),
+        addresses: Vec::new(),
     };
     let certificates = tls::Certificates::open(source, NOW).unwrap();
     let world = World::with_tls(Some(Arc::new(certificates)), |o| o.allow_plaintext_auth = false).await;

@@ -38,6 +38,8 @@ pub enum CertificateSource {
         dir: PathBuf,
         /// Our host name. `localhost`, `127.0.0.1` and `::1` are named as well.
         host_name: Domain,
+        /// Further addresses of ours that clients may connect to by number.
+        addresses: Vec<IpAddr>,
     },
 }
 
@@ -195,8 +197,12 @@ fn load(source: &CertificateSource, now: Timestamp) -> Result<Loaded, TlsError> 
     let files = match source {
         CertificateSource::Files(files) if files.is_empty() => return Err(TlsError::NothingConfigured),
         CertificateSource::Files(files) => files.clone(),
-        CertificateSource::SelfSigned { dir, host_name } => {
-            let names = self_signed_names(host_name);
+        CertificateSource::SelfSigned {
+            dir,
+            host_name,
+            addresses,
+        } => {
+            let names = self_signed_names(host_name, addresses);
             if !self_signed::is_usable(dir, &names, now) {
                 self_signed::make(dir, &names, now)?;
             }
@@ -211,11 +217,12 @@ fn load(source: &CertificateSource, now: Timestamp) -> Result<Loaded, TlsError> 
     Ok(Loaded { entries })
 }
 
-fn self_signed_names(host_name: &Domain) -> Vec<String> {
-    let mut names = vec![host_name.to_string()];
-    for more in ["localhost", "127.0.0.1", "::1"] {
-        if !names.iter().any(|n| n == more) {
-            names.push(more.to_owned());
+fn self_signed_names(host_name: &Domain, addresses: &[IpAddr]) -> Vec<String> {
+    let fixed = [host_name.as_str(), "localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let mut names: Vec<String> = Vec::new();
+    for name in fixed.into_iter().chain(addresses.iter().map(ToString::to_string)) {
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
     names

@@ -18,6 +18,7 @@ fn self_signed(dir: &Path) -> CertificateSource {
     CertificateSource::SelfSigned {
         dir: dir.to_owned(),
         host_name: Domain::parse("mail.example.com").unwrap(),
+        addresses: Vec::new(),
     }
 }
 

@@ -218,6 +218,7 @@ pub fn certificates(dir: &std::path::Path) -> tls::Certificates {
     let source = tls::CertificateSource::SelfSigned {
         dir: dir.to_owned(),
         host_name: mail::Domain::parse("mx.example.com").unwrap(),
+        addresses: Vec::new(),
     };
     let since = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     tls::Certificates::open(source, mail::Timestamp::from_secs(since as i64)).unwrap()

@@ -5,7 +5,7 @@ use crate::cli::Failure;
 use crate::settings::{Route, RouteTls, Settings};
 use crate::world::{self, World};
 use directory::SystemRandom;
-use mail::Domain;
+use mail::{Domain, Secret};
 use std::sync::Arc;
 
 pub fn receive(
@@ -143,6 +143,30 @@ fn route(route: &Route) -> Result<deliver::Route, Failure> {
             RouteTls::Required => deliver::TlsPolicy::Required,
             RouteTls::Off => deliver::TlsPolicy::Off,
         },
-        login: None,
+        login: login(route)?,
     })
+}
+
+/// The login at a smarthost; its password is the first line of a file, so that it stands in no
+/// settings file that somebody shows around.
+fn login(route: &Route) -> Result<Option<deliver::Login>, Failure> {
+    let (Some(user), Some(file)) = (&route.user, &route.password_file) else {
+        return Ok(None);
+    };
+    let wrong = |what: &str| {
+        Failure::Settings(format!(
+            "deliver.route: password_file = {}: {what}",
+            file.display()
+        ))
+    };
+    let text = std::fs::read_to_string(file).map_err(|e| wrong(&e.to_string()))?;
+    let password = text
+        .lines()
+        .next()
+        .filter(|line| !line.is_empty())
+        .ok_or_else(|| wrong("its first line is empty"))?;
+    Ok(Some(deliver::Login {
+        user: user.clone(),
+        password: Secret::new(password),
+    }))
 }

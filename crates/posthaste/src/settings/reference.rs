@@ -159,7 +159,7 @@ pub const KEYS: &[Key] = &[
     key(
         "deliver.route",
         "[]",
-        "Fixed ways past the MX lookup: tables `[[deliver.route]]` with `domain` (or `\"*\"` for all), `host`, `port` (25) and `tls` (`\"opportunistic\"`, `\"required\"` or `\"off\"`). The first that fits is taken.",
+        "Fixed ways past the MX lookup: tables `[[deliver.route]]` with `domain` (or `\"*\"` for all), `host`, `port` (25) and `tls` (`\"opportunistic\"`, `\"required\"` or `\"off\"`). The first that fits is taken. A smarthost that wants a login gets `user` and `password_file` (its first line), and then `tls = \"required\"`.",
     ),
     key(
         "queue.retry_first_secs",
@@ -191,9 +191,14 @@ pub const KEYS: &[Key] = &[
 
 /// The last part of every key's path, and the names of the tables: what an unknown key may have meant.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    KEYS.iter()
-        .flat_map(|k| k.path.split('.'))
-        .chain(["domain", "host", "port", "tls"])
+    KEYS.iter().flat_map(|k| k.path.split('.')).chain([
+        "domain",
+        "host",
+        "port",
+        "tls",
+        "user",
+        "password_file",
+    ])
 }
 
 /// The reference as Markdown: `docs/CONFIGURATION.md`.

@@ -189,6 +189,7 @@ impl World {
             let source = tls::CertificateSource::SelfSigned {
                 dir: self.folder.path().join("tls"),
                 host_name: domain("mail.example.com"),
+                addresses: Vec::new(),
             };
             // The certificate must be good now by the client's clock, which is the real one.
             let real = std::time::SystemTime::now()
