@@ -4,7 +4,7 @@
 //! they cause; there is one path for every accepted message; what a client can make us hold, wait
 //! for or write has a limit; a panic ends its own connection only.
 //!
-//! The end of a message is three steps: [`gather`] (asks the DNS), `judge::judge` (pure), [`commit`]
+//! The end of a message is three steps: `gather` (asks the DNS), `judge::judge` (pure), `commit`
 //! (one batch). Never: a rule of SMTP's grammar, a route, a decision about when to try again.
 
 mod accept;

@@ -1,4 +1,4 @@
-//! The sockets of the lab's DNS server: two loops around [`super::answer`].
+//! The sockets of the lab's DNS server: two loops around [`super::answer()`].
 //!
 //! Promises: UDP and TCP listen on the same address and port; at most [`TCP_CONNECTIONS_MAX`]
 //! connections, each closed after [`TCP_IDLE_SECS_MAX`] without a question. Dropping it ends it.
