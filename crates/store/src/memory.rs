@@ -136,17 +136,7 @@ impl MemoryView {
     ) -> Result<Vec<(Key, Versioned)>, ReadError> {
         let (start, end) = rows::entry_range(range);
         let layers = vec![overlay::layer(&self.rows, &start, &end, direction)];
-        let found = overlay::merge(layers, direction, limit)?;
-        found
-            .into_iter()
-            .map(|(key, row)| {
-                let key = rows::key_of_entry(&key);
-                match Entry::versioned(&row) {
-                    Some(value) => Ok((key, value)),
-                    None => Err(ReadError::Corrupt(key)),
-                }
-            })
-            .collect()
+        overlay::entries(layers, direction, limit)
     }
 }
 

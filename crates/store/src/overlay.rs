@@ -3,7 +3,9 @@
 //! An [`Overlay`] is a persistent map: a clone is a handle, cheap and unaffected by later changes.
 //! In a layer, `None` under a key hides what lower layers say. Never: I/O.
 
-use crate::tables::ReadError;
+use crate::key::Key;
+use crate::rows::{self, Entry};
+use crate::tables::{ReadError, Versioned};
 use bytes::Bytes;
 use rpds::RedBlackTreeMapSync;
 use std::cmp::Ordering;
@@ -43,8 +45,25 @@ pub(crate) fn layer<'a>(
     }
 }
 
+/// Merges layers of entry rows, the uppermost first, into at most `limit` entries.
+pub(crate) fn entries(
+    layers: Vec<Layer<'_>>,
+    direction: Direction,
+    limit: usize,
+) -> Result<Vec<(Key, Versioned)>, ReadError> {
+    let found = merge(layers, direction, limit)?;
+    let entry = |(key, row): (Bytes, Bytes)| {
+        let key = rows::key_of_entry(&key);
+        match Entry::versioned(&row) {
+            Some(value) => Ok((key, value)),
+            None => Err(ReadError::Corrupt(key)),
+        }
+    };
+    found.into_iter().map(entry).collect()
+}
+
 /// Merges layers, the uppermost first, into at most `limit` rows.
-pub(crate) fn merge(
+fn merge(
     layers: Vec<Layer<'_>>,
     direction: Direction,
     limit: usize,

@@ -63,17 +63,7 @@ impl StateView {
             layers.push(overlay::layer(frozen, &start, &end, direction));
         }
         layers.push(self.0.index.layer(&start, &end, direction)?);
-        let found = overlay::merge(layers, direction, limit)?;
-        found
-            .into_iter()
-            .map(|(key, row)| {
-                let key = rows::key_of_entry(&key);
-                match Entry::versioned(&row) {
-                    Some(value) => Ok((key, value)),
-                    None => Err(ReadError::Corrupt(key)),
-                }
-            })
-            .collect()
+        overlay::entries(layers, direction, limit)
     }
 }
 
