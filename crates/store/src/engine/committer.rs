@@ -175,12 +175,14 @@ impl Committer {
 
     /// Commits jobs, in as many groups as it takes.
     fn commit_all(&mut self, mut jobs: VecDeque<Job>) {
+        // First: a full disk may have stopped the index before it stops the log, and new mail is
+        // to hear of the disk then, not that the store is busy.
+        if !jobs.is_empty() && !self.shared.reserve.is_whole() {
+            jobs = refuse_blobs(jobs);
+        }
         if !self.has_room() && self.shared.stopped().is_none() {
             answer_all(jobs, &CommitError::Busy);
             return;
-        }
-        if !jobs.is_empty() && !self.shared.reserve.is_whole() {
-            jobs = refuse_blobs(jobs);
         }
         while !jobs.is_empty() {
             if let Some(stopped) = self.shared.stopped() {
