@@ -25,7 +25,7 @@ pub use apply::{
 
 pub use batch::{Alloc, Batch, CommitId, Op, Patch, Require, Slot};
 pub use blob::{BlobError, BlobId, BlobWriter, Blobs, StagedBlob};
-pub use engine::{Damage, LogStore, OpenError, Options, Stats};
+pub use engine::{Damage, LogStore, OpenError, Options, Stats, Walk, Walked};
 pub use key::{Key, KeyRange, KeyReader};
 pub use memory::MemoryStore;
 pub use tables::{CommitError, ReadError, Receipt, Seq, Snapshot, Tables, Topic, Versioned, Watch};

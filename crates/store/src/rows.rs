@@ -12,13 +12,13 @@ use crate::tables::{Receipt, Seq, Versioned};
 use bytes::Bytes;
 
 /// Row spaces: the first byte of a row's key.
-const ENTRY: u8 = 1;
-const COUNTER: u8 = 2;
-const BLOB: u8 = 3;
-const SEGMENT: u8 = 4;
-const RECEIPT: u8 = 5;
-const RING: u8 = 6;
-const RING_NEXT: u8 = 7;
+pub(crate) const ENTRY: u8 = 1;
+pub(crate) const COUNTER: u8 = 2;
+pub(crate) const BLOB: u8 = 3;
+pub(crate) const SEGMENT: u8 = 4;
+pub(crate) const RECEIPT: u8 = 5;
+pub(crate) const RING: u8 = 6;
+pub(crate) const RING_NEXT: u8 = 7;
 
 fn row_key(space: u8, rest: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + rest.len());

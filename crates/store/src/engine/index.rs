@@ -199,6 +199,7 @@ impl Index {
         let transaction = self.database()?.begin_read()?;
         Ok(IndexView {
             rows: Arc::new(transaction.open_table(ROWS)?),
+            revoked: self.revoked.clone(),
         })
     }
 }
@@ -221,6 +222,17 @@ fn read_error(error: &redb::StorageError) -> ReadError {
 #[derive(Clone)]
 pub(crate) struct IndexView {
     rows: Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    revoked: Arc<AtomicBool>,
+}
+
+/// What a walk meets in the index.
+pub(crate) enum IndexRow {
+    /// Key and row, the checksum verified.
+    Row(Bytes, Bytes),
+    /// The row under this key is damaged.
+    Damaged(Bytes),
+    /// The index's own pages can't be read here; the walk can't go on from this place.
+    Unreadable(String),
 }
 
 impl IndexView {
@@ -228,6 +240,38 @@ impl IndexView {
     pub(crate) fn row(&self, row_key: &[u8]) -> Result<Option<Bytes>, ReadError> {
         let found = self.rows.get(row_key).map_err(|e| read_error(&e))?;
         found.map(|row| verified(row_key, row.value())).transpose()
+    }
+
+    /// Whether the index was closed since, so that nothing can be read through this view any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
+    }
+
+    /// The rows from `start` (inclusive) to `end` (exclusive; empty: no end), damage told. redb
+    /// asserts here and there what a damaged page may belie, so its panics are contained.
+    pub(crate) fn rows_told(
+        &self,
+        start: &[u8],
+        end: &[u8],
+    ) -> Result<Box<dyn Iterator<Item = IndexRow>>, String> {
+        if !end.is_empty() && start >= end {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        let rows = contained(|| match end {
+            [] => self.rows.range::<&[u8]>(start..),
+            end => self.rows.range::<&[u8]>(start..end),
+        });
+        let mut rows = rows?.map_err(|error| error.to_string())?;
+        Ok(Box::new(std::iter::from_fn(move || {
+            let next = contained(|| {
+                let found = rows.next()?;
+                Some(found.map(|(key, row)| row_told(key.value(), row.value())))
+            });
+            match next {
+                Ok(found) => found.map(|row| row.unwrap_or_else(|e| IndexRow::Unreadable(e.to_string()))),
+                Err(why) => Some(IndexRow::Unreadable(why)),
+            }
+        })))
     }
 
     /// The rows from `start` (inclusive) to `end` (exclusive). Damaged ones are told in the log and
@@ -246,6 +290,20 @@ impl IndexView {
             Direction::Forward => Box::new(rows.map(layer_row).filter(is_not_damaged)),
             Direction::Backward => Box::new(rows.rev().map(layer_row).filter(is_not_damaged)),
         })
+    }
+}
+
+/// Runs a step of redb's; what it says when it panics.
+fn contained<T>(step: impl FnOnce() -> T) -> Result<T, String> {
+    let step = std::panic::AssertUnwindSafe(step);
+    std::panic::catch_unwind(step).map_err(|_| "a page of the index is damaged".to_owned())
+}
+
+fn row_told(row_key: &[u8], summed: &[u8]) -> IndexRow {
+    let key = Bytes::copy_from_slice(row_key);
+    match verified(row_key, summed) {
+        Ok(row) => IndexRow::Row(key, row),
+        Err(_) => IndexRow::Damaged(key),
     }
 }
 

@@ -19,6 +19,7 @@ mod reserve;
 mod shared;
 mod state;
 mod sync_pool;
+mod walk;
 
 use crate::apply::View;
 use crate::blob::{BlobError, BlobId, BlobWriter, Blobs};
@@ -37,6 +38,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use blobs::{INLINE_OCTETS_MAX, StagedFile};
+pub use walk::{Walk, Walked};
 
 /// Octets that one batch brings at most: keys, values and blobs of up to [`INLINE_OCTETS_MAX`].
 pub const BATCH_TOTAL_OCTETS_MAX: usize = 128 << 20;
@@ -205,6 +207,12 @@ impl LogStore {
     #[must_use]
     pub fn damage(&self) -> &[Damage] {
         &self.damage
+    }
+
+    /// A walk through every row of the state as it is now.
+    #[must_use]
+    pub fn walk(&self) -> Walk {
+        Walk::new(self.shared.state())
     }
 
     /// Waits until the store can promise nothing any more (a sync failed) and tells why; from then
