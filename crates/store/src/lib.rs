@@ -16,6 +16,8 @@ pub mod key;
 pub mod memory;
 mod overlay;
 mod rows;
+#[cfg(feature = "simulated-disk")]
+pub mod simulated;
 pub mod tables;
 mod watches;
 

@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-use common::disk::SimDisk;
 use common::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use store::simulated::SimDisk;
 use store::{
     Batch, BlobError, BlobId, Blobs, CommitError, Key, KeyRange, LogStore, Options, Require, Tables,
 };

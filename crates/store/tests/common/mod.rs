@@ -1,8 +1,6 @@
 //! What the tests of the store share: a runtime of one thread's patience, and stores to test.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
-pub mod disk;
-
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
