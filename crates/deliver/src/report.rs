@@ -76,6 +76,7 @@ pub(crate) async fn add(
     match resolution {
         Resolution::Local(accounts) => {
             let inboxes = local::inboxes(ctx, &accounts, now).await?;
+            ctx.queue.settled_at_once(batch, inboxes.len());
             let message = Local {
                 id,
                 reverse_path: &ReversePath::Null,

@@ -159,12 +159,14 @@ impl Queue {
         self.commit_held(batch).await
     }
 
-    /// Ends all leases, so that what a stopped process held is due at once. Call it at start, only
+    /// Ends all leases, so that what a stopped process held is due at once, and begins the ledger of
+    /// a queue that has none yet. Call it at start, only
     /// when no other process works on the same store. Answers how many there were.
     ///
     /// # Errors
     /// What the store says.
     pub async fn recover(&self, now: Timestamp) -> Result<usize, Error> {
+        self.begin_ledger(now).await?;
         let mut range = keys::leases().prefix_range();
         let mut ended = 0;
         loop {

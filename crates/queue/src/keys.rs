@@ -8,6 +8,7 @@
 //! | 0x33 | queue id, errand no | lease: epoch, version byte, end |
 //! | 0x34 | queue id | counter: minus the number of open errands |
 //! | 0x35 | which | counters: queued messages, open errands |
+//! | 0x36 | which, for drops: by whom | the ledger: counters of errands accepted and ended, for ever; 0: when it began |
 
 use mail::{QueueId, Timestamp};
 use store::Key;
@@ -61,4 +62,12 @@ pub(crate) fn messages_queued() -> Key {
 
 pub(crate) fn errands_open() -> Key {
     Key::table(0x35).u8(2)
+}
+
+pub(crate) fn ledger() -> Key {
+    Key::table(0x36)
+}
+
+pub(crate) fn ledger_of(which: u8) -> Key {
+    ledger().u8(which)
 }

@@ -10,6 +10,7 @@ mod due;
 mod error;
 mod id;
 mod keys;
+mod ledger;
 mod operate;
 mod record;
 mod schedule;
@@ -18,6 +19,7 @@ mod settle;
 pub use due::{Claim, Due};
 pub use error::Error;
 pub use id::IdSource;
+pub use ledger::Ledger;
 pub use operate::{Filter, Listed, Stats};
 pub use record::{
     Body, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, LastOutcome, Message, NewErrand, PREFIX_OCTETS_MAX,
@@ -111,6 +113,7 @@ impl Queue {
         batch.add(keys::open(message.id), -count);
         batch.add(keys::messages_queued(), 1);
         batch.add(keys::errands_open(), count);
+        ledger::queued(batch, count);
         batch.notify(topic());
         Ok(())
     }

@@ -4,7 +4,7 @@ use crate::due::{decode_lease, message_in, put_waiting};
 use crate::record::{decode_errand, decode_message, encode_errand};
 use crate::settle::{errand_keys, remove_message};
 use crate::{
-    CONFLICT_RETRIES_MAX, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, Error, Message, Queue, keys,
+    CONFLICT_RETRIES_MAX, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, Error, Message, Queue, keys, ledger,
 };
 use mail::{Domain, EmailAddress, QueueId, Timestamp};
 use store::{Batch, CommitError, Key, Require, Snapshot};
@@ -183,7 +183,10 @@ impl Queue {
             }
             let message_key = keys::message(id);
             batch.require(Require::KeyPresent(message_key));
-            batch.add(keys::errands_open(), snapshot.counter(&keys::open(id)).await?);
+            // Minus the number of open errands, damaged ones included.
+            let open = snapshot.counter(&keys::open(id)).await?;
+            batch.add(keys::errands_open(), open);
+            ledger::dropped(&mut batch, by, -open);
             remove_message(&mut batch, id, errand_keys(snapshot.as_ref(), id).await?);
             drop(snapshot);
             add(&mut batch, &dropped);

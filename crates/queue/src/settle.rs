@@ -1,6 +1,7 @@
 //! Ending or postponing an errand. The last errand to end takes its message with it.
 
 use crate::due::{decode_lease, put_waiting};
+use crate::ledger;
 use crate::record::encode_errand;
 use crate::{
     CONFLICT_RETRIES_MAX, Claim, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, Error, LastOutcome, Queue,
@@ -75,6 +76,7 @@ impl Queue {
             batch.put(keys::errand(errand.message, errand.no), value);
             batch.add(keys::errands_open(), -1);
             batch.add(keys::open(errand.message), 1);
+            ledger::ended_as(batch, outcome);
             // Another one must be left to take the message away.
             batch.require(Require::AtMost(keys::open(errand.message), -1));
             return Ok(Settled::MessageStays);
@@ -83,6 +85,7 @@ impl Queue {
         claim.require_held(batch);
         claim.end_lease(batch);
         batch.add(keys::errands_open(), -1);
+        ledger::ended_as(batch, outcome);
         remove_message(batch, errand.message, rows);
         Ok(Settled::MessageGoes)
     }

@@ -386,6 +386,14 @@ impl Snapshot for OneBadRowView {
         self.0.counter(key)
     }
 
+    fn counters<'a>(
+        &'a self,
+        range: &'a store::KeyRange,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(Key, i64)>, ReadError>> {
+        self.0.counters(range, limit)
+    }
+
     fn scan<'a>(
         &'a self,
         range: &'a store::KeyRange,
@@ -642,6 +650,72 @@ async fn check(queue: &Queue, ledger: &Ledger) {
         listed.insert(l.message.id.0, open);
     }
     assert_eq!(listed, ledger.open);
+    let kept = queue.ledger().await.unwrap();
+    assert_eq!(kept.queued, ledger.accepted as i64);
+    assert_eq!(kept.accounted_for(), kept.accepted(), "{kept:?}");
+    assert_eq!(kept.accepted() - kept.in_flight, ledger.ended as i64);
+}
+
+#[tokio::test]
+async fn the_ledger_tells_the_ends_apart() {
+    let store = MemoryStore::new();
+    let queue = Queue::new(store.clone(), options());
+    queue.recover(at(0)).await.unwrap();
+    for id in 1..=6 {
+        accept(&store, &queue, id, &[errand("b@c.d", at(0))], at(0)).await;
+    }
+    let mut batch = Batch::new();
+    queue.settled_at_once(&mut batch, 3);
+    store.commit(batch).await.unwrap();
+    let claims = claim_all(&queue, at(1)).await;
+    let outcomes = [
+        Outcome::Delivered(last(at(1))),
+        Outcome::Relayed(last(at(1))),
+        Outcome::Bounced(last(at(1))),
+        Outcome::Expired(last(at(1))),
+    ];
+    for (claim, outcome) in claims.iter().zip(&outcomes) {
+        queue.settle_now(claim, outcome, &nothing).await.unwrap();
+    }
+    queue.drop(QueueId(6), "a rule", at(2), &|_, _| {}).await.unwrap();
+    let kept = queue.ledger().await.unwrap();
+    let expected = queue::Ledger {
+        since: Some(at(0)),
+        carried: 0,
+        at_once: 3,
+        queued: 6,
+        delivered: 1,
+        relayed: 1,
+        bounced: 1,
+        expired: 1,
+        dropped: BTreeMap::from([("a rule".to_owned(), 1)]),
+        in_flight: 1,
+    };
+    assert_eq!(kept, expected);
+    assert_eq!((kept.accepted(), kept.accounted_for()), (9, 9));
+}
+
+#[tokio::test]
+async fn a_ledger_that_begins_late_takes_over_what_is_queued() {
+    let store = MemoryStore::new();
+    let queue = Queue::new(store.clone(), options());
+    accept(
+        &store,
+        &queue,
+        1,
+        &[errand("b@c.d", at(0)), errand("e@c.d", at(0))],
+        at(0),
+    )
+    .await;
+    // As a version without a ledger left it.
+    let mut batch = Batch::new();
+    batch.delete(Key::table(0x36).u8(2));
+    store.commit(batch).await.unwrap();
+    queue.recover(at(5)).await.unwrap();
+    queue.recover(at(6)).await.unwrap();
+    let kept = queue.ledger().await.unwrap();
+    assert_eq!((kept.since, kept.carried, kept.in_flight), (Some(at(5)), 2, 2));
+    assert_eq!(kept.accounted_for(), kept.accepted());
 }
 
 proptest! {

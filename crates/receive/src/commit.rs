@@ -44,6 +44,7 @@ impl Session {
             queued: targets.remote.len() as u32,
         };
         parts.journey.record(&mut batch, id, now, &accepted);
+        parts.queue.settled_at_once(&mut batch, targets.local.len());
         for (address, account) in &targets.local {
             self.deliver_here(
                 &mut batch,

@@ -140,6 +140,16 @@ impl MemoryView {
     }
 }
 
+impl MemoryView {
+    fn counters_now(&self, range: &KeyRange, limit: usize) -> Result<Vec<(Key, i64)>, ReadError> {
+        let (start, end) = rows::counter_range(range);
+        overlay::counters(
+            vec![overlay::layer(&self.rows, &start, &end, Direction::Forward)],
+            limit,
+        )
+    }
+}
+
 impl Snapshot for MemoryView {
     fn seq(&self) -> Seq {
         self.seq
@@ -159,6 +169,14 @@ impl Snapshot for MemoryView {
             .flatten();
         let n = row.map_or(Some(0), |row| rows::decode_counter(&row));
         Box::pin(async move { n.ok_or_else(|| ReadError::Corrupt(key.clone())) })
+    }
+
+    fn counters<'a>(
+        &'a self,
+        range: &'a KeyRange,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(Key, i64)>, ReadError>> {
+        Box::pin(async move { self.counters_now(range, limit) })
     }
 
     fn scan<'a>(

@@ -62,6 +62,19 @@ pub(crate) fn entries(
     found.into_iter().map(entry).collect()
 }
 
+/// Merges layers of counter rows, the uppermost first, into at most `limit` counters.
+pub(crate) fn counters(layers: Vec<Layer<'_>>, limit: usize) -> Result<Vec<(Key, i64)>, ReadError> {
+    let found = merge(layers, Direction::Forward, limit)?;
+    let counter = |(key, row): (Bytes, Bytes)| {
+        let key = rows::key_of_entry(&key);
+        match rows::decode_counter(&row) {
+            Some(count) => Ok((key, count)),
+            None => Err(ReadError::Corrupt(key)),
+        }
+    };
+    found.into_iter().map(counter).collect()
+}
+
 /// Merges layers, the uppermost first, into at most `limit` rows.
 fn merge(
     layers: Vec<Layer<'_>>,

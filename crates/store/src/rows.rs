@@ -89,7 +89,16 @@ pub(crate) fn entry_range(range: &KeyRange) -> (Vec<u8>, Vec<u8>) {
     (start, end)
 }
 
-/// The caller's key behind an entry's row key.
+/// The same of the counters in a range.
+pub(crate) fn counter_range(range: &KeyRange) -> (Vec<u8>, Vec<u8>) {
+    let end = match range.end.is_empty() {
+        true => vec![COUNTER + 1],
+        false => counter_key(&range.end),
+    };
+    (counter_key(&range.start), end)
+}
+
+/// The caller's key behind an entry's or a counter's row key.
 pub(crate) fn key_of_entry(row_key: &[u8]) -> Key {
     Key::from_bytes(row_key.get(1..).unwrap_or(&[]).to_vec())
 }

@@ -102,6 +102,14 @@ pub trait Snapshot: Send + Sync {
     /// The counter under a key; 0 when it was never used.
     fn counter<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<i64, ReadError>>;
 
+    /// At most `limit` counters of a range that are not 0, in key order. To go on, ask for
+    /// `range.after(last key)`. Damaged ones are reported in the log with their key, and left out.
+    fn counters<'a>(
+        &'a self,
+        range: &'a KeyRange,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(Key, i64)>, ReadError>>;
+
     /// At most `limit` entries of a range in key order. To go on, scan `range.after(last key)`.
     /// Entries whose checksum is wrong are reported in the log with their key, and left out.
     fn scan<'a>(

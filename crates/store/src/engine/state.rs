@@ -58,12 +58,26 @@ impl StateView {
         direction: Direction,
     ) -> Result<Vec<(Key, Versioned)>, ReadError> {
         let (start, end) = rows::entry_range(range);
-        let mut layers = vec![overlay::layer(&self.0.active, &start, &end, direction)];
+        overlay::entries(self.layers(&start, &end, direction)?, direction, limit)
+    }
+
+    fn counters_now(&self, range: &KeyRange, limit: usize) -> Result<Vec<(Key, i64)>, ReadError> {
+        let (start, end) = rows::counter_range(range);
+        overlay::counters(self.layers(&start, &end, Direction::Forward)?, limit)
+    }
+
+    fn layers<'a>(
+        &'a self,
+        start: &'a [u8],
+        end: &'a [u8],
+        direction: Direction,
+    ) -> Result<Vec<overlay::Layer<'a>>, ReadError> {
+        let mut layers = vec![overlay::layer(&self.0.active, start, end, direction)];
         if let Some(frozen) = &self.0.frozen {
-            layers.push(overlay::layer(frozen, &start, &end, direction));
+            layers.push(overlay::layer(frozen, start, end, direction));
         }
-        layers.push(self.0.index.layer(&start, &end, direction)?);
-        overlay::entries(layers, direction, limit)
+        layers.push(self.0.index.layer(start, end, direction)?);
+        Ok(layers)
     }
 }
 
@@ -78,6 +92,14 @@ impl Snapshot for StateView {
 
     fn counter<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<i64, ReadError>> {
         Box::pin(async move { self.counter_now(key) })
+    }
+
+    fn counters<'a>(
+        &'a self,
+        range: &'a KeyRange,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(Key, i64)>, ReadError>> {
+        Box::pin(async move { self.counters_now(range, limit) })
     }
 
     fn scan<'a>(
