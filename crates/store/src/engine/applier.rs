@@ -30,6 +30,10 @@ pub(crate) struct Applier {
     looked_at: u64,
     /// Which opening of the store this is; blobs of earlier ones can't be staged any more.
     opening: u64,
+    #[cfg(feature = "simulated-disk")]
+    tidied: bool,
+    #[cfg(feature = "simulated-disk")]
+    unfinished: Option<ApplyJob>,
 }
 
 impl Applier {
@@ -39,6 +43,10 @@ impl Applier {
             index,
             looked_at: segment,
             opening,
+            #[cfg(feature = "simulated-disk")]
+            tidied: false,
+            #[cfg(feature = "simulated-disk")]
+            unfinished: None,
         }
     }
 
@@ -48,11 +56,37 @@ impl Applier {
         self.tidy();
         while let Some(job) = self.wait() {
             let index = self.apply(&job);
-            let done = index.is_some();
-            self.tell(Applied { index, done });
-            if done {
-                self.reclaim(&job);
-            }
+            self.finish(&job, index);
+        }
+    }
+
+    /// Does what there is to do now, on the caller's thread, without waiting. What fails is tried
+    /// again with the next step. Answers whether there was anything.
+    #[cfg(feature = "simulated-disk")]
+    pub(crate) fn step(&mut self) -> bool {
+        if !self.tidied {
+            self.tidied = true;
+            self.tidy();
+            return true;
+        }
+        let waiting = self.unfinished.take();
+        let Some(job) = waiting.or_else(|| self.shared.inbox().job.take()) else {
+            return false;
+        };
+        match self.attempt(&job) {
+            Some(index) => self.finish(&job, Some(index)),
+            None => self.unfinished = Some(job),
+        }
+        true
+    }
+
+    /// Tells of a view with the rows in it, and clears away what they made superfluous. `None`: the
+    /// store is closing.
+    fn finish(&mut self, job: &ApplyJob, index: Option<IndexView>) {
+        let done = index.is_some();
+        self.tell(Applied { index, done });
+        if done {
+            self.reclaim(job);
         }
     }
 
@@ -82,21 +116,9 @@ impl Applier {
     /// is closing and they stay in the log.
     fn apply(&mut self, job: &ApplyJob) -> Option<IndexView> {
         loop {
-            let applied = self.index.apply_to(job.rows.iter(), job.position);
-            let error = match applied.and_then(|()| self.index.view()) {
-                Ok(view) => return Some(view),
-                Err(error) => error,
-            };
-            tracing::warn!(%error, "the index can't be written; trying again");
-            if matches!(&error, redb::Error::Io(error) if is_full(error)) {
-                self.shared.reserve.release();
+            if let Some(view) = self.attempt(job) {
+                return Some(view);
             }
-            // A failed write closes redb for good, for readers too.
-            if let Err(error) = self.index.reopen() {
-                tracing::warn!(%error, "the index can't be opened; trying again");
-            }
-            let index = self.index.view().ok();
-            self.tell(Applied { index, done: false });
             let queue = self.shared.queue();
             if queue.closing {
                 return None;
@@ -109,6 +131,27 @@ impl Applier {
                 return None;
             }
         }
+    }
+
+    /// Applies rows, and answers a view with them in it. A failure is told and leaves the index open
+    /// where that is possible.
+    fn attempt(&mut self, job: &ApplyJob) -> Option<IndexView> {
+        let applied = self.index.apply_to(job.rows.iter(), job.position);
+        let error = match applied.and_then(|()| self.index.view()) {
+            Ok(view) => return Some(view),
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "the index can't be written; trying again");
+        if matches!(&error, redb::Error::Io(error) if is_full(error)) {
+            self.shared.reserve.release();
+        }
+        // A failed write closes redb for good, for readers too.
+        if let Err(error) = self.index.reopen() {
+            tracing::warn!(%error, "the index can't be opened; trying again");
+        }
+        let index = self.index.view().ok();
+        self.tell(Applied { index, done: false });
+        None
     }
 
     /// Removes segments that have died.

@@ -8,7 +8,7 @@
 
 use super::group::{Builder, Position};
 use super::log::{AppendError, Writer};
-use super::shared::{Applied, ApplyJob, Job, Shared};
+use super::shared::{Applied, ApplyJob, Job, Queue, Shared};
 use super::state::State;
 use crate::apply::{self, Placer, Resolved};
 use crate::blob::{StagedBlob, StagedBody};
@@ -17,7 +17,7 @@ use crate::rows::Place;
 use crate::tables::{CommitError, Receipt, Seq};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a row costs in the overlay beside its octets, about.
 const ROW_OVERHEAD: usize = 160;
@@ -45,6 +45,17 @@ struct Turn {
     closing: bool,
 }
 
+/// What a step did.
+#[cfg(feature = "simulated-disk")]
+pub(crate) enum Step {
+    /// There was nothing to do.
+    Idle,
+    /// There may be more to do.
+    Done,
+    /// The store is closed.
+    Last,
+}
+
 /// A batch of the group, resolved: what to answer when the group is durable.
 type Answered = (Job, Result<Resolved, CommitError>);
 
@@ -65,22 +76,37 @@ impl Committer {
 
     /// Runs until the store is closed and all that was queued is answered.
     pub(crate) fn run(mut self) {
-        let _end = EndGuard(self.shared.clone());
+        let _end = self.end_guard();
         loop {
             let turn = self.wait();
-            if let Some(applied) = turn.applied {
-                self.take_applied(applied);
-            }
-            let idle = turn.jobs.is_empty();
-            self.commit_all(turn.jobs);
-            self.hand_over(turn.closing);
-            let applied_all = self.work.active.is_empty() && self.work.frozen.is_none();
-            // What is not in the index by now is in the log, and the next opening replays it.
-            let gives_up = self.applier_fails || self.shared.stopped().is_some();
-            if turn.closing && idle && (applied_all || gives_up) {
+            if self.take_turn(turn) {
                 break;
             }
         }
+        self.end();
+    }
+
+    /// What has to be held while the committer runs.
+    pub(crate) fn end_guard(&self) -> EndGuard {
+        EndGuard(self.shared.clone())
+    }
+
+    /// Does one turn's work. Answers whether it was the last.
+    fn take_turn(&mut self, turn: Turn) -> bool {
+        if let Some(applied) = turn.applied {
+            self.take_applied(applied);
+        }
+        let idle = turn.jobs.is_empty();
+        self.commit_all(turn.jobs);
+        self.hand_over(turn.closing);
+        let applied_all = self.work.active.is_empty() && self.work.frozen.is_none();
+        // What is not in the index by now is in the log, and the next opening replays it.
+        let gives_up = self.applier_fails || self.shared.stopped().is_some();
+        turn.closing && idle && (applied_all || gives_up)
+    }
+
+    /// A clean end.
+    pub(crate) fn end(&mut self) {
         if self.shared.stopped().is_none()
             && let Err(error) = self.log.trim()
         {
@@ -98,24 +124,44 @@ impl Committer {
         self.has_room() || self.applier_fails || self.shared.stopped().is_some()
     }
 
-    fn wait(&self) -> Turn {
-        let options = &self.shared.options;
-        let mut queue = self.shared.queue();
-        loop {
-            let takes = self.takes_jobs();
-            let ready = !queue.jobs.is_empty() && takes;
-            let left = match (self.active_since, &self.work.frozen) {
-                (Some(since), None) if self.shared.stopped().is_none() => {
-                    Some(options.apply_interval.saturating_sub(since.elapsed()))
-                }
-                _ => None,
-            };
-            let due = left.is_some_and(|left| left.is_zero());
-            // While the last rows go into the index there is nothing to do but to wait for it.
-            let closing = queue.closing && (self.work.frozen.is_none() || self.applier_fails);
-            if ready || due || closing || queue.applied.is_some() {
-                break;
+    /// Whether there is something to do now; if not, the time after which there may be.
+    fn ready(&self, queue: &Queue) -> Result<(), Option<Duration>> {
+        let waiting = !queue.jobs.is_empty() && self.takes_jobs();
+        let left = match (self.active_since, &self.work.frozen) {
+            (Some(since), None) if self.shared.stopped().is_none() => {
+                let interval = self.shared.options.apply_interval;
+                Some(interval.saturating_sub(since.elapsed()))
             }
+            _ => None,
+        };
+        let due = left.is_some_and(|left| left.is_zero());
+        // While the last rows go into the index there is nothing to do but to wait for it.
+        let closing = queue.closing && (self.work.frozen.is_none() || self.applier_fails);
+        if waiting || due || closing || queue.applied.is_some() {
+            return Ok(());
+        }
+        Err(left)
+    }
+
+    /// Does what there is to do now, on the caller's thread and without waiting. Answers whether
+    /// there was anything, and whether it was the last.
+    #[cfg(feature = "simulated-disk")]
+    pub(crate) fn step(&mut self) -> Step {
+        let mut queue = self.shared.queue();
+        if self.ready(&queue).is_err() {
+            return Step::Idle;
+        }
+        let turn = self.collect(&mut queue);
+        drop(queue);
+        match self.take_turn(turn) {
+            true => Step::Last,
+            false => Step::Done,
+        }
+    }
+
+    fn wait(&self) -> Turn {
+        let mut queue = self.shared.queue();
+        while let Err(left) = self.ready(&queue) {
             let changed = &self.shared.queue_changed;
             queue = match left {
                 Some(left) => match changed.wait_timeout(queue, left) {
@@ -128,6 +174,12 @@ impl Committer {
                 },
             };
         }
+        self.collect(&mut queue)
+    }
+
+    /// Takes what waits, up to a group.
+    fn collect(&self, queue: &mut Queue) -> Turn {
+        let options = &self.shared.options;
         let mut jobs = VecDeque::new();
         let mut octets = 0;
         while self.takes_jobs() && jobs.len() < options.group_batches && octets < options.group_octets {
@@ -341,7 +393,7 @@ impl Placer for IntoGroup<'_> {
 }
 
 /// However the committer ends, nobody waits for it for ever, and the applier ends too.
-struct EndGuard(Arc<Shared>);
+pub(crate) struct EndGuard(Arc<Shared>);
 
 impl Drop for EndGuard {
     fn drop(&mut self) {

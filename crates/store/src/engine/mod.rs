@@ -18,6 +18,8 @@ mod recovery;
 mod reserve;
 mod shared;
 mod state;
+#[cfg(feature = "simulated-disk")]
+mod stepper;
 mod sync_pool;
 mod walk;
 
@@ -27,7 +29,9 @@ use crate::file::{Disk, RealDisk};
 use crate::rows::{self, BlobRow};
 use crate::tables::{CommitError, ReadError, Receipt, Snapshot, Tables, Topic, Watch};
 use crate::{Batch, BoxFuture};
+use applier::Applier;
 use bytes::Bytes;
+use committer::Committer;
 use shared::{Job, Shared};
 use state::StateView;
 use std::ops::Range;
@@ -36,8 +40,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use sync_pool::SyncPool;
 
 pub use blobs::{INLINE_OCTETS_MAX, StagedFile};
+#[cfg(feature = "simulated-disk")]
+pub use stepper::Stepper;
 pub use walk::{Walk, Walked};
 
 /// Octets that one batch brings at most: keys, values and blobs of up to [`INLINE_OCTETS_MAX`].
@@ -177,9 +184,36 @@ impl LogStore {
     }
 
     /// [`LogStore::open`] on a disk of the caller's choice.
-    pub fn open_on(disk: Arc<dyn Disk>, path: &Path, mut options: Options) -> Result<Arc<Self>, OpenError> {
+    pub fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
+        let (store, committer, applier) = Self::recover(disk, path, options, SyncPool::start()?)?;
+        // When the second can't be started, dropping the store ends the first.
+        store.start("store-commit", move || committer.run())?;
+        store.start("store-apply", move || applier.run())?;
+        Ok(Arc::new(store))
+    }
+
+    /// [`LogStore::open_on`] without a thread: nothing is committed but by the [`Stepper`], on the
+    /// thread of its caller. So a test decides what happens when, and can repeat it.
+    #[cfg(feature = "simulated-disk")]
+    pub fn open_stepped(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        options: Options,
+    ) -> Result<(Arc<Self>, Stepper), OpenError> {
+        let (store, committer, applier) = Self::recover(disk, path, options, SyncPool::inline())?;
+        let store = Arc::new(store);
+        let stepper = Stepper::new(store.clone(), committer, applier);
+        Ok((store, stepper))
+    }
+
+    fn recover(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        mut options: Options,
+        pool: Arc<SyncPool>,
+    ) -> Result<(Self, Committer, Applier), OpenError> {
         options.group_octets = options.group_octets.min(GROUP_OCTETS_CAP);
-        let recovered = recovery::open(disk, path, options)?;
+        let recovered = recovery::open(disk, path, options, pool)?;
         let store = Self {
             shared: recovered.shared,
             threads: Mutex::default(),
@@ -188,10 +222,7 @@ impl LogStore {
             opening: recovered.opening,
             blobs_staged: AtomicU64::new(0),
         };
-        // When the second can't be started, dropping the store ends the first.
-        store.start("store-commit", move || recovered.committer.run())?;
-        store.start("store-apply", move || recovered.applier.run())?;
-        Ok(Arc::new(store))
+        Ok((store, recovered.committer, recovered.applier))
     }
 
     fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {

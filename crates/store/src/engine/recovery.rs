@@ -40,7 +40,12 @@ pub(crate) struct Recovered {
     pub(crate) opening: u64,
 }
 
-pub(crate) fn open(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Recovered, OpenError> {
+pub(crate) fn open(
+    disk: Arc<dyn Disk>,
+    path: &Path,
+    options: Options,
+    pool: Arc<SyncPool>,
+) -> Result<Recovered, OpenError> {
     let (log_folder, large_folder) = (path.join("log"), path.join("large"));
     disk.create_dir(&log_folder)?;
     disk.create_dir(&large_folder)?;
@@ -96,7 +101,6 @@ pub(crate) fn open(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result
         index: index.view()?,
     };
     let reserve = Reserve::new(disk, path.join("reserve"), options.reserve_octets);
-    let pool = SyncPool::start()?;
     let shared = Arc::new(Shared::new(options, segments, files, reserve, pool, state));
     Ok(Recovered {
         committer: Committer::new(shared.clone(), writer, store),

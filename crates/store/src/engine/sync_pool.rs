@@ -13,7 +13,27 @@ type Work = Box<dyn FnOnce() + Send>;
 
 /// The threads' inbox.
 pub(crate) struct SyncPool {
-    inbox: Mutex<Option<Sender<Work>>>,
+    inbox: Mutex<Option<Inbox>>,
+}
+
+/// Who does the work.
+#[derive(Clone)]
+enum Inbox {
+    Threads(Sender<Work>),
+    /// Whoever gives it, at once.
+    #[cfg(feature = "simulated-disk")]
+    Giver,
+}
+
+impl Inbox {
+    fn give(self, work: Work) {
+        match self {
+            // The threads end only after the inbox is closed.
+            Self::Threads(sender) => drop(sender.send(work)),
+            #[cfg(feature = "simulated-disk")]
+            Self::Giver => work(),
+        }
+    }
 }
 
 impl SyncPool {
@@ -29,15 +49,26 @@ impl SyncPool {
                 .spawn(move || run(&receiver))?;
         }
         Ok(Arc::new(Self {
-            inbox: Mutex::new(Some(sender)),
+            inbox: Mutex::new(Some(Inbox::Threads(sender))),
         }))
+    }
+
+    /// A pool without threads: work is done by whoever gives it, before that returns.
+    #[cfg(feature = "simulated-disk")]
+    pub(crate) fn inline() -> Arc<Self> {
+        Arc::new(Self {
+            inbox: Mutex::new(Some(Inbox::Giver)),
+        })
+    }
+
+    fn inbox(&self) -> Option<Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Gives some work to the pool, without waiting. A closed pool drops it.
     pub(crate) fn give(&self, work: impl FnOnce() + Send + 'static) {
-        if let Some(inbox) = &*self.inbox.lock().unwrap_or_else(PoisonError::into_inner) {
-            // The threads end only after the inbox is closed.
-            let _ = inbox.send(Box::new(work));
+        if let Some(inbox) = self.inbox() {
+            inbox.give(Box::new(work));
         }
     }
 
@@ -51,8 +82,7 @@ impl SyncPool {
             // The asker may have gone; dropping the result cleans up after it.
             let _ = reply.send(work());
         });
-        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        inbox?.send(work).ok()?;
+        self.inbox()?.give(work);
         answer.await.ok()
     }
 

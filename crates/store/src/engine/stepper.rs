@@ -1,0 +1,58 @@
+//! The engine's work in steps, on the thread of whoever takes them.
+//!
+//! Promises: the same steps on the same disk do the same operations in the same order; nothing
+//! happens between steps. Never: a thread, a wait.
+
+use super::LogStore;
+use super::applier::Applier;
+use super::committer::{Committer, EndGuard, Step};
+use std::sync::Arc;
+
+/// Does what the threads of a store do otherwise. Dropping it ends the store as a crash would:
+/// whoever waits hears that the outcome is unknown.
+pub struct Stepper {
+    store: Arc<LogStore>,
+    committer: Committer,
+    applier: Applier,
+    _end: EndGuard,
+}
+
+impl Stepper {
+    pub(crate) fn new(store: Arc<LogStore>, committer: Committer, applier: Applier) -> Self {
+        Self {
+            _end: committer.end_guard(),
+            store,
+            committer,
+            applier,
+        }
+    }
+
+    /// Commits what waits: writes, syncs, publishes and answers. Answers whether there was anything.
+    pub fn commit(&mut self) -> bool {
+        matches!(self.committer.step(), Step::Done)
+    }
+
+    /// Lets the index follow, and clears away what is dead. Answers whether there was anything to
+    /// do; what failed is tried again with the next step.
+    pub fn apply(&mut self) -> bool {
+        self.applier.step()
+    }
+
+    /// A clean end: answers what waits, brings the index up to date, unlocks the folder.
+    pub fn close(mut self) {
+        self.store.shared.queue().closing = true;
+        loop {
+            match self.committer.step() {
+                Step::Done => {}
+                Step::Last => break,
+                Step::Idle if self.applier.step() => {}
+                // Nobody is left who could do anything.
+                Step::Idle => break,
+            }
+        }
+        self.committer.end();
+        let store = self.store.clone();
+        drop(self);
+        store.close();
+    }
+}
