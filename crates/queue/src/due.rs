@@ -3,7 +3,7 @@
 //! A waiting errand has exactly one line in the due index: at its next attempt, or, while it is
 //! claimed, at the end of the lease. So a claim whose holder died comes due by itself.
 
-use crate::record::{decode_errand, decode_message, encode_errand};
+use crate::codec::{decode_errand, decode_message, encode_errand};
 use crate::{CONFLICT_RETRIES_MAX, Errand, ErrandState, Error, Message, Queue, keys};
 use mail::{EmailAddress, QueueId, Timestamp};
 use std::collections::{HashMap, HashSet};
@@ -56,12 +56,44 @@ impl Queue {
     /// # Errors
     /// When the store cannot be read.
     pub async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Due>, Error> {
+        self.due_behind(None, now, limit).await
+    }
+
+    /// The same, from behind an errand of an earlier answer: to look through more of what is due
+    /// than one wants to hold. What came due before that errand meanwhile is not seen.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn due_behind(
+        &self,
+        behind: Option<&Due>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Due>, Error> {
+        let mut range = KeyRange {
+            start: keys::due_all(),
+            end: keys::due_after(now),
+        };
+        if let Some(due) = behind {
+            range = range.after(&keys::due(due.at, due.message, due.no));
+        }
+        let snapshot = self.store.snapshot().await?;
+        let rows = snapshot.scan(&range, limit).await?;
+        Ok(rows.iter().filter_map(|(k, v)| decode_due(k, &v.value)).collect())
+    }
+
+    /// The errands that came due last: at most `limit`, the latest first. Behind a long backlog
+    /// this is where new ones stand.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn due_latest(&self, now: Timestamp, limit: usize) -> Result<Vec<Due>, Error> {
         let range = KeyRange {
             start: keys::due_all(),
             end: keys::due_after(now),
         };
         let snapshot = self.store.snapshot().await?;
-        let rows = snapshot.scan(&range, limit).await?;
+        let rows = snapshot.scan_back(&range, limit).await?;
         Ok(rows.iter().filter_map(|(k, v)| decode_due(k, &v.value)).collect())
     }
 
@@ -70,8 +102,25 @@ impl Queue {
     /// # Errors
     /// When the store cannot be read.
     pub async fn next_due(&self) -> Result<Option<Timestamp>, Error> {
+        self.first_due_in(keys::due_all().prefix_range()).await
+    }
+
+    /// The same of what is due after `now` only: it passes over all that is due already, and over
+    /// the traces of what was until a moment ago.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn next_due_after(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+        let range = KeyRange {
+            start: keys::due_after(now),
+            end: keys::due_all().prefix_range().end,
+        };
+        self.first_due_in(range).await
+    }
+
+    async fn first_due_in(&self, range: KeyRange) -> Result<Option<Timestamp>, Error> {
         let snapshot = self.store.snapshot().await?;
-        let rows = snapshot.scan(&keys::due_all().prefix_range(), 1).await?;
+        let rows = snapshot.scan(&range, 1).await?;
         Ok(rows
             .first()
             .and_then(|(k, v)| decode_due(k, &v.value))
@@ -151,7 +200,7 @@ impl Queue {
         let mut errand = claim.errand.clone();
         errand.epoch = claim.epoch;
         errand.state = ErrandState::Waiting { next_attempt: next };
-        let value = encode_errand(&errand)?;
+        let value = encode_errand(&errand);
         let mut batch = Batch::new();
         claim.require_held(&mut batch);
         claim.end_lease(&mut batch);
@@ -373,7 +422,7 @@ async fn recover_one(
         // The epoch goes on, so that a holder that still lives is fenced off.
         errand.epoch = lease.epoch.max(errand.epoch);
         errand.state = ErrandState::Waiting { next_attempt: now };
-        let value = encode_errand(&errand)?;
+        let value = encode_errand(&errand);
         put_waiting(batch, &errand, value, now);
     }
     Ok(())

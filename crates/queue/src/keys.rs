@@ -6,7 +6,7 @@
 //! | 0x31 | queue id, errand no | errand |
 //! | 0x32 | due time, queue id, errand no | recipient's domain |
 //! | 0x33 | queue id, errand no | lease: epoch, version byte, end |
-//! | 0x34 | queue id | counter: minus the number of open errands |
+//! | 0x34 | queue id | counter: minus the number of open errands, where there were several |
 //! | 0x35 | which | counters: queued messages, open errands |
 //! | 0x36 | which, for drops: by whom | the ledger: counters of errands accepted and ended, for ever; 0: when it began |
 
@@ -51,7 +51,8 @@ pub(crate) fn lease(id: QueueId, no: u32) -> Key {
 }
 
 /// Counts from minus the number of errands up to 0, so that "another errand is still open" can be
-/// said as a precondition: `AtMost(-1)`.
+/// said as a precondition: `AtMost(-1)`. A message with one errand has none: one row less to write and to
+/// remove, and 0 says the same as -1, since a queued message has an open errand.
 pub(crate) fn open(id: QueueId) -> Key {
     Key::table(0x34).u64(id.0)
 }

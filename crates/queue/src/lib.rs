@@ -6,6 +6,7 @@
 //!
 //! Never: a socket, a route, the wall clock, a decision whether an outcome is permanent.
 
+mod codec;
 mod due;
 mod error;
 mod id;
@@ -92,25 +93,19 @@ impl Queue {
             return Ok(());
         }
         let key = keys::message(message.id);
-        let value = record::encode_message(message)?;
-        let rows = errands
-            .iter()
-            .zip(0u32..)
-            .map(|(new, no)| {
-                let errand = Errand::new(message, no, new);
-                let value = record::encode_errand(&errand)?;
-                Ok((no, new, value))
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
+        let value = codec::encode_message(message);
         // A clock that stepped back must not let one message overwrite another.
         batch.require(Require::KeyAbsent(key.clone()));
         batch.put_ref(key, value, vec![message.blob]);
-        for (no, new, value) in rows {
-            batch.put(keys::errand(message.id, no), value);
+        for (new, no) in errands.iter().zip(0u32..) {
+            let errand = Errand::new(message, no, new);
+            batch.put(keys::errand(message.id, no), codec::encode_errand(&errand));
             due::put_due(batch, new.next_attempt, message.id, no, &new.recipient);
         }
         let count = i64::try_from(errands.len()).unwrap_or(i64::MAX);
-        batch.add(keys::open(message.id), -count);
+        if count > 1 {
+            batch.add(keys::open(message.id), -count);
+        }
         batch.add(keys::messages_queued(), 1);
         batch.add(keys::errands_open(), count);
         ledger::queued(batch, count);

@@ -1,7 +1,7 @@
 //! What the operator asks of the queue and orders it to do.
 
+use crate::codec::{decode_errand, decode_message, encode_errand};
 use crate::due::{decode_lease, message_in, put_waiting};
-use crate::record::{decode_errand, decode_message, encode_errand};
 use crate::settle::{errand_keys, remove_message};
 use crate::{
     CONFLICT_RETRIES_MAX, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, Error, Message, Queue, keys, ledger,
@@ -137,7 +137,7 @@ impl Queue {
                 batch.require(Require::KeyAbsent(lease_key));
                 batch.delete(keys::due(next_attempt, id, errand.no));
                 errand.state = ErrandState::Waiting { next_attempt: now };
-                let value = encode_errand(&errand)?;
+                let value = encode_errand(&errand);
                 put_waiting(&mut batch, &errand, value, now);
                 due += 1;
             }
@@ -184,7 +184,7 @@ impl Queue {
             let message_key = keys::message(id);
             batch.require(Require::KeyPresent(message_key));
             // Minus the number of open errands, damaged ones included.
-            let open = snapshot.counter(&keys::open(id)).await?;
+            let open = snapshot.counter(&keys::open(id)).await?.min(-1);
             batch.add(keys::errands_open(), open);
             ledger::dropped(&mut batch, by, -open);
             remove_message(&mut batch, id, errand_keys(snapshot.as_ref(), id).await?);

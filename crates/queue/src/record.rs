@@ -1,13 +1,10 @@
-//! The nouns of the queue, and the bytes under which they are stored.
-//!
-//! A stored value is a version byte and JSON; a message's prefix octets stand between the two.
+//! The nouns of the queue. Their serde form is what machines read in listings, and what version 1 of
+//! the stored values was; see `codec` for the bytes that are stored now.
 
-use crate::Error;
 use mail::{EmailAddress, EnhancedStatus, QueueId, ReversePath, Timestamp};
 use serde::{Deserialize, Serialize};
-use store::{BlobId, Key};
+use store::BlobId;
 
-const VERSION: u8 = 1;
 /// Octets of a message's prefix at most.
 pub const PREFIX_OCTETS_MAX: usize = 64 * 1024;
 
@@ -207,61 +204,6 @@ impl LastOutcome {
         cut.reply
             .truncate(cut.reply.floor_char_boundary(REPLY_OCTETS_MAX));
         cut
-    }
-}
-
-pub(crate) fn encode_message(m: &Message) -> Result<Vec<u8>, Error> {
-    let prefix_len = u32::try_from(m.prefix.len()).unwrap_or(u32::MAX);
-    let mut out = vec![VERSION];
-    out.extend_from_slice(&prefix_len.to_be_bytes());
-    out.extend_from_slice(&m.prefix);
-    serde_json::to_writer(&mut out, m).map_err(unencodable(&crate::keys::message(m.id)))?;
-    Ok(out)
-}
-
-pub(crate) fn decode_message(key: &Key, value: &[u8]) -> Result<Message, Error> {
-    let damaged = |what: &str| Error::Damaged {
-        key: key.clone(),
-        what: what.to_owned(),
-    };
-    let [VERSION, rest @ ..] = value else {
-        return Err(damaged("its version is unknown"));
-    };
-    let (len, rest) = rest
-        .split_first_chunk::<4>()
-        .ok_or_else(|| damaged("it is cut off"))?;
-    let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
-    let (prefix, json) = rest
-        .split_at_checked(len)
-        .ok_or_else(|| damaged("it is cut off"))?;
-    let mut message: Message = serde_json::from_slice(json).map_err(|e| damaged(&e.to_string()))?;
-    message.prefix = prefix.to_vec();
-    Ok(message)
-}
-
-pub(crate) fn encode_errand(e: &Errand) -> Result<Vec<u8>, Error> {
-    let mut out = vec![VERSION];
-    serde_json::to_writer(&mut out, e).map_err(unencodable(&crate::keys::errand(e.message, e.no)))?;
-    Ok(out)
-}
-
-pub(crate) fn decode_errand(key: &Key, value: &[u8]) -> Result<Errand, Error> {
-    let damaged = |what: String| Error::Damaged {
-        key: key.clone(),
-        what,
-    };
-    match value {
-        [VERSION, json @ ..] => serde_json::from_slice(json).map_err(|e| damaged(e.to_string())),
-        _ => Err(damaged("its version is unknown".to_owned())),
-    }
-}
-
-/// A value that cannot be written as JSON is a bug; it is refused rather than stored wrong.
-fn unencodable(key: &Key) -> impl FnOnce(serde_json::Error) -> Error + use<> {
-    let key = key.clone();
-    move |e| Error::Damaged {
-        key,
-        what: format!("it cannot be written: {e}"),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Ending or postponing an errand. The last errand to end takes its message with it.
 
+use crate::codec::encode_errand;
 use crate::due::{decode_lease, put_waiting};
 use crate::ledger;
-use crate::record::encode_errand;
 use crate::{
     CONFLICT_RETRIES_MAX, Claim, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, Error, LastOutcome, Queue,
     keys,
@@ -61,16 +61,16 @@ impl Queue {
         check_held(snapshot, claim).await?;
         let errand = after(claim, outcome);
         if let ErrandState::Waiting { next_attempt } = errand.state {
-            let value = encode_errand(&errand)?;
+            let value = encode_errand(&errand);
             claim.require_held(batch);
             claim.end_lease(batch);
             put_waiting(batch, &errand, value, next_attempt);
             return Ok(Settled::MessageStays);
         }
         let open = snapshot.counter(&keys::open(errand.message)).await?;
-        // The counter runs from minus the number of errands up to 0.
+        // The counter runs from minus the number of errands up to -1; a single errand has none.
         if open < -1 {
-            let value = encode_errand(&errand)?;
+            let value = encode_errand(&errand);
             claim.require_held(batch);
             claim.end_lease(batch);
             batch.put(keys::errand(errand.message, errand.no), value);
