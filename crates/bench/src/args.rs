@@ -1,0 +1,204 @@
+//! The command line, as clap reads it.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Measures Posthaste on this machine, beside Postfix, beside what the machine allows.
+///
+/// Everything happens on loopback. Compare figures only within one run: docs/BENCHMARKS.md says why.
+#[derive(Parser, Debug)]
+#[command(name = "bench", version, arg_required_else_help = true)]
+pub struct Args {
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the bench can do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Send messages over many sessions and measure rate and latency.
+    Load(Load),
+    /// Run the bare receiver until SIGTERM: SMTP in, one file with group commit, 250.
+    Bare(Bare),
+    /// Probe what the disk allows: single syncs, and group commit by many producers.
+    Disk(Disk),
+    /// Run a counting SMTP sink until SIGTERM.
+    Sink(Sink),
+    /// Measure Posthaste, Postfix, the bare receiver and the disk in one run, in turn, and print the table.
+    Compare(Box<Compare>),
+    /// Measure start to listening with an empty store, and memory when idle.
+    Start(Start),
+}
+
+/// `bench load`.
+#[derive(ClapArgs, Debug)]
+pub struct Load {
+    /// The server (loopback only).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub to: SocketAddr,
+    /// Sessions at the same time.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub sessions: u16,
+    /// Messages in all.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub messages: u64,
+    /// Octets of a message, header included.
+    #[arg(long, default_value_t = 10_240, value_parser = clap::value_parser!(u32).range(512..=67_108_864))]
+    pub size: u32,
+    /// Messages on one connection; 0 keeps it for all.
+    #[arg(long, default_value_t = 0)]
+    pub per_connection: u64,
+    /// Recipients of each message.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub recipients: u64,
+    /// The sender.
+    #[arg(long, default_value = "load@sender.example")]
+    pub from: String,
+    /// The recipient; %d becomes a number below --users.
+    #[arg(long, default_value = "user%d@bench.example")]
+    pub rcpt: String,
+    /// How many users there are.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub users: u64,
+    /// Send MAIL, RCPT and DATA in one write (RFC 2920).
+    #[arg(long)]
+    pub pipelining: bool,
+    /// Seconds that one answer may take.
+    #[arg(long, default_value_t = 60)]
+    pub timeout_secs: u64,
+}
+
+/// `bench bare`.
+#[derive(ClapArgs, Debug)]
+pub struct Bare {
+    /// Where to listen (loopback only); port 0 takes a free one. Prints the address, then `ready`.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// The folder of its file.
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: PathBuf,
+}
+
+/// `bench disk`.
+#[derive(ClapArgs, Debug)]
+pub struct Disk {
+    /// The folder on the disk to probe.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub dir: PathBuf,
+    /// Producers, each waiting for its record.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64, 256])]
+    pub producers: Vec<u16>,
+    /// Sizes of a record in KiB.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100])]
+    pub sizes: Vec<u16>,
+    /// Milliseconds of one run.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub millis: u64,
+}
+
+/// `bench sink`.
+#[derive(ClapArgs, Debug)]
+pub struct Sink {
+    /// Where to listen (loopback only); port 0 takes a free one. Prints the address, then `ready`.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// End after so many messages.
+    #[arg(long)]
+    pub messages: Option<u64>,
+    /// End after so many seconds without a new message, once there was one.
+    #[arg(long)]
+    pub idle_secs: Option<u64>,
+}
+
+/// What Postfix does with what it has accepted.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deliver {
+    /// Throw it away after the durable queue: less work than Posthaste has, which always delivers.
+    Discard,
+    /// Into a Maildir for each user, as Posthaste delivers into a mailbox.
+    Maildir,
+}
+
+/// How a Postfix instance is set.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// Its own defaults.
+    Default,
+    /// `in_flow_delay = 0`: senders are not slowed down when the queue grows.
+    Nodelay,
+}
+
+/// `bench compare`.
+#[derive(ClapArgs, Debug)]
+pub struct Compare {
+    /// Sessions at the same time.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64, 256])]
+    pub sessions: Vec<u16>,
+    /// Sizes of a message in KiB.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100])]
+    pub sizes: Vec<u16>,
+    /// How often every cell is measured on every server.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub rounds: u16,
+    /// Milliseconds that one measurement should last: the number of messages follows from a short run before.
+    #[arg(long, default_value_t = 3000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
+    pub millis: u64,
+    /// Messages on one connection; 0 keeps it for all.
+    #[arg(long, default_value_t = 0)]
+    pub per_connection: u64,
+    /// Send MAIL, RCPT and DATA in one write (RFC 2920).
+    #[arg(long)]
+    pub pipelining: bool,
+    /// A first look: sessions 1 and 64, 10 KiB, one round, short.
+    #[arg(long, conflicts_with_all = ["sessions", "sizes", "rounds", "millis"])]
+    pub quick: bool,
+    /// Leave out the separate runs that count syncs and octets written.
+    #[arg(long)]
+    pub no_counts: bool,
+    /// Which Postfix instances run beside; `--postfix none` leaves it out.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "default,nodelay",
+        value_name = "default|nodelay|none"
+    )]
+    pub postfix: Vec<String>,
+    /// What Postfix does with the messages.
+    #[arg(long, value_enum, default_value_t = Deliver::Discard)]
+    pub postfix_deliver: Deliver,
+    /// The server to measure.
+    #[arg(long, value_name = "FILE", default_value = "target/release/posthaste")]
+    pub posthaste: PathBuf,
+    /// Accounts that the messages go to.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub accounts: u16,
+    /// The folder on the disk to measure on (default: the folder for temporary files).
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: Option<PathBuf>,
+    /// Write all figures to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write the tables to this file, as Markdown.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+}
+
+/// `bench start`.
+#[derive(ClapArgs, Debug)]
+pub struct Start {
+    /// The server to measure.
+    #[arg(long, value_name = "FILE", default_value = "target/release/posthaste")]
+    pub posthaste: PathBuf,
+    /// How often it is started.
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub times: u16,
+    /// The folder on the disk to measure on (default: the folder for temporary files).
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: Option<PathBuf>,
+}
