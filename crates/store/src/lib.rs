@@ -12,6 +12,7 @@ pub mod batch;
 pub mod blob;
 pub mod engine;
 pub mod file;
+pub mod finding;
 pub mod key;
 pub mod memory;
 mod overlay;
@@ -27,7 +28,11 @@ pub use apply::{
 
 pub use batch::{Alloc, Batch, CommitId, Op, Patch, Require, Slot};
 pub use blob::{BlobError, BlobId, BlobWriter, Blobs, StagedBlob};
-pub use engine::{Damage, LogStore, OpenError, Options, Stats, Walk, Walked};
+pub use engine::{
+    Damage, LogStore, OpenError, Options, Progress, Scrubbed, Stats, Still, Verified, VerifyError,
+    VerifyOptions, Walk, Walked,
+};
+pub use finding::{Finding, Severity, Tell, Where};
 pub use key::{Key, KeyRange, KeyReader};
 pub use memory::MemoryStore;
 pub use tables::{CommitError, ReadError, Receipt, Seq, Snapshot, Tables, Topic, Versioned, Watch};

@@ -45,6 +45,15 @@ impl LargeFiles {
         }
     }
 
+    /// Octets of a blob's file with its table; `None` when there is none.
+    pub(crate) fn len(&self, id: BlobId) -> io::Result<Option<u64>> {
+        match self.disk.open(&self.path(id), Open::Read) {
+            Ok(file) => file.len().map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The blobs that have files.
     pub(crate) fn list(&self) -> io::Result<Vec<BlobId>> {
         let names = self.disk.list(&self.folder)?;

@@ -10,7 +10,7 @@ use crate::overlay::{Direction, Layer, LayerRow};
 use crate::rows;
 use crate::tables::ReadError;
 use bytes::Bytes;
-use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -199,6 +199,7 @@ impl Index {
         let transaction = self.database()?.begin_read()?;
         Ok(IndexView {
             rows: Arc::new(transaction.open_table(ROWS)?),
+            meta: Arc::new(transaction.open_table(META)?),
             revoked: self.revoked.clone(),
         })
     }
@@ -222,6 +223,7 @@ fn read_error(error: &redb::StorageError) -> ReadError {
 #[derive(Clone)]
 pub(crate) struct IndexView {
     rows: Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    meta: Arc<ReadOnlyTable<&'static str, &'static [u8]>>,
     revoked: Arc<AtomicBool>,
 }
 
@@ -240,6 +242,28 @@ impl IndexView {
     pub(crate) fn row(&self, row_key: &[u8]) -> Result<Option<Bytes>, ReadError> {
         let found = self.rows.get(row_key).map_err(|e| read_error(&e))?;
         found.map(|row| verified(row_key, row.value())).transpose()
+    }
+
+    /// The log position up to which this view has everything; the start of the log in a new index.
+    pub(crate) fn position(&self) -> Position {
+        let start = Position::START;
+        Position {
+            segment: self.number("segment").unwrap_or(start.segment),
+            offset: self.number("offset").unwrap_or(start.offset),
+            next_seq: self.number("next_seq").unwrap_or(start.next_seq),
+            chain: self.number("chain").map_or(start.chain, |n| n as u32),
+        }
+    }
+
+    /// A number kept beside the rows.
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        let found = self.meta.get(name).ok()??;
+        found.value().try_into().ok().map(u64::from_be_bytes)
+    }
+
+    /// How many rows there are; 0 when that can't be read.
+    pub(crate) fn len(&self) -> u64 {
+        self.rows.len().unwrap_or(0)
     }
 
     /// Whether the index was closed since, so that nothing can be read through this view any more.

@@ -16,16 +16,19 @@ mod index;
 mod log;
 mod recovery;
 mod reserve;
+mod scrub;
 mod shared;
 mod state;
 #[cfg(feature = "simulated-disk")]
 mod stepper;
 mod sync_pool;
+mod verify;
 mod walk;
 
 use crate::apply::View;
 use crate::blob::{BlobError, BlobId, BlobWriter, Blobs};
 use crate::file::{Disk, RealDisk};
+use crate::finding::Tell;
 use crate::rows::{self, BlobRow};
 use crate::tables::{CommitError, ReadError, Receipt, Snapshot, Tables, Topic, Watch};
 use crate::{Batch, BoxFuture};
@@ -43,8 +46,10 @@ use std::time::Duration;
 use sync_pool::SyncPool;
 
 pub use blobs::{INLINE_OCTETS_MAX, StagedFile};
+pub use scrub::Scrubbed;
 #[cfg(feature = "simulated-disk")]
 pub use stepper::Stepper;
+pub use verify::{BLOBS_AT_ONCE, Progress, Still, Verified, VerifyError, VerifyOptions};
 pub use walk::{Walk, Walked};
 
 /// Octets that one batch brings at most: keys, values and blobs of up to [`INLINE_OCTETS_MAX`].
@@ -244,6 +249,21 @@ impl LogStore {
     #[must_use]
     pub fn walk(&self) -> Walk {
         Walk::new(self.shared.state())
+    }
+
+    /// Looks at the rows from a cursor on (a row key; empty: from the beginning) and at every octet
+    /// of the blobs among them, about `octets_max` octets of both. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the index was closed meanwhile.
+    pub fn scrub(&self, from: &[u8], octets_max: u64, tell: Tell<'_>) -> Result<Scrubbed, ReadError> {
+        scrub::step(&self.shared, from, octets_max, tell)
+    }
+
+    /// The state as it is now, held still for reading it whole: to verify it, audit it, copy it.
+    #[must_use]
+    pub fn still(&self) -> Still {
+        Still::new(self.shared.clone(), self.opening)
     }
 
     /// Waits until the store can promise nothing any more (a sync failed) and tells why; from then

@@ -23,6 +23,14 @@ pub(crate) struct State {
     pub(crate) index: IndexView,
 }
 
+impl State {
+    /// How many rows there are, about: a row that is in several layers counts in each.
+    pub(crate) fn rows_about(&self) -> u64 {
+        let above = self.active.size() + self.frozen.as_ref().map_or(0, Overlay::size);
+        self.index.len() + above as u64
+    }
+}
+
 impl View for State {
     fn row(&self, row_key: &[u8]) -> Result<Option<Bytes>, ReadError> {
         for overlay in [Some(&self.active), self.frozen.as_ref()].into_iter().flatten() {

@@ -363,7 +363,8 @@ fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-fn decoded(raw: Raw) -> Walked {
+/// A row as it is told.
+pub(crate) fn decoded(raw: Raw) -> Walked {
     match raw {
         Raw::Row(key, row) => match known(&key, &row) {
             Some(walked) => walked,
