@@ -29,7 +29,7 @@ pub use apply::{
 pub use batch::{Alloc, Batch, CommitId, Op, Patch, Require, Slot};
 pub use blob::{BlobError, BlobId, BlobWriter, Blobs, StagedBlob};
 pub use engine::{
-    Damage, LogStore, OpenError, Options, Progress, Scrubbed, Stats, Still, Verified, VerifyError,
+    Damage, LogStore, OpenError, Options, Pin, Progress, Scrubbed, Stats, Still, Verified, VerifyError,
     VerifyOptions, Walk, Walked,
 };
 pub use finding::{Finding, Severity, Tell, Where};

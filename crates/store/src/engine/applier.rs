@@ -2,11 +2,8 @@
 //! index has shown to be dead.
 //!
 //! Promises: a failed index write loses nothing (the rows are in the log and in memory; it opens
-//! the index anew and tries again); a segment goes only when the index, durably, knows of no blob
-//! in it and needs nothing of it for recovery. Never: in the way of a commit.
-//!
-//! Reclaiming is simple so far: whole segments only. A segment in which one blob lives keeps its
-//! room.
+//! the index anew and tries again); a segment is called dead only when the index, durably, knows of
+//! no blob in it and needs nothing of it for recovery. Never: in the way of a commit.
 
 use super::index::{Index, IndexView};
 use super::shared::{Applied, ApplyJob, Shared};
@@ -87,6 +84,7 @@ impl Applier {
         self.tell(Applied { index, done });
         if done {
             self.reclaim(job);
+            self.shared.has_indexed(job.position.next_seq - 1);
         }
     }
 
@@ -143,7 +141,7 @@ impl Applier {
         };
         tracing::warn!(%error, "the index can't be written; trying again");
         if matches!(&error, redb::Error::Io(error) if is_full(error)) {
-            self.shared.reserve.release();
+            self.shared.disk_is_full();
         }
         // A failed write closes redb for good, for readers too.
         if let Err(error) = self.index.reopen() {
@@ -154,28 +152,22 @@ impl Applier {
         None
     }
 
-    /// Removes segments that have died.
+    /// Looks for segments that have died.
     fn reclaim(&mut self, job: &ApplyJob) {
         let mut candidates: BTreeSet<u64> = (self.looked_at..job.position.segment).collect();
         candidates.extend(emptied(&job.rows));
         self.looked_at = self.looked_at.max(job.position.segment);
         let below = job.position.segment;
-        self.remove_dead(candidates.into_iter().filter(|segment| *segment < below));
+        self.bury_dead(candidates.into_iter().filter(|segment| *segment < below));
     }
 
-    fn remove_dead(&self, candidates: impl Iterator<Item = u64>) {
+    /// Gives segments that nothing needs any more to the supply.
+    fn bury_dead(&self, candidates: impl Iterator<Item = u64>) {
         let Ok(view) = self.index.view() else { return };
-        for segment in candidates {
-            // An error (damage) is no proof of death.
-            if !matches!(view.row(&rows::segment_key(segment)), Ok(None)) {
-                continue;
-            }
-            match self.shared.segments.remove(segment) {
-                Ok(()) => tracing::debug!(segment, "removed a segment without live blobs"),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => tracing::warn!(segment, %error, "can't remove a dead segment"),
-            }
-        }
+        // An error (damage) is no proof of death.
+        let dead = candidates.filter(|n| matches!(view.row(&rows::segment_key(*n)), Ok(None)));
+        self.shared.supply.bury(dead);
+        self.shared.tell_keeper(|inbox| inbox.surplus = true);
     }
 
     /// What an earlier end left behind: dead segments, files of large blobs that no commit took.
@@ -194,7 +186,7 @@ impl Applier {
             Err(error) => tracing::warn!(%error, "can't list the large blobs"),
         }
         match self.shared.segments.list() {
-            Ok(segments) => self.remove_dead(segments.into_iter().filter(|n| *n < self.looked_at)),
+            Ok(segments) => self.bury_dead(segments.into_iter().filter(|n| *n < self.looked_at)),
             Err(error) => tracing::warn!(%error, "can't list the segments"),
         }
     }

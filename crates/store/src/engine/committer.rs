@@ -107,9 +107,11 @@ impl Committer {
 
     /// A clean end.
     pub(crate) fn end(&mut self) {
-        if self.shared.stopped().is_none()
-            && let Err(error) = self.log.trim()
-        {
+        if self.shared.stopped().is_some() {
+            return;
+        }
+        self.shared.ended_well();
+        if let Err(error) = self.log.trim() {
             tracing::warn!(%error, "can't give back the room behind the log");
         }
     }
@@ -245,7 +247,7 @@ impl Committer {
                 continue;
             };
             // What frees room or needs hardly any gets the reserve; new mail is refused.
-            self.shared.reserve.release();
+            self.shared.disk_is_full();
             let mut small = refuse_blobs(full);
             while !small.is_empty() {
                 if let Err(refused) = self.commit_group(&mut small) {
@@ -283,6 +285,9 @@ impl Committer {
         if let Err(error) = appended {
             (self.work.active, self.active_octets) = before;
             return self.failed(error, group.into_iter().map(|(job, _)| job).collect());
+        }
+        if let Some(next) = self.log.wants() {
+            self.shared.tell_keeper(|inbox| inbox.wanted = Some(next));
         }
         self.active_since.get_or_insert_with(Instant::now);
         self.publish_group(end, octets);
@@ -348,8 +353,11 @@ impl Committer {
                     self.shared.watches.wake(&job.batch.topics);
                 }
                 if !resolved.dropped.is_empty() {
-                    let files = self.shared.files.clone();
-                    let remove = move || resolved.dropped.iter().for_each(|id| files.remove(*id));
+                    let (files, supply) = (self.shared.files.clone(), self.shared.supply.clone());
+                    let remove = move || {
+                        let gone = supply.may_go(resolved.dropped);
+                        gone.into_iter().for_each(|id| files.remove(id));
+                    };
                     self.shared.pool.give(remove);
                 }
                 resolved.receipt
@@ -411,5 +419,6 @@ impl Drop for EndGuard {
         self.0.watches.close();
         self.0.inbox().closing = true;
         self.0.inbox_changed.notify_one();
+        self.0.tell_keeper(|inbox| inbox.closing = true);
     }
 }

@@ -5,12 +5,14 @@
 //! crash) from damage in front of acknowledged groups. Never: knowing what rows mean.
 
 use super::group::{ALIGN, Group, HEADER, Header, Position};
+use super::supply::Supply;
 use super::{Damage, OpenError};
 use crate::file::{Disk, DiskFile, Open, is_full, is_out_of_descriptors};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Segment files held open for reading at most.
@@ -22,6 +24,8 @@ pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     open: Mutex<HashMap<u64, Arc<dyn DiskFile>>>,
+    /// How many files have been given another number, so that they may be overwritten.
+    recycled: AtomicU64,
 }
 
 impl Segments {
@@ -30,7 +34,14 @@ impl Segments {
             disk,
             folder,
             open: Mutex::default(),
+            recycled: AtomicU64::new(0),
         }
+    }
+
+    /// How many files were recycled so far. Who finds the same number before it looks a place up
+    /// and after it has read there knows that no octet of it was overwritten meanwhile.
+    pub(crate) fn recycled(&self) -> u64 {
+        self.recycled.load(Ordering::SeqCst)
     }
 
     fn path(&self, segment: u64) -> PathBuf {
@@ -67,23 +78,53 @@ impl Segments {
 
     /// Removes a segment's file. Readers that hold it open may go on.
     pub(crate) fn remove(&self, segment: u64) -> io::Result<()> {
+        self.forget(segment);
+        self.disk.remove(&self.path(segment))
+    }
+
+    fn forget(&self, segment: u64) {
         self.open
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&segment);
-        self.disk.remove(&self.path(segment))
     }
 
     /// Opens a segment for appending at `offset`: what lies behind is cut off, room up to
     /// `octets` is set aside (as far as the file system does that for a longer file), and file,
     /// length and name are on stable storage when this returns.
-    fn prepare(&self, segment: u64, offset: u64, octets: u64) -> io::Result<Arc<dyn DiskFile>> {
+    pub(crate) fn prepare(&self, segment: u64, offset: u64, octets: u64) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.disk.open(&self.path(segment), Open::Write)?;
         file.set_len(offset)?;
         file.set_len(octets.max(offset))?;
         file.sync()?;
-        self.disk.sync_dir(&self.folder)?;
+        self.sync_names()?;
         Ok(file)
+    }
+
+    /// Makes the file of the dead segment `old` the empty segment `new`, whose octets are written
+    /// over the old ones: a sync of blocks that were written before is the cheapest there is. The
+    /// groups that stand in it bear the old number, so they are none of the new segment's.
+    /// `NotFound` when the old one is gone.
+    pub(crate) fn recycle(&self, old: u64, new: u64, octets: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.open(&self.path(old), Open::Write)?;
+        self.recycled.fetch_add(1, Ordering::SeqCst);
+        self.disk.rename(&self.path(old), &self.path(new))?;
+        // Behind the rename: who opens the old number from now on finds nothing.
+        self.forget(old);
+        let len = file.len()?;
+        if len < octets || len / 2 > octets {
+            file.set_len(octets)?;
+        }
+        file.sync()?;
+        self.sync_names()?;
+        Ok(file)
+    }
+
+    /// A name that is not durable would take acknowledged groups along, and a second attempt could
+    /// claim what the first one lost: this must not look like a disk that is merely full.
+    pub(crate) fn sync_names(&self) -> io::Result<()> {
+        let synced = self.disk.sync_dir(&self.folder);
+        synced.map_err(|error| io::Error::other(format!("syncing the log's folder failed: {error}")))
     }
 }
 
@@ -98,27 +139,45 @@ pub(crate) enum AppendError {
 
 /// The end of the log, where groups are appended. One thread owns it.
 pub(crate) struct Writer {
-    segments: Arc<Segments>,
+    supply: Arc<Supply>,
     segment_octets: u64,
     file: Arc<dyn DiskFile>,
     at: Position,
+    /// The newest segment that was asked for ahead of time.
+    wanted: u64,
 }
 
 impl Writer {
     /// Makes the log ready for appending at `at`.
-    pub(crate) fn open(segments: Arc<Segments>, at: Position, segment_octets: u64) -> io::Result<Self> {
+    pub(crate) fn open(
+        segments: &Segments,
+        supply: Arc<Supply>,
+        at: Position,
+        segment_octets: u64,
+    ) -> io::Result<Self> {
         let file = segments.prepare(at.segment, at.offset, segment_octets)?;
         Ok(Self {
-            segments,
+            supply,
             segment_octets,
             file,
             at,
+            wanted: at.segment,
         })
     }
 
     /// Where the next group will stand.
     pub(crate) fn position(&self) -> Position {
         self.at
+    }
+
+    /// The next segment, told once, when it is time to prepare it: a quarter of this one is full.
+    pub(crate) fn wants(&mut self) -> Option<u64> {
+        let next = self.at.segment + 1;
+        if self.wanted == next || self.at.offset < self.segment_octets / 4 {
+            return None;
+        }
+        self.wanted = next;
+        Some(next)
     }
 
     /// Goes on to the next segment when this one is full. To be called between groups; a group
@@ -129,7 +188,7 @@ impl Writer {
             return Ok(());
         }
         let next = self.at.segment + 1;
-        match self.segments.prepare(next, 0, self.segment_octets) {
+        match self.supply.take(next) {
             Ok(file) => self.file = file,
             Err(error) if is_full(&error) => return Err(AppendError::Full),
             // A crowd of connections must not stop the store: this segment grows until there is one.

@@ -13,6 +13,7 @@ mod check;
 mod committer;
 mod group;
 mod index;
+mod keeper;
 mod log;
 mod recovery;
 mod reserve;
@@ -21,20 +22,20 @@ mod shared;
 mod state;
 #[cfg(feature = "simulated-disk")]
 mod stepper;
+mod supply;
 mod sync_pool;
 mod verify;
 mod walk;
 
-use crate::apply::View;
 use crate::blob::{BlobError, BlobId, BlobWriter, Blobs};
 use crate::file::{Disk, RealDisk};
 use crate::finding::Tell;
-use crate::rows::{self, BlobRow};
 use crate::tables::{CommitError, ReadError, Receipt, Snapshot, Tables, Topic, Watch};
 use crate::{Batch, BoxFuture};
 use applier::Applier;
 use bytes::Bytes;
 use committer::Committer;
+use keeper::Keeper;
 use shared::{Job, Shared};
 use state::StateView;
 use std::ops::Range;
@@ -62,6 +63,10 @@ const GROUP_OCTETS_CAP: usize = 64 << 20;
 pub struct Options {
     /// A segment of the log is ended when it has reached this many octets (64 MiB).
     pub segment_octets: u64,
+    /// Dead segments kept at most, to become the next ones (4): the log writes over blocks that are
+    /// on the disk already, which makes its syncs several times cheaper. A clean end, and a disk
+    /// that runs full, give them back.
+    pub spare_segments: usize,
     /// Batches in one group at most (1024).
     pub group_batches: usize,
     /// A group takes no further batch when it has reached this many octets (8 MiB; 64 at most).
@@ -91,6 +96,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             segment_octets: 64 << 20,
+            spare_segments: 4,
             group_batches: 1024,
             group_octets: 8 << 20,
             queue_batches: 16_384,
@@ -163,6 +169,14 @@ pub struct Stats {
     pub batches_waiting: usize,
     /// Their octets.
     pub octets_waiting: usize,
+    /// Batches that are committed but not yet in the index; opening after a crash replays them.
+    pub batches_unindexed: u64,
+    /// Segments that were not ready when the log came to them, so that a commit waited.
+    pub segments_waited_for: u64,
+    /// Dead segments that became the next ones.
+    pub segments_recycled: u64,
+    /// Dead segments that were removed.
+    pub segments_removed: u64,
 }
 
 /// The embedded store.
@@ -190,10 +204,12 @@ impl LogStore {
 
     /// [`LogStore::open`] on a disk of the caller's choice.
     pub fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
-        let (store, committer, applier) = Self::recover(disk, path, options, SyncPool::start()?)?;
-        // When the second can't be started, dropping the store ends the first.
+        let (store, threads) = Self::recover(disk, path, options, SyncPool::start()?)?;
+        let (committer, applier, keeper) = threads;
+        // When a later one can't be started, dropping the store ends the earlier ones.
         store.start("store-commit", move || committer.run())?;
         store.start("store-apply", move || applier.run())?;
+        store.start("store-keep", move || keeper.run())?;
         Ok(Arc::new(store))
     }
 
@@ -205,9 +221,9 @@ impl LogStore {
         path: &Path,
         options: Options,
     ) -> Result<(Arc<Self>, Stepper), OpenError> {
-        let (store, committer, applier) = Self::recover(disk, path, options, SyncPool::inline())?;
+        let (store, threads) = Self::recover(disk, path, options, SyncPool::inline())?;
         let store = Arc::new(store);
-        let stepper = Stepper::new(store.clone(), committer, applier);
+        let stepper = Stepper::new(store.clone(), threads);
         Ok((store, stepper))
     }
 
@@ -216,7 +232,7 @@ impl LogStore {
         path: &Path,
         mut options: Options,
         pool: Arc<SyncPool>,
-    ) -> Result<(Self, Committer, Applier), OpenError> {
+    ) -> Result<(Self, (Committer, Applier, Keeper)), OpenError> {
         options.group_octets = options.group_octets.min(GROUP_OCTETS_CAP);
         let recovered = recovery::open(disk, path, options, pool)?;
         let store = Self {
@@ -227,7 +243,8 @@ impl LogStore {
             opening: recovered.opening,
             blobs_staged: AtomicU64::new(0),
         };
-        Ok((store, recovered.committer, recovered.applier))
+        let threads = (recovered.committer, recovered.applier, recovered.keeper);
+        Ok((store, threads))
     }
 
     fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
@@ -293,29 +310,45 @@ impl LogStore {
             }
         }
         self.shared.pool.close();
-        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // Once the folder is unlocked its files may be someone else's.
+        if lock.is_some() && self.shared.has_ended_well() {
+            self.shared.supply.give_back();
+        }
+        drop(lock.take());
     }
 
-    fn read_now(&self, id: BlobId, range: Range<u64>) -> Result<Bytes, BlobError> {
-        let row = self
-            .shared
-            .state()
-            .row(&rows::blob_key(id))
-            .map_err(|error| match error {
-                ReadError::Corrupt(_) => BlobError::Corrupt(id),
-                ReadError::Io(why) => BlobError::Io(why),
-            })?;
-        let row = row.ok_or(BlobError::NotFound(id))?;
-        let row = BlobRow::decode(&row).ok_or(BlobError::Corrupt(id))?;
-        let found = blobs::read(&self.shared.segments, &self.shared.files, id, &row, range)?;
-        match found {
-            Some(bytes) => Ok(bytes),
-            // Dropped while it was being opened, or lost.
-            None => match self.shared.state().row(&rows::blob_key(id)) {
-                Ok(None) => Err(BlobError::NotFound(id)),
-                _ => Err(BlobError::Corrupt(id)),
-            },
+    /// Keeps every file of the log as it is, until the value is dropped: no segment is removed or
+    /// becomes another, no blob is moved, no file of a large blob goes. Groups are still appended
+    /// to the newest segment (what stands behind its last group may be changed by that), and new
+    /// segments are made. For backups of a running server; what dies meanwhile takes room until
+    /// the pin is gone.
+    #[must_use]
+    pub fn pin_segments(&self) -> Pin {
+        self.shared.supply.pin();
+        Pin(self.shared.clone())
+    }
+}
+
+/// Keeps the files of the log as they are; see [`LogStore::pin_segments`].
+pub struct Pin(Arc<Shared>);
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let dropped = self.0.supply.unpin();
+        if !dropped.is_empty() {
+            let files = self.0.files.clone();
+            self.0
+                .pool
+                .give(move || dropped.iter().for_each(|id| files.remove(*id)));
         }
+        self.0.tell_keeper(|inbox| inbox.surplus = true);
+    }
+}
+
+impl std::fmt::Debug for Pin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pin")
     }
 }
 
@@ -368,6 +401,6 @@ impl Blobs for LogStore {
     }
 
     fn read(&self, id: BlobId, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, BlobError>> {
-        Box::pin(async move { self.read_now(id, range) })
+        Box::pin(async move { self.shared.read_blob(id, range).map(|(bytes, _)| bytes) })
     }
 }

@@ -9,10 +9,12 @@ use super::blobs::LargeFiles;
 use super::committer::Committer;
 use super::group::Position;
 use super::index::Index;
+use super::keeper::Keeper;
 use super::log::{self, Replay, Segments, Writer};
 use super::reserve::Reserve;
 use super::shared::Shared;
 use super::state::State;
+use super::supply::Supply;
 use super::sync_pool::SyncPool;
 use super::{Damage, OpenError, Options};
 use crate::file::{Disk, Open};
@@ -35,6 +37,7 @@ pub(crate) struct Recovered {
     pub(crate) shared: Arc<Shared>,
     pub(crate) committer: Committer,
     pub(crate) applier: Applier,
+    pub(crate) keeper: Keeper,
     pub(crate) lock: Box<dyn Send + Sync>,
     pub(crate) damage: Vec<Damage>,
     pub(crate) opening: u64,
@@ -93,7 +96,14 @@ pub(crate) fn open(
     }
     // A torn group in such a segment must not come back in front of later ones.
     disk.sync_dir(&log_folder)?;
-    let writer = Writer::open(segments.clone(), position, options.segment_octets)?;
+    let supply = Supply::new(
+        segments.clone(),
+        position.segment,
+        options.segment_octets,
+        options.spare_segments,
+    );
+    let supply = Arc::new(supply);
+    let writer = Writer::open(&segments, supply.clone(), position, options.segment_octets)?;
     let state = State {
         seq: Seq(position.next_seq - 1),
         active: Overlay::new_sync(),
@@ -101,10 +111,13 @@ pub(crate) fn open(
         index: index.view()?,
     };
     let reserve = Reserve::new(disk, path.join("reserve"), options.reserve_octets);
-    let shared = Arc::new(Shared::new(options, segments, files, reserve, pool, state));
+    let shared = Arc::new(Shared::new(
+        options, segments, supply, files, reserve, pool, state,
+    ));
     Ok(Recovered {
         committer: Committer::new(shared.clone(), writer, store),
         applier: Applier::new(shared.clone(), index, position.segment, opening),
+        keeper: Keeper::new(shared.clone()),
         shared,
         lock,
         damage,

@@ -3,20 +3,26 @@
 //!
 //! Never: a lock held across a disk operation.
 
-use super::blobs::LargeFiles;
+use super::blobs::{self, LargeFiles};
 use super::group::Position;
 use super::index::IndexView;
 use super::log::Segments;
 use super::reserve::Reserve;
 use super::state::State;
+use super::supply::Supply;
 use super::sync_pool::SyncPool;
 use super::{Options, Stats};
+use crate::apply::View;
 use crate::batch::Batch;
+use crate::blob::{BlobError, BlobId};
 use crate::overlay::Overlay;
-use crate::tables::{CommitError, Receipt};
+use crate::rows::{self, BlobRow};
+use crate::tables::{CommitError, ReadError, Receipt};
 use crate::watches::Watches;
+use bytes::Bytes;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::oneshot;
 
@@ -57,10 +63,23 @@ pub(crate) struct ApplierInbox {
     pub(crate) closing: bool,
 }
 
+/// The keeper's inbox.
+#[derive(Default)]
+pub(crate) struct KeeperInbox {
+    /// The log will soon need this segment.
+    pub(crate) wanted: Option<u64>,
+    /// There are segments to remove.
+    pub(crate) surplus: bool,
+    /// The disk is full: nothing may be spare.
+    pub(crate) full: bool,
+    pub(crate) closing: bool,
+}
+
 /// Everything shared.
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) segments: Arc<Segments>,
+    pub(crate) supply: Arc<Supply>,
     pub(crate) files: Arc<LargeFiles>,
     pub(crate) reserve: Reserve,
     pub(crate) watches: Watches,
@@ -71,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) closing_changed: Condvar,
     inbox: Mutex<ApplierInbox>,
     pub(crate) inbox_changed: Condvar,
+    keeper: Mutex<KeeperInbox>,
+    pub(crate) keeper_changed: Condvar,
     state: Mutex<Arc<State>>,
     /// Why nothing can be committed any more.
     stopped: OnceLock<String>,
@@ -79,20 +100,26 @@ pub(crate) struct Shared {
     groups: AtomicU64,
     batches: AtomicU64,
     octets: AtomicU64,
+    /// The newest seq that the index has, and that dead segments were looked for behind.
+    indexed: AtomicU64,
+    ended_well: AtomicBool,
 }
 
 impl Shared {
     pub(crate) fn new(
         options: Options,
         segments: Arc<Segments>,
+        supply: Arc<Supply>,
         files: Arc<LargeFiles>,
         reserve: Reserve,
         pool: Arc<SyncPool>,
         state: State,
     ) -> Self {
+        let indexed = AtomicU64::new(state.seq.0);
         Self {
             options,
             segments,
+            supply,
             files,
             reserve,
             watches: Watches::default(),
@@ -102,12 +129,16 @@ impl Shared {
             closing_changed: Condvar::new(),
             inbox: Mutex::default(),
             inbox_changed: Condvar::new(),
+            keeper: Mutex::default(),
+            keeper_changed: Condvar::new(),
             state: Mutex::new(Arc::new(state)),
             stopped: OnceLock::new(),
             stopping: tokio::sync::Notify::new(),
             groups: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             octets: AtomicU64::new(0),
+            indexed,
+            ended_well: AtomicBool::new(false),
         }
     }
 
@@ -135,12 +166,37 @@ impl Shared {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn keeper(&self) -> MutexGuard<'_, KeeperInbox> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the keeper something.
+    pub(crate) fn tell_keeper(&self, tell: impl FnOnce(&mut KeeperInbox)) {
+        tell(&mut self.keeper());
+        self.keeper_changed.notify_one();
+    }
+
+    /// There is no room: what was kept for this day is given away.
+    pub(crate) fn disk_is_full(&self) {
+        self.reserve.release();
+        self.tell_keeper(|inbox| inbox.full = true);
+    }
+
     /// From now on nothing is committed.
     pub(crate) fn stop(&self, why: String) {
         if self.stopped.set(why).is_ok() {
             tracing::error!(why = self.stopped.get(), "the store has stopped");
             self.stopping.notify_waiters();
         }
+    }
+
+    /// All that was queued is answered, and the log has its end.
+    pub(crate) fn ended_well(&self) {
+        self.ended_well.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_ended_well(&self) -> bool {
+        self.ended_well.load(Ordering::Acquire)
     }
 
     /// The same at a regular end.
@@ -164,6 +220,40 @@ impl Shared {
     /// The answer to every commit once the store has stopped.
     pub(crate) fn stopped(&self) -> Option<CommitError> {
         self.stopped.get().map(|why| CommitError::Fatal(why.clone()))
+    }
+
+    /// The row of a blob as it is now.
+    pub(crate) fn blob_row(&self, id: BlobId) -> Result<BlobRow, BlobError> {
+        let row = self.state().row(&rows::blob_key(id));
+        let row = row.map_err(|error| match error {
+            ReadError::Corrupt(_) => BlobError::Corrupt(id),
+            ReadError::Io(why) => BlobError::Io(why),
+        })?;
+        BlobRow::decode(&row.ok_or(BlobError::NotFound(id))?).ok_or(BlobError::Corrupt(id))
+    }
+
+    /// Reads a range of a blob; answers also the row that said where it is.
+    ///
+    /// Between the look at the row and the reading the blob may be dropped or moved, and its
+    /// segment may become another. So what was read counts only if no segment was recycled
+    /// meanwhile, or if the row still says the same.
+    pub(crate) fn read_blob(&self, id: BlobId, range: Range<u64>) -> Result<(Bytes, BlobRow), BlobError> {
+        let mut recycled = self.segments.recycled();
+        let mut row = self.blob_row(id)?;
+        loop {
+            let found = blobs::read(&self.segments, &self.files, id, &row, range.clone());
+            let now = self.segments.recycled();
+            if matches!(found, Ok(Some(_))) && now == recycled {
+                return Ok((found?.unwrap_or_default(), row));
+            }
+            recycled = now;
+            let row_now = self.blob_row(id)?;
+            if row_now.place == row.place {
+                let bytes = found?.ok_or(BlobError::Corrupt(id))?;
+                return Ok((bytes, row));
+            }
+            row = row_now;
+        }
     }
 
     /// Queues a batch. `None`, or why it can't be.
@@ -193,7 +283,13 @@ impl Shared {
         self.octets.fetch_add(octets, Ordering::Relaxed);
     }
 
+    /// The index has everything up to this seq.
+    pub(crate) fn has_indexed(&self, seq: u64) {
+        self.indexed.store(seq, Ordering::Release);
+    }
+
     pub(crate) fn stats(&self) -> Stats {
+        let seq = self.state().seq.0;
         let (batches_waiting, octets_waiting) = {
             let queue = self.queue();
             (queue.jobs.len(), queue.octets)
@@ -204,6 +300,10 @@ impl Shared {
             log_octets: self.octets.load(Ordering::Relaxed),
             batches_waiting,
             octets_waiting,
+            batches_unindexed: seq.saturating_sub(self.indexed.load(Ordering::Acquire)),
+            segments_waited_for: self.supply.figures.waited_for.load(Ordering::Relaxed),
+            segments_recycled: self.supply.figures.recycled.load(Ordering::Relaxed),
+            segments_removed: self.supply.figures.removed.load(Ordering::Relaxed),
         }
     }
 }

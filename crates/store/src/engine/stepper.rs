@@ -6,6 +6,7 @@
 use super::LogStore;
 use super::applier::Applier;
 use super::committer::{Committer, EndGuard, Step};
+use super::keeper::Keeper;
 use std::sync::Arc;
 
 /// Does what the threads of a store do otherwise. Dropping it ends the store as a crash would:
@@ -14,16 +15,21 @@ pub struct Stepper {
     store: Arc<LogStore>,
     committer: Committer,
     applier: Applier,
+    keeper: Keeper,
     _end: EndGuard,
 }
 
 impl Stepper {
-    pub(crate) fn new(store: Arc<LogStore>, committer: Committer, applier: Applier) -> Self {
+    pub(crate) fn new(
+        store: Arc<LogStore>,
+        (committer, applier, keeper): (Committer, Applier, Keeper),
+    ) -> Self {
         Self {
             _end: committer.end_guard(),
             store,
             committer,
             applier,
+            keeper,
         }
     }
 
@@ -32,10 +38,11 @@ impl Stepper {
         matches!(self.committer.step(), Step::Done)
     }
 
-    /// Lets the index follow, and clears away what is dead. Answers whether there was anything to
-    /// do; what failed is tried again with the next step.
+    /// Lets the index follow, and looks after the segments: the dead, the next. Answers whether
+    /// there was anything to do; what failed is tried again with the next step.
     pub fn apply(&mut self) -> bool {
-        self.applier.step()
+        let applied = self.applier.step();
+        self.keeper.step() || applied
     }
 
     /// A clean end: answers what waits, brings the index up to date, unlocks the folder.
