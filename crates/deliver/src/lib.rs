@@ -7,6 +7,7 @@
 //! Never: a read of a mailbox, a judgement on content, the wall clock (but for waiting).
 
 pub mod attempt;
+mod backlog;
 mod conversation;
 pub mod dial;
 pub mod dsn;

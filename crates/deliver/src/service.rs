@@ -1,7 +1,8 @@
 //! The service: finds due errands, claims them, attempts them, settles them.
 //!
 //! Strategies: the longest due goes first; errands of one message to one domain share a transaction;
-//! a destination has at most so many connections at a time, so that one slow domain never holds all;
+//! a destination has at most so many connections at a time, so that one slow domain never holds all,
+//! however many errands of it are due (see `work`); memory does not grow with the queue;
 //! a claim is a lease, so that what a dead process held comes back by itself.
 
 use crate::attempt::{self, Courier};

@@ -1,6 +1,12 @@
-//! What is under way and what comes next: room in all and per domain, and the backlog of due errands.
+//! What is under way and what comes next: room in all and per domain, and rounds through what is due.
+//!
+//! A round looks through everything that is due, the longest due first, and starts what has room. So
+//! a domain with a million due errands does not stand before the others; and what of it has no room
+//! is forgotten but for some (see `backlog`), until the next round. Between the rounds of a long
+//! backlog the errands that came due last are looked at, since new ones stand there.
 
 use crate::attempt::RECIPIENTS_MAX;
+use crate::backlog::{Backlog, Room};
 use crate::errand;
 use crate::service::Context;
 use mail::Timestamp;
@@ -11,25 +17,52 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Due errands that are looked at in one go.
-const SCAN: usize = 1_000;
-/// The same while all that was seen waits for room at its domain: what is behind gets its turn.
-const SCAN_MAX: usize = 64_000;
-/// From one look to the next while errands wait for room at their domain; longer for longer looks.
-const SCAN_PAUSE: Duration = Duration::from_millis(200);
+/// Due errands that are read in one go.
+const PAGE: usize = 1_000;
+/// Pages after which the ends of attempts get their turn.
+const PAGES_AT_ONCE: usize = 16;
+/// From one round to the next for each [`PAUSE_ROWS`] that were looked at, so that looking through a
+/// long backlog takes a small part of the time. Never more than [`PAUSE`].
+const ROUND_PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_ROWS: usize = 10_000;
+/// How much longer the pause is while what is remembered suffices.
+const UNHURRIED: u32 = 5;
 /// The longest wait before the queue is looked at again, against clocks that jump.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// The wait after a failure of the store, and when due errands cannot be claimed.
 pub(crate) const PAUSE: Duration = Duration::from_secs(5);
+
 /// What is under way, and what was seen to be due.
 pub(crate) struct Work {
     pub(crate) running: JoinSet<()>,
     domains: HashMap<tokio::task::Id, String>,
     per_domain: HashMap<String, usize>,
-    /// Due errands that had no room yet. Old news at worst: a claim tells.
-    backlog: Vec<Due>,
-    scan: usize,
-    scanned_at: Instant,
+    backlog: Backlog,
+    round: Round,
+    /// When the latest were looked at between rounds.
+    latest_at: Instant,
+}
+
+/// A walk through all that is due.
+struct Round {
+    under_way: bool,
+    /// The last one that was looked at.
+    behind: Option<Due>,
+    rows: usize,
+    started: usize,
+    ended_at: Instant,
+}
+
+impl Round {
+    fn new(under_way: bool) -> Self {
+        Self {
+            under_way,
+            behind: None,
+            rows: 0,
+            started: 0,
+            ended_at: Instant::now(),
+        }
+    }
 }
 
 impl Work {
@@ -38,53 +71,95 @@ impl Work {
             running: JoinSet::new(),
             domains: HashMap::new(),
             per_domain: HashMap::new(),
-            backlog: Vec::new(),
-            scan: SCAN,
-            scanned_at: Instant::now(),
+            backlog: Backlog::default(),
+            round: Round::new(false),
+            latest_at: Instant::now(),
         }
     }
 
     /// Starts what is due and has room. Answers how long to wait at most before the next look.
     pub(crate) async fn fill(&mut self, ctx: &Arc<Context>) -> Result<Duration, queue::Error> {
         let now = ctx.clock.now();
-        let mut started = self.start_from_backlog(ctx, now).await?;
-        if self.running.len() >= ctx.options.attempts_max {
+        self.start_waiting(ctx, now).await?;
+        if self.room(ctx).all == 0 {
             return Ok(WAIT_MAX);
         }
-        let pause = SCAN_PAUSE * u32::try_from(self.scan / SCAN).unwrap_or(1);
-        if !self.backlog.is_empty() && self.scanned_at.elapsed() < pause {
-            // An end makes room for what is known; only newcomers to other domains wait this long.
-            return Ok(pause);
+        if !self.round.under_way {
+            let pause = self.pause(ctx);
+            let rested = self.round.ended_at.elapsed();
+            if rested < pause {
+                self.start_latest(ctx, now).await?;
+                return self.until_next(ctx, now, pause - rested).await;
+            }
+            self.backlog.clear();
+            self.round = Round::new(true);
         }
-        self.backlog = ctx.queue.due(now, self.scan).await?;
-        self.scanned_at = Instant::now();
-        let all_seen = self.backlog.len() < self.scan;
-        let more = self.start_from_backlog(ctx, now).await?;
-        self.scan = match (more, all_seen) {
-            (0, false) => (self.scan * 4).min(SCAN_MAX),
-            _ => SCAN,
-        };
-        started += more;
-        Ok(match ctx.queue.next_due().await? {
-            Some(next) if next > now => next.since(now).min(WAIT_MAX),
-            Some(_) if started > 0 || !all_seen => SCAN_PAUSE,
-            // Due, but without room for its domain, or not to be claimed: an end or time helps.
-            Some(_) => PAUSE,
-            None => WAIT_MAX,
-        })
+        for _ in 0..PAGES_AT_ONCE {
+            let behind = self.round.behind.as_ref();
+            let page = ctx.queue.due_behind(behind, now, PAGE).await?;
+            let all_seen = page.len() < PAGE;
+            self.round.rows += page.len();
+            self.round.behind = page.last().cloned();
+            page.into_iter().for_each(|due| self.backlog.remember(due));
+            self.round.started += self.start_waiting(ctx, now).await?;
+            if all_seen {
+                self.round.under_way = false;
+                self.round.ended_at = Instant::now();
+                let again = match self.round.rows {
+                    0 => WAIT_MAX,
+                    _ if self.round.started > 0 && self.backlog.is_partial() => self.pause(ctx),
+                    // Due, but without room for its domain, or not to be claimed: an end or time helps.
+                    _ => PAUSE,
+                };
+                return self.until_next(ctx, now, again).await;
+            }
+            if self.room(ctx).all == 0 {
+                return Ok(WAIT_MAX);
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(Duration::ZERO)
     }
 
-    async fn start_from_backlog(
-        &mut self,
-        ctx: &Arc<Context>,
-        now: Timestamp,
-    ) -> Result<usize, queue::Error> {
-        let room = ctx.options.attempts_max.saturating_sub(self.running.len());
-        if room == 0 || self.backlog.is_empty() {
-            return Ok(0);
+    fn room(&self, ctx: &Context) -> Room<'_> {
+        Room {
+            all: ctx.options.attempts_max.saturating_sub(self.running.len()),
+            per_domain: ctx.options.attempts_per_domain_max,
+            running: &self.per_domain,
         }
-        let per_domain_max = ctx.options.attempts_per_domain_max;
-        let chosen = choose(&mut self.backlog, room, per_domain_max, &self.per_domain);
+    }
+
+    /// The pause behind the last round.
+    fn pause(&self, ctx: &Context) -> Duration {
+        if self.backlog.is_empty() {
+            return Duration::ZERO;
+        }
+        let parts = u32::try_from(self.round.rows / PAUSE_ROWS).unwrap_or(u32::MAX);
+        let pause = ROUND_PAUSE.saturating_mul(parts);
+        if self.backlog.starves(&self.room(ctx)) {
+            return pause.min(PAUSE);
+        }
+        pause.saturating_mul(UNHURRIED).clamp(ROUND_PAUSE, PAUSE)
+    }
+
+    /// A wait, cut to the moment when the next errand comes due.
+    async fn until_next(
+        &self,
+        ctx: &Context,
+        now: Timestamp,
+        wait: Duration,
+    ) -> Result<Duration, queue::Error> {
+        let next = ctx.queue.next_due_after(now).await?;
+        Ok(next.map_or(wait, |next| next.since(now).min(wait)))
+    }
+
+    async fn start_waiting(&mut self, ctx: &Arc<Context>, now: Timestamp) -> Result<usize, queue::Error> {
+        let room = Room {
+            all: ctx.options.attempts_max.saturating_sub(self.running.len()),
+            per_domain: ctx.options.attempts_per_domain_max,
+            running: &self.per_domain,
+        };
+        let chosen = self.backlog.choose(room);
         if chosen.is_empty() {
             return Ok(0);
         }
@@ -94,6 +169,21 @@ impl Work {
             self.start(ctx, group);
         }
         Ok(started)
+    }
+
+    /// Starts those of the latest whose domain has no backlog.
+    async fn start_latest(&mut self, ctx: &Arc<Context>, now: Timestamp) -> Result<(), queue::Error> {
+        if self.latest_at.elapsed() < ROUND_PAUSE {
+            return Ok(());
+        }
+        self.latest_at = Instant::now();
+        let latest = ctx.queue.due_latest(now, PAGE).await?;
+        let room = self.room(ctx);
+        let fit = |due: &Due| self.backlog.is_free(&due.domain) && room.at(&due.domain) > 0;
+        let new: Vec<Due> = latest.into_iter().rev().filter(fit).collect();
+        new.into_iter().for_each(|due| self.backlog.remember(due));
+        self.start_waiting(ctx, now).await?;
+        Ok(())
     }
 
     fn start(&mut self, ctx: &Arc<Context>, group: Vec<Claim>) {
@@ -130,38 +220,6 @@ impl Work {
     }
 }
 
-/// Takes the errands for which there is room, counted in groups (one connection each).
-fn choose(
-    backlog: &mut Vec<Due>,
-    room: usize,
-    per_domain_max: usize,
-    running: &HashMap<String, usize>,
-) -> Vec<Due> {
-    let mut groups: HashMap<(mail::QueueId, String), usize> = HashMap::new();
-    let mut per_domain = running.clone();
-    let mut connections = 0;
-    let mut chosen = Vec::new();
-    backlog.retain(|d| {
-        let key = (d.message, d.domain.clone());
-        let members = groups.get(&key).copied().unwrap_or(0);
-        if members % RECIPIENTS_MAX == 0 {
-            if connections >= room {
-                return true;
-            }
-            let here = per_domain.entry(d.domain.clone()).or_default();
-            if *here >= per_domain_max {
-                return true;
-            }
-            *here += 1;
-            connections += 1;
-        }
-        groups.insert(key, members + 1);
-        chosen.push(d.clone());
-        false
-    });
-    chosen
-}
-
 /// Claims by message and domain, [`RECIPIENTS_MAX`] at most in a group.
 fn grouped(claims: Vec<Claim>) -> Vec<Vec<Claim>> {
     let mut groups: Vec<Vec<Claim>> = Vec::new();
@@ -177,45 +235,4 @@ fn grouped(claims: Vec<Claim>) -> Vec<Vec<Claim>> {
         }
     }
     groups
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use mail::QueueId;
-
-    fn due(message: u64, no: u32, domain: &str) -> Due {
-        Due {
-            at: Timestamp(0),
-            message: QueueId(message),
-            no,
-            domain: domain.to_owned(),
-        }
-    }
-
-    #[test]
-    fn room_is_shared_between_domains() {
-        let mut list: Vec<Due> = (0..10).map(|m| due(m, 0, "slow.example")).collect();
-        list.push(due(20, 0, "other.example"));
-        list.push(due(20, 1, "other.example"));
-        let running = HashMap::from([("slow.example".to_owned(), 1)]);
-        let mut backlog = list.clone();
-        let chosen = choose(&mut backlog, 100, 3, &running);
-        let of = |domain| chosen.iter().filter(|d| d.domain == domain).count();
-        assert_eq!((of("slow.example"), of("other.example")), (2, 2));
-        assert_eq!(backlog.len(), 8, "the rest waits");
-        assert_eq!(
-            choose(&mut list, 1, 3, &HashMap::new()).len(),
-            1,
-            "one connection in all"
-        );
-    }
-
-    #[test]
-    fn many_recipients_of_one_message_take_more_connections() {
-        let list: Vec<Due> = (0..250).map(|n| due(1, n, "a.example")).collect();
-        let count = |room| choose(&mut list.clone(), room, 100, &HashMap::new()).len();
-        assert_eq!(count(100), 250);
-        assert_eq!(count(2), 2 * RECIPIENTS_MAX);
-    }
 }

@@ -362,6 +362,39 @@ async fn one_slow_domain_does_not_hold_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hundred_thousand_errands_of_a_slow_domain_do_not_stand_before_another() {
+    let zones = zones()
+        .with_mx("quick.example", 10, Some(domain("mx.quick.example")))
+        .with_address("mx.quick.example", Ipv4Addr::new(192, 0, 2, 7));
+    let mut world = World::with(zones, Vec::new(), |_| {}).await;
+    world.stop().await;
+    let silent = Script {
+        silent_at: Some("MAIL"),
+        ..Script::default()
+    };
+    let slow = world.net.put(MX, silent);
+    let quick = world.net.put("192.0.2.7:25", Script::default());
+    let recipients: Vec<String> = (0..10_000).map(|n| format!("u{n}@example.com")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    for _ in 0..10 {
+        world.submit("alice@gmail.com", &recipients).await;
+    }
+    let behind = world.submit("alice@gmail.com", &["eve@quick.example"]).await;
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let service = tokio::spawn(deliver::run(world.ctx.clone(), stopped));
+    let before = world.clock.now();
+    world.until_gone(behind).await;
+    // While the backlog stands, newcomers and what comes due later get their turn too.
+    let newcomer = world.submit("alice@gmail.com", &["eve@quick.example"]).await;
+    world.until_gone(newcomer).await;
+    assert_eq!(quick.messages().len(), 2);
+    assert_eq!(slow.connections(), 20, "no more than the limit at a time");
+    assert!(world.clock.now().since(before) < Duration::from_secs(10));
+    assert_eq!(world.queue.stats().await.unwrap().errands, 100_000);
+    service.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_lets_attempts_end_and_loses_nothing() {
     let mut world = World::new(zones()).await;
     let server = world.net.put(MX, Script::default());
