@@ -110,7 +110,8 @@ async fn postmaster_of(ctx: &Context, sender: &EmailAddress) -> Result<Domain, T
 /// A report is a message of its own and has its own journey.
 fn record_birth(ctx: &Context, batch: &mut Batch, report: &Report<'_>, sender: &EmailAddress, size: u64) {
     let message_id = format!("{}@{}", report.id, report.host_name);
-    ctx.journey.index(batch, report.id, Some(&message_id), &[sender]);
+    ctx.journey
+        .index(batch, report.id, report.now, Some(&message_id), &[sender]);
     let event = Event::Received {
         service: "local".to_owned(),
         peer_ip: None,

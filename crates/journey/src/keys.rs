@@ -2,9 +2,8 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | 0x40 | queue id, time, tiebreak | event |
+//! | 0x40 | queue id, time, tiebreak | events that became true together, and the texts under which 0x41 has it |
 //! | 0x41 | kind, text, queue id | found by: empty |
-//! | 0x42 | queue id | the texts under which 0x41 has it |
 
 use mail::{QueueId, Timestamp};
 use store::Key;
@@ -34,8 +33,4 @@ pub(crate) fn found_by(kind: Kind, text: &str) -> Key {
 
 pub(crate) fn found_as(kind: Kind, text: &str, id: QueueId) -> Key {
     found_by(kind, text).u64(id.0)
-}
-
-pub(crate) fn texts(id: QueueId) -> Key {
-    Key::table(0x42).u64(id.0)
 }

@@ -1,4 +1,8 @@
 //! Recording: events join the batch of what they tell of.
+//!
+//! Events of one message that one batch makes true share one row: a version octet, then lines of
+//! JSON, each `[time, tiebreak, event]` or `{"found_as": [[kind, text], …]}`. One row instead of
+//! one an event is a good part of what accepting a message costs.
 
 use crate::keys::{self, Kind};
 use crate::{Error, Event, Journey};
@@ -17,8 +21,11 @@ pub const INDEXED_ADDRESSES_MAX: usize = 1_000;
 const TEXT_OCTETS_MAX: usize = 400;
 /// Operations in one batch while forgetting.
 const PRUNE_OPS_MAX: usize = 5_000;
-/// The version of a stored event: what follows is JSON.
-const VERSION: u8 = 1;
+/// Octets after which a row takes no further event, so that a message to thousands stays readable
+/// row by row.
+const ROW_OCTETS_MAX: usize = 64 * 1024;
+/// The version of a row: what follows is lines of JSON.
+const VERSION: u8 = 2;
 
 /// One event and its moment.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -30,25 +37,30 @@ pub struct Record {
     pub event: Event,
 }
 
+/// A line of a row.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Event(Timestamp, u32, Box<Event>),
+    FoundAs { found_as: Vec<(u8, String)> },
+}
+
 impl Journey {
     /// Adds an event to a batch.
     pub fn record(&self, batch: &mut Batch, id: QueueId, at: Timestamp, event: &Event) {
         let tiebreak = self.tiebreak.fetch_add(1, Ordering::Relaxed);
-        let mut value = vec![VERSION];
-        match serde_json::to_writer(&mut value, event) {
-            Ok(()) => batch.put(keys::event(id, at, tiebreak), value),
-            // An event is made of texts and numbers only, so this is a bug; the mail is worth more
-            // than its record.
-            Err(error) => tracing::error!(%id, %error, "an event cannot be written"),
-        }
+        let line = serde_json::to_vec(&(at, tiebreak, event));
+        add_line(batch, id, (at, tiebreak), line);
     }
 
     /// Adds to a batch by what a message can be found: its Message-ID (brackets do not matter) and
-    /// the addresses of its envelope, the first [`INDEXED_ADDRESSES_MAX`]. Call it once per message.
+    /// the addresses of its envelope, the first [`INDEXED_ADDRESSES_MAX`]. Call it once per message,
+    /// together with the first event, whose time `at` is.
     pub fn index(
         &self,
         batch: &mut Batch,
         id: QueueId,
+        at: Timestamp,
         message_id: Option<&str>,
         addresses: &[&EmailAddress],
     ) {
@@ -61,15 +73,12 @@ impl Journey {
         texts.retain(|(_, text)| !text.is_empty());
         texts.sort_unstable();
         texts.dedup();
-        let mut value = vec![VERSION];
-        if let Err(error) = serde_json::to_writer(&mut value, &texts) {
-            tracing::error!(%id, %error, "an index cannot be written");
-            return;
-        }
+        let tiebreak = self.tiebreak.fetch_add(1, Ordering::Relaxed);
         for (kind, text) in &texts {
             batch.put(keys::found_as(kind_of(*kind), text, id), Vec::new());
         }
-        batch.put(keys::texts(id), value);
+        let line = serde_json::to_vec(&FoundAs { found_as: &texts });
+        add_line(batch, id, (at, tiebreak), line);
     }
 
     /// The events of a message in order, [`EVENTS_READ_MAX`] at most.
@@ -81,13 +90,18 @@ impl Journey {
         let rows = snapshot
             .scan(&keys::events_of(id).prefix_range(), EVENTS_READ_MAX)
             .await?;
-        Ok(rows
-            .iter()
-            .filter_map(|(key, value)| {
-                decode(key, value)
-                    .inspect_err(|error| tracing::error!(%error, "an event is left out"))
-                    .ok()
-            })
+        let mut events: Vec<(Timestamp, u32, Event)> = Vec::new();
+        for (key, stored) in &rows {
+            events.extend(lines(key, stored).filter_map(|line| match line {
+                Line::Event(at, tiebreak, event) => Some((at, tiebreak, *event)),
+                Line::FoundAs { .. } => None,
+            }));
+        }
+        events.sort_by_key(|(at, tiebreak, _)| (*at, *tiebreak));
+        events.truncate(EVENTS_READ_MAX);
+        Ok(events
+            .into_iter()
+            .map(|(at, _, event)| Record { at, event })
             .collect())
     }
 
@@ -119,7 +133,7 @@ impl Journey {
                 .scan_back(&events, 1)
                 .await?
                 .first()
-                .and_then(|(key, _)| time_of(key));
+                .and_then(|(key, stored)| last_time(key, stored));
             if last.is_none_or(|at| at < before) {
                 let keys = self.keys_of(snapshot.as_ref(), id).await?;
                 ops += keys.len();
@@ -140,24 +154,48 @@ impl Journey {
 
     /// Every key that belongs to a message.
     async fn keys_of(&self, snapshot: &dyn store::Snapshot, id: QueueId) -> Result<Vec<Key>, Error> {
-        let texts_key = keys::texts(id);
-        let mut found = Vec::new();
-        if let Some(value) = snapshot.get(&texts_key).await? {
-            let texts: Vec<(u8, String)> = decode_json(&texts_key, &value).unwrap_or_else(|error| {
-                tracing::error!(%error, "what a message is found by stays behind");
-                Vec::new()
-            });
-            for (kind, text) in texts {
-                found.push(keys::found_as(kind_of(kind), &text, id));
-            }
-            found.push(texts_key);
-        }
         let events = snapshot
             .scan(&keys::events_of(id).prefix_range(), EVENTS_READ_MAX)
             .await?;
-        found.extend(events.into_iter().map(|(key, _)| key));
+        let mut found = Vec::new();
+        for (key, stored) in events {
+            for line in lines(&key, &stored) {
+                if let Line::FoundAs { found_as } = line {
+                    let texts = found_as.iter();
+                    found.extend(texts.map(|(kind, text)| keys::found_as(kind_of(*kind), text, id)));
+                }
+            }
+            found.push(key);
+        }
         Ok(found)
     }
+}
+
+#[derive(Serialize)]
+struct FoundAs<'a> {
+    found_as: &'a [(u8, String)],
+}
+
+/// Adds a line to the row of its message in the batch, or begins one.
+fn add_line(batch: &mut Batch, id: QueueId, at: (Timestamp, u32), line: serde_json::Result<Vec<u8>>) {
+    let line = match line {
+        Ok(line) => line,
+        // An event is made of texts and numbers only, so this is a bug; the mail is worth more than
+        // its record.
+        Err(error) => return tracing::error!(%id, %error, "an event cannot be written"),
+    };
+    let row = keys::events_of(id);
+    let is_row = |key: &Key| key.as_bytes().starts_with(row.as_bytes());
+    if let Some(value) = batch.recent_put(is_row)
+        && value.len() < ROW_OCTETS_MAX
+    {
+        value.push(b'\n');
+        return value.extend_from_slice(&line);
+    }
+    let mut value = Vec::with_capacity(1 + line.len());
+    value.push(VERSION);
+    value.extend_from_slice(&line);
+    batch.put(keys::event(id, at.0, at.1), value);
 }
 
 fn kind_of(code: u8) -> Kind {
@@ -197,22 +235,27 @@ fn time_of(key: &Key) -> Option<Timestamp> {
     Some(Timestamp(i64::try_from(parts.u64()?).ok()?))
 }
 
-fn decode(key: &Key, value: &Versioned) -> Result<Record, Error> {
-    let at = time_of(key).ok_or_else(|| Error::Damaged {
-        key: key.clone(),
-        what: "the key holds no time".to_owned(),
-    })?;
-    let event = decode_json(key, value)?;
-    Ok(Record { at, event })
+/// When the last event of a row was.
+fn last_time(key: &Key, stored: &Versioned) -> Option<Timestamp> {
+    let times = lines(key, stored).filter_map(|line| match line {
+        Line::Event(at, ..) => Some(at),
+        Line::FoundAs { .. } => None,
+    });
+    times.max().or_else(|| time_of(key))
 }
 
-fn decode_json<T: serde::de::DeserializeOwned>(key: &Key, stored: &Versioned) -> Result<T, Error> {
-    let damaged = |what| Error::Damaged {
-        key: key.clone(),
-        what,
-    };
-    match stored.value.strip_prefix(&[VERSION]) {
-        Some(json) => serde_json::from_slice(json).map_err(|e| damaged(e.to_string())),
-        None => Err(damaged("its version is unknown".to_owned())),
+/// The lines of a row. Damaged ones are told in the log and left out.
+fn lines<'a>(key: &'a Key, stored: &'a Versioned) -> impl Iterator<Item = Line> + 'a {
+    let rest = stored.value.strip_prefix(&[VERSION]);
+    if rest.is_none() {
+        tracing::error!(?key, "events are left out: their version is unknown");
     }
+    let lines = rest
+        .into_iter()
+        .flat_map(|rest| rest.split(|octet| *octet == b'\n'));
+    lines.filter_map(move |line| {
+        serde_json::from_slice(line)
+            .inspect_err(|error| tracing::error!(?key, %error, "an event is left out"))
+            .ok()
+    })
 }

@@ -64,8 +64,13 @@ impl Fixture {
     async fn record(&self, id: QueueId, events: &[(i64, Event)]) {
         let mut batch = Batch::new();
         let (alice, bob) = (address("alice@gmail.com"), address("Bob@example.com"));
-        self.journey
-            .index(&mut batch, id, Some("1@Gmail.com"), &[&alice, &bob, &alice]);
+        self.journey.index(
+            &mut batch,
+            id,
+            at(events[0].0),
+            Some("1@Gmail.com"),
+            &[&alice, &bob, &alice],
+        );
         for (secs, event) in events {
             self.journey.record(&mut batch, id, at(*secs), event);
         }
@@ -451,12 +456,36 @@ async fn damage_leaves_the_rest() {
     f.record(id(3, 0), &[(3, accepted.clone())]).await;
     let mut batch = Batch::new();
     let events = store::Key::table(0x40).u64(id(3, 0).0);
-    batch.put(events.clone().u64(1).u32(0), b"\x01{".to_vec());
+    let good = "[7,0,{\"event\":\"accepted\",\"local\":1}]";
+    let half = format!("\x02{{\n{good}\n[8,1");
+    batch.put(events.clone().u64(1).u32(0), half.into_bytes());
     batch.put(events.u64(2).u32(0), b"\x09{}".to_vec());
     f.store.commit(batch).await.unwrap();
     let read = f.journey.events(id(3, 0)).await.unwrap();
-    assert_eq!(read.len(), 1);
-    assert_eq!(read[0].event, accepted);
+    assert_eq!(read.len(), 2, "the line between two damaged ones is read");
+    assert!(read.iter().all(|record| record.event == accepted));
+}
+
+#[tokio::test]
+async fn what_one_batch_makes_true_shares_a_row_of_bounded_length() {
+    let f = Fixture::new();
+    let event = |n: usize| Event::OperatorAction {
+        by: format!("{n}"),
+        action: "x".repeat(200),
+    };
+    let events: Vec<(i64, Event)> = (0..1_000).map(|n| (5, event(n))).collect();
+    f.record(id(5, 0), &events).await;
+    let snapshot = f.store.snapshot().await.unwrap();
+    let rows = snapshot
+        .scan(&store::Key::table(0x40).prefix_range(), 100)
+        .await
+        .unwrap();
+    assert!((2..10).contains(&rows.len()), "{} rows", rows.len());
+    assert!(rows.iter().all(|(_, row)| row.value.len() < 70_000));
+    let read = f.journey.events(id(5, 0)).await.unwrap();
+    let read: Vec<Event> = read.into_iter().map(|record| record.event).collect();
+    let recorded: Vec<Event> = events.into_iter().map(|(_, event)| event).collect();
+    assert_eq!(read, recorded);
 }
 
 #[tokio::test]
@@ -469,7 +498,8 @@ async fn the_index_is_bounded_and_texts_of_any_length_are_found() {
     let mut batch = Batch::new();
     let message = id(8, 0);
     let addresses: Vec<&EmailAddress> = many.iter().collect();
-    f.journey.index(&mut batch, message, Some(&long), &addresses);
+    f.journey
+        .index(&mut batch, message, at(8), Some(&long), &addresses);
     f.journey.record(
         &mut batch,
         message,

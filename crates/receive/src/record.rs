@@ -59,7 +59,7 @@ impl Session {
             .chain(&recipients)
             .chain(&transaction.refused_addresses)
             .collect();
-        journey.index(batch, transaction.id, message_id, &addresses);
+        journey.index(batch, transaction.id, transaction.began, message_id, &addresses);
         let peer_name = self
             .connection
             .as_ref()

@@ -6,6 +6,8 @@ use crate::tables::Topic;
 
 /// Operations in one batch at most.
 pub const BATCH_OPS_MAX: usize = 100_000;
+/// How far back [`Batch::recent_put`] looks, in operations.
+const RECENT_OPS: usize = 64;
 
 /// Names a batch, so that asking again after an unknown outcome applies it once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -118,6 +120,18 @@ impl Batch {
     /// Sets a value.
     pub fn put(&mut self, key: Key, value: Vec<u8>) {
         self.put_with(key, value, Vec::new(), Vec::new(), Vec::new());
+    }
+
+    /// The value of the latest put, among the last few operations, whose key passes the test: for
+    /// adding to it instead of putting another.
+    pub fn recent_put(&mut self, mut test: impl FnMut(&Key) -> bool) -> Option<&mut Vec<u8>> {
+        let recent = self.ops.iter_mut().rev().take(RECENT_OPS);
+        recent
+            .filter_map(|op| match op {
+                Op::Put { key, value, .. } if test(key) => Some(value),
+                _ => None,
+            })
+            .next()
     }
 
     /// Sets a value that refers to blobs.
