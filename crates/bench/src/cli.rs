@@ -4,11 +4,12 @@
 //! `ready` first, on lines of their own).
 //! Never: measures anything itself.
 
-use crate::args::{Args, Bare, Command, Disk, Load, Sink};
+use crate::args::{Args, Bare, Command, Compare, Disk, Load, Sink, Start};
 use crate::hub::Bell;
 use crate::problem::{Outcome, Problem, Trying, only_loopback};
+use crate::quantile::Spread;
 use crate::table::{Table, figure};
-use crate::{bare, disk, load, sink};
+use crate::{bare, compare, disk, load, report, sink, start};
 use serde::Serialize;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -23,7 +24,8 @@ pub fn run(args: &Args) -> Outcome<()> {
         Command::Bare(order) => run_bare(order, args.json),
         Command::Disk(order) => run_disk(order, args.json),
         Command::Sink(order) => run_sink(order, args.json),
-        Command::Compare(_) | Command::Start(_) => Err(Problem("comes with the next step".into())),
+        Command::Compare(order) => run_compare(order, args.json),
+        Command::Start(order) => run_start(order, args.json),
     }
 }
 
@@ -180,5 +182,43 @@ fn run_disk(order: &Disk, json: bool) -> Outcome<()> {
         return print_json(&rows);
     }
     print!("{}", disk::table(&rows).text());
+    Ok(())
+}
+
+fn run_compare(order: &Compare, json: bool) -> Outcome<()> {
+    let found = compare::run(order)?;
+    if let Some(file) = &order.out {
+        let text = serde_json::to_string_pretty(&found).trying(|| "JSON".into())?;
+        std::fs::write(file, text).trying(|| file.display().to_string())?;
+    }
+    if let Some(file) = &order.markdown {
+        std::fs::write(file, report::markdown(&found)).trying(|| file.display().to_string())?;
+    }
+    if json {
+        return print_json(&found);
+    }
+    print!("{}", report::text(&found));
+    Ok(())
+}
+
+fn run_start(order: &Start, json: bool) -> Outcome<()> {
+    let workshop = compare::workshop(order.dir.as_deref())?;
+    let report = start::run(&order.posthaste, workshop.path(), order.times)?;
+    if json {
+        return print_json(&report);
+    }
+    let mut table = Table::new(1, ["", "median", "min", "max"]);
+    let mut row = |name: &str, spread: Option<Spread>, unit: f64| {
+        table.row([
+            name.to_owned(),
+            figure(spread.map(|s| s.median / unit)),
+            figure(spread.map(|s| s.min / unit)),
+            figure(spread.map(|s| s.max / unit)),
+        ]);
+    };
+    row("start to ready, ms", report.ready_ms, 1.0);
+    row("resident when idle, MiB", report.resident_octets, 1_048_576.0);
+    row("of it no file is behind, MiB", report.private_octets, 1_048_576.0);
+    print!("{}", table.text());
     Ok(())
 }

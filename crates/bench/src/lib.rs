@@ -4,17 +4,27 @@
 //! Promises: a figure is measured or it is missing; docs/BENCHMARKS.md says what each one means.
 //! Never: sends to an address that is not on loopback; compares figures of different runs.
 
+pub mod account;
 pub mod args;
 pub mod bare;
 pub mod cli;
+pub mod compare;
 pub mod corpus;
+pub mod device;
 pub mod disk;
 pub mod hub;
 pub mod journal;
 pub mod load;
+pub mod measure;
 pub mod problem;
+pub mod procfs;
 pub mod quantile;
 pub mod reply;
+pub mod report;
 pub mod sink;
+pub mod start;
+pub mod syncs;
 pub mod table;
+pub mod target;
+pub mod volume;
 pub mod wire;
