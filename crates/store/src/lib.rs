@@ -8,6 +8,7 @@
 //! Never: a transaction held open across an await, a flush, a mutable blob, a word of mail.
 
 mod apply;
+pub mod backup;
 pub mod batch;
 pub mod blob;
 pub mod engine;

@@ -32,7 +32,8 @@ impl LargeFiles {
         Self { disk, folder }
     }
 
-    fn path(&self, id: BlobId) -> PathBuf {
+    /// The file of a blob.
+    pub(crate) fn path(&self, id: BlobId) -> PathBuf {
         self.folder.join(format!("{id}.blob"))
     }
 

@@ -9,14 +9,16 @@
 
 mod applier;
 mod blobs;
-mod check;
+pub(crate) mod check;
 mod committer;
+pub(crate) mod dump;
 mod group;
 mod index;
 mod keeper;
 mod log;
 mod recovery;
 mod reserve;
+pub(crate) mod restore;
 mod scrub;
 mod shared;
 mod state;
@@ -25,7 +27,7 @@ mod stepper;
 mod supply;
 mod sync_pool;
 mod verify;
-mod walk;
+pub(crate) mod walk;
 
 use crate::blob::{BlobError, BlobId, BlobWriter, Blobs};
 use crate::file::{Disk, RealDisk};
@@ -185,6 +187,7 @@ pub struct LogStore {
     threads: Mutex<Vec<JoinHandle<()>>>,
     lock: Mutex<Option<Box<dyn Send + Sync>>>,
     damage: Vec<Damage>,
+    identity: u64,
     opening: u64,
     blobs_staged: AtomicU64,
 }
@@ -240,6 +243,7 @@ impl LogStore {
             threads: Mutex::default(),
             lock: Mutex::new(Some(recovered.lock)),
             damage: recovered.damage,
+            identity: recovered.identity,
             opening: recovered.opening,
             blobs_staged: AtomicU64::new(0),
         };

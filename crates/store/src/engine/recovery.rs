@@ -26,7 +26,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// First line of the superblock; the number is the version of the whole format.
-const SUPERBLOCK: &str = "posthaste store 1";
+pub(crate) const SUPERBLOCK: &str = "posthaste store 1";
+/// What stands in its place while a backup is being restored.
+pub(crate) const RESTORING: &str = "posthaste store: a backup is being restored into this folder\n";
 /// Octets of a superblock at most.
 const SUPERBLOCK_OCTETS_MAX: u64 = 256;
 /// Replayed rows are put into the index whenever they have reached about this many octets.
@@ -40,6 +42,7 @@ pub(crate) struct Recovered {
     pub(crate) keeper: Keeper,
     pub(crate) lock: Box<dyn Send + Sync>,
     pub(crate) damage: Vec<Damage>,
+    pub(crate) identity: u64,
     pub(crate) opening: u64,
 }
 
@@ -121,6 +124,7 @@ pub(crate) fn open(
         shared,
         lock,
         damage,
+        identity: store,
         opening,
     })
 }
@@ -138,6 +142,12 @@ fn superblock(
     let mut bytes = vec![0; len as usize];
     file.read_exact_at(&mut bytes, 0)?;
     let text = String::from_utf8_lossy(&bytes);
+    if text == RESTORING {
+        return Err(OpenError::Format(format!(
+            "restoring a backup into it did not come to its end; remove {} and restore again",
+            path.display()
+        )));
+    }
     let mut lines = text.lines();
     let format = lines.next().unwrap_or_default();
     let number = lines
