@@ -163,6 +163,23 @@ fn private(options: &mut OpenOptions) {
     options.mode(0o600);
 }
 
+/// Syncs the names in a folder, and the folder's own name above it. A folder above that is not
+/// ours was made by someone else.
+pub(crate) fn sync_folder(disk: &dyn Disk, path: &Path) -> Result<()> {
+    disk.sync_dir(path)?;
+    let Some(above) = path.parent() else {
+        return Ok(());
+    };
+    let above = match above.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => above,
+    };
+    match disk.sync_dir(above) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    }
+}
+
 /// Whether an error says that there is no room.
 #[must_use]
 pub fn is_full(error: &Error) -> bool {

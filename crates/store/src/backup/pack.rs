@@ -234,9 +234,12 @@ pub(super) fn list(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<PackFile>> 
     Ok(packs)
 }
 
+/// The blobs of a pack with their octets, and the octets of its file.
+pub(super) type Contents = (Vec<(BlobId, u64)>, u64);
+
 /// What the index of a pack says is in it, and the octets of the file. `None` when the index can't
 /// be read: the pack then counts for nothing.
-pub(super) fn index(disk: &dyn Disk, pack: &PackFile) -> io::Result<Option<(Vec<(BlobId, u64)>, u64)>> {
+pub(super) fn index(disk: &dyn Disk, pack: &PackFile) -> io::Result<Option<Contents>> {
     let opened = FrameReader::open(disk.open(&pack.path, Open::Read)?);
     let mut frames = match opened {
         Ok(frames) => frames,

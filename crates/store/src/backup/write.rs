@@ -309,7 +309,7 @@ pub fn to_folder(
             io::ErrorKind::WouldBlock => BackupError::Busy(folder.to_owned()),
             _ => BackupError::io(folder, &error),
         })?;
-    disk.sync_dir(folder).map_err(failed(folder))?;
+    crate::file::sync_folder(disk, folder).map_err(failed(folder))?;
     for path in [&packs_at, &rows_at] {
         prune::remove_unfinished(disk, path).map_err(failed(path))?;
     }

@@ -13,7 +13,7 @@ use super::index::Index;
 use super::opening_of;
 use super::recovery::{RESTORING, SUPERBLOCK};
 use crate::blob::BlobId;
-use crate::file::{Disk, DiskFile, Open};
+use crate::file::{Disk, DiskFile, Open, sync_folder};
 use crate::overlay::Overlay;
 use crate::rows::{self, BlobRow, Place, SegmentRow};
 use bytes::Bytes;
@@ -70,7 +70,7 @@ impl Restorer {
         let mark = disk.open(&path.join("store"), Open::New)?;
         mark.write_all_at(RESTORING.as_bytes(), 0)?;
         mark.sync()?;
-        disk.sync_dir(path)?;
+        sync_folder(&**disk, path)?;
         let at = Position {
             next_seq: seq + 1,
             ..Position::START
@@ -208,7 +208,7 @@ impl Restorer {
         }
         self.writes_octets = 0;
         if self.rows_octets >= INDEX_OCTETS {
-            self.into_index()?;
+            self.apply_rows()?;
         }
         if self.at.offset >= SEGMENT_OCTETS {
             self.file.sync()?;
@@ -219,7 +219,7 @@ impl Restorer {
         Ok(())
     }
 
-    fn into_index(&mut self) -> io::Result<()> {
+    fn apply_rows(&mut self) -> io::Result<()> {
         self.index
             .apply_to(self.rows.iter(), self.at)
             .map_err(|error| index_error(&error))?;
@@ -236,7 +236,7 @@ impl Restorer {
         self.file.sync()?;
         self.disk.sync_dir(&self.path.join("log"))?;
         self.disk.sync_dir(&self.path.join("large"))?;
-        self.into_index()?;
+        self.apply_rows()?;
         self.index
             .apply(
                 std::iter::empty(),
