@@ -14,8 +14,10 @@ use std::sync::Arc;
 
 /// Accounts, aliases or messages that are read at once.
 const PAGE: usize = 500;
-/// Queued messages that one answer lists at most.
-pub const QUEUE_ROWS_MAX: usize = 10_000;
+/// Queued messages that one answer lists at most; the rest by further questions.
+pub const QUEUE_ROWS_MAX: usize = 1_000;
+/// Commits of one order to try everything; the rest by further orders. Each is of 500 errands.
+const RETRY_STEPS: usize = 20;
 /// Journeys that one answer tells at most.
 pub const STORIES_MAX: usize = 100;
 
@@ -69,9 +71,10 @@ impl Office {
             Request::AppPasswordRevoke { address, number } => {
                 self.revoke_app_password(&address, number).await
             }
-            Request::QueueList => self.list_queue().await,
+            Request::QueueList { after, limit } => self.list_queue(after, limit).await,
             Request::QueueShow { id } => self.show_queued(id).await,
             Request::QueueRetry { id } => self.retry(id).await,
+            Request::QueueRetryAll { behind } => self.retry_all(behind).await,
             Request::QueueDrop { id } => self.drop_queued(id).await,
             Request::Trace { what, limit } => self.trace(&what, limit).await,
         }

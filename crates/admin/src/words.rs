@@ -61,13 +61,23 @@ pub enum Request {
         address: EmailAddress,
         number: u64,
     },
-    QueueList,
+    /// A part of the queue, oldest first: behind `after`, at most `limit` messages.
+    QueueList {
+        #[serde(default)]
+        after: Option<QueueId>,
+        #[serde(default = "queue_rows_max")]
+        limit: usize,
+    },
     QueueShow {
         id: QueueId,
     },
-    /// Without an id: every message.
     QueueRetry {
-        id: Option<QueueId>,
+        id: QueueId,
+    },
+    /// A step of trying everything now: the errands behind this one.
+    QueueRetryAll {
+        #[serde(default)]
+        behind: Option<(QueueId, u32)>,
     },
     QueueDrop {
         id: QueueId,
@@ -104,7 +114,8 @@ pub enum Response {
         address: EmailAddress,
         otpauth_url: String,
     },
-    Queue(Vec<QueueRow>),
+    Queue(QueuePage),
+    Retried(RetriedStep),
     Message(QueueRow),
     Stories(Vec<Told>),
     Zone(String),
@@ -186,6 +197,34 @@ pub struct NewPassword {
     pub password: Option<String>,
     /// What it opens, in words.
     pub opens: String,
+}
+
+/// A part of the queue.
+#[derive(Serialize, Deserialize)]
+pub struct QueuePage {
+    /// The messages.
+    pub rows: Vec<QueueRow>,
+    /// Where to go on; none at the end.
+    pub next: Option<QueueId>,
+    /// Messages in the queue, in all.
+    pub messages: u64,
+    /// Open errands, in all.
+    pub errands: u64,
+}
+
+/// What a step of trying everything did.
+#[derive(Serialize, Deserialize)]
+pub struct RetriedStep {
+    /// Errands that are due now.
+    pub errands: usize,
+    /// Their messages.
+    pub messages: usize,
+    /// Where to go on; none at the end.
+    pub next: Option<(QueueId, u32)>,
+}
+
+fn queue_rows_max() -> usize {
+    crate::office::QUEUE_ROWS_MAX
 }
 
 /// A queued message.

@@ -200,8 +200,15 @@ pub enum Scope {
 
 #[derive(Subcommand, Debug)]
 pub enum Queue {
-    /// List what waits, and why.
-    List,
+    /// List what waits, and why: the oldest first.
+    List {
+        /// Messages to list at most (default: 100; with --json: all).
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
+        /// Go on behind this message.
+        #[arg(long, value_name = "ID")]
+        after: Option<mail::QueueId>,
+    },
     /// Show one message with all its errands.
     Show { id: mail::QueueId },
     /// Try again now: one message, or all.

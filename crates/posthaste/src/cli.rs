@@ -8,6 +8,7 @@ mod lab;
 mod office;
 mod out;
 mod print;
+mod queue;
 
 pub use failure::Failure;
 
@@ -31,7 +32,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Lab(order) => lab::run(&order),
         Command::Domain(order) => office::run(global, office::domain(order)),
         Command::Account(order) => office::run(global, office::account(order)?),
-        Command::Queue(order) => office::run(global, office::queue(order)),
+        Command::Queue(order) => queue::run(global, order),
         Command::Trace { what, limit } => office::run(global, admin::Request::Trace { what, limit }),
         Command::Dns(order) => office::run(global, office::dns(order)),
     }

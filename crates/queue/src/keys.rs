@@ -21,8 +21,12 @@ pub(crate) fn message(id: QueueId) -> Key {
     messages().u64(id.0)
 }
 
+pub(crate) fn errands() -> Key {
+    Key::table(0x31)
+}
+
 pub(crate) fn errands_of(id: QueueId) -> Key {
-    Key::table(0x31).u64(id.0)
+    errands().u64(id.0)
 }
 
 pub(crate) fn errand(id: QueueId, no: u32) -> Key {

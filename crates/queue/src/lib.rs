@@ -21,7 +21,7 @@ pub use due::{Claim, Due};
 pub use error::Error;
 pub use id::IdSource;
 pub use ledger::Ledger;
-pub use operate::{Filter, Listed, Stats};
+pub use operate::{Filter, Listed, Page, Retried, Stats};
 pub use record::{
     Body, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, LastOutcome, Message, NewErrand, PREFIX_OCTETS_MAX,
     REPLY_OCTETS_MAX,

@@ -11,6 +11,12 @@ use store::{Batch, CommitError, Key, Require, Snapshot};
 
 /// Messages that a listing reads at once.
 const LIST_PAGE: usize = 256;
+/// Messages that a page of a listing looks at at most, fitting or not.
+const LOOKED_AT_MAX: usize = 10_000;
+/// A page ends when so many errands are read.
+const PAGE_ERRANDS: usize = 10_000;
+/// Errands that one commit makes due.
+const RETRY_ERRANDS: usize = 500;
 
 /// Which messages to list. Empty fields ask for everything.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +40,26 @@ pub struct Listed {
     pub errands: Vec<Errand>,
 }
 
+/// A part of a listing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// The messages.
+    pub listed: Vec<Listed>,
+    /// Where to go on ([`Filter::after`]); `None` at the end.
+    pub next: Option<QueueId>,
+}
+
+/// What a step of [`Queue::retry_step`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retried {
+    /// Errands that are due now, those that were due before included.
+    pub errands: usize,
+    /// Messages that were met first in this step.
+    pub messages: usize,
+    /// The last errand that was looked at, where to go on; `None` at the end.
+    pub next: Option<(QueueId, u32)>,
+}
+
 /// How much is queued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct Stats {
@@ -49,18 +75,42 @@ impl Queue {
     /// # Errors
     /// When the store cannot be read. Damaged messages are left out.
     pub async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<Listed>, Error> {
+        let mut filter = filter.clone();
+        let mut listed = Vec::new();
+        while listed.len() < limit {
+            let page = self.list_page(&filter, limit - listed.len()).await?;
+            listed.extend(page.listed);
+            match page.next {
+                Some(next) => filter.after = Some(next),
+                None => break,
+            }
+        }
+        Ok(listed)
+    }
+
+    /// A part of the listing, at most `limit` messages; fewer when they have many errands, or when
+    /// the filter passes over many. What it reads and holds is bounded, however long the queue is.
+    ///
+    /// # Errors
+    /// When the store cannot be read. Damaged messages are left out.
+    pub async fn list_page(&self, filter: &Filter, limit: usize) -> Result<Page, Error> {
         let snapshot = self.store.snapshot().await?;
         let snapshot = snapshot.as_ref();
         let mut range = keys::messages().prefix_range();
         if let Some(after) = filter.after {
             range = range.after(&keys::message(after));
         }
-        let mut listed = Vec::new();
-        while listed.len() < limit {
-            let rows = snapshot.scan(&range, LIST_PAGE).await?;
-            let Some((last, _)) = rows.last() else { break };
-            range = range.after(last);
+        let (mut listed, mut last) = (Vec::new(), None);
+        let (mut looked_at, mut errands_read) = (0, 0);
+        while listed.len() < limit && looked_at < LOOKED_AT_MAX && errands_read < PAGE_ERRANDS {
+            let rows = snapshot.scan(&range, LIST_PAGE.min(limit)).await?;
+            if rows.is_empty() {
+                return Ok(Page { listed, next: None });
+            }
             for (key, stored) in rows {
+                range = range.after(&key);
+                last = key.reader().u64().map(QueueId).or(last);
+                looked_at += 1;
                 let message = match decode_message(&key, &stored.value) {
                     Ok(message) => message,
                     Err(error) => {
@@ -72,15 +122,20 @@ impl Queue {
                     continue;
                 }
                 let errands = errands_in(snapshot, message.id).await?;
+                errands_read += errands.len();
                 if filter.recipient_fits(&errands) {
                     listed.push(Listed { message, errands });
-                    if listed.len() == limit {
-                        break;
-                    }
+                }
+                if listed.len() == limit || errands_read >= PAGE_ERRANDS {
+                    break;
                 }
             }
         }
-        Ok(listed)
+        let more = !snapshot.scan(&range, 1).await?.is_empty();
+        Ok(Page {
+            listed,
+            next: last.filter(|_| more),
+        })
     }
 
     /// One message with its errands.
@@ -153,6 +208,90 @@ impl Queue {
             }
         }
         Err(Error::Contended)
+    }
+
+    /// One step of making everything due: the waiting errands among the next 500, in one commit.
+    /// Errands under way stay as they are, and so does what is due already. `add` puts what belongs
+    /// to a message into the batch. Go on behind [`Retried::next`] until there is none.
+    ///
+    /// # Errors
+    /// [`Error::Contended`]; otherwise what the store says.
+    pub async fn retry_step(
+        &self,
+        behind: Option<(QueueId, u32)>,
+        now: Timestamp,
+        add: &(dyn Fn(&mut Batch, QueueId) + Send + Sync),
+    ) -> Result<Retried, Error> {
+        for attempt in 0..CONFLICT_RETRIES_MAX {
+            // Where many errands are claimed all the time, a smaller commit meets fewer of them.
+            let limit = (RETRY_ERRANDS >> (attempt / 4)).max(1);
+            let mut batch = Batch::new();
+            let retried = self.retry_these(&mut batch, behind, limit, now, add).await?;
+            if batch.is_empty() {
+                return Ok(retried);
+            }
+            match self.store.commit(batch).await {
+                Ok(_) => return Ok(retried),
+                Err(CommitError::Conflict { .. }) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    async fn retry_these(
+        &self,
+        batch: &mut Batch,
+        behind: Option<(QueueId, u32)>,
+        limit: usize,
+        now: Timestamp,
+        add: &(dyn Fn(&mut Batch, QueueId) + Send + Sync),
+    ) -> Result<Retried, Error> {
+        let mut range = keys::errands().prefix_range();
+        if let Some((id, no)) = behind {
+            range = range.after(&keys::errand(id, no));
+        }
+        let snapshot = self.store.snapshot().await?;
+        let rows = snapshot.scan(&range, limit).await?;
+        let mut retried = Retried {
+            errands: 0,
+            messages: 0,
+            next: None,
+        };
+        // The message that was met last, and the one that `add` was called for last.
+        let (mut met, mut added) = (behind.map(|(id, _)| id), None);
+        for (key, stored) in &rows {
+            let mut parts = key.reader();
+            retried.next = parts.u64().map(QueueId).zip(parts.u32()).or(retried.next);
+            let Some(mut errand) = decoded_or_logged(key, &stored.value) else {
+                continue;
+            };
+            let (id, no) = (errand.message, errand.no);
+            let lease_key = keys::lease(id, no);
+            let ErrandState::Waiting { next_attempt } = errand.state else {
+                continue;
+            };
+            if snapshot.get(&lease_key).await?.is_some() {
+                continue;
+            }
+            retried.errands += 1;
+            retried.messages += usize::from(met.replace(id) != Some(id));
+            if next_attempt > now {
+                batch.require(Require::VersionIs(key.clone(), stored.version));
+                batch.require(Require::KeyAbsent(lease_key));
+                batch.delete(keys::due(next_attempt, id, no));
+                errand.state = ErrandState::Waiting { next_attempt: now };
+                let value = encode_errand(&errand);
+                put_waiting(batch, &errand, value, now);
+                if added.replace(id) != Some(id) {
+                    add(batch, id);
+                }
+            }
+        }
+        if rows.len() < limit {
+            retried.next = None;
+        }
+        Ok(retried)
     }
 
     /// Drops a message: all its open errands end as dropped, and it leaves the queue. An attempt

@@ -326,6 +326,75 @@ async fn listing_filters_and_pages() {
 }
 
 #[tokio::test]
+async fn pages_hold_so_much_and_no_more() {
+    let store = MemoryStore::new();
+    let queue = Queue::new(store.clone(), options());
+    let many: Vec<NewErrand> = (0..6_000).map(|n| errand(&format!("u{n}@c.d"), at(9))).collect();
+    for id in 1..=3 {
+        accept(&store, &queue, id, &many, at(0)).await;
+    }
+    let mut filter = Filter::default();
+    let mut pages = Vec::new();
+    loop {
+        let page = queue.list_page(&filter, 100).await.unwrap();
+        pages.push(page.listed.iter().map(|l| l.message.id.0).collect::<Vec<_>>());
+        filter.after = page.next;
+        if page.next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(
+        pages,
+        [vec![1, 2], vec![3]],
+        "20,000 errands are not held at once"
+    );
+    let all = queue.list(&Filter::default(), 100).await.unwrap();
+    assert_eq!(all.len(), 3, "who asks for all gets all");
+    let exact = queue.list_page(&Filter::default(), 3).await.unwrap();
+    assert_eq!((exact.listed.len(), exact.next), (2, Some(QueueId(2))));
+}
+
+#[tokio::test]
+async fn everything_is_tried_in_bounded_commits() {
+    let store = MemoryStore::new();
+    let queue = Queue::new(store.clone(), options());
+    for id in 1..=700u64 {
+        let two = [errand("b@c.d", at(1_000)), errand("e@f.g", at(2_000 + id))];
+        accept(&store, &queue, id, &two, at(0)).await;
+    }
+    // One is claimed, one is due already.
+    let claimed = queue.due(at(1_000), 1).await.unwrap();
+    let claim = queue.claim(&claimed, at(1_450)).await.unwrap().remove(0);
+    let noted = std::sync::Mutex::new(Vec::new());
+    let note = |_: &mut Batch, id: QueueId| noted.lock().unwrap().push(id.0);
+    let (mut errands, mut messages, mut steps, mut behind) = (0, 0, 0, None);
+    loop {
+        let step = queue.retry_step(behind, at(1_500), &note).await.unwrap();
+        (errands, messages, steps) = (errands + step.errands, messages + step.messages, steps + 1);
+        behind = step.next;
+        if behind.is_none() {
+            break;
+        }
+    }
+    assert_eq!((errands, messages, steps), (1_399, 700, 3));
+    let due = queue.due(at(1_500), 10_000).await.unwrap();
+    assert_eq!(due.len(), 1_399, "all but the one under way");
+    assert_eq!(
+        queue.next_due().await.unwrap(),
+        Some(at(1_000)),
+        "what was due keeps its place"
+    );
+    let again = queue.retry_step(None, at(1_500), &nothing_of).await.unwrap();
+    assert_eq!((again.errands, again.messages), (499, 250));
+    let done = Outcome::Relayed(last(at(1_501)));
+    queue.settle_now(&claim, &done, &nothing).await.unwrap();
+    let noted = noted.into_inner().unwrap();
+    assert_eq!(noted.len(), 700, "the journey of each is told once: {noted:?}");
+}
+
+fn nothing_of(_: &mut Batch, _: QueueId) {}
+
+#[tokio::test]
 async fn a_damaged_errand_does_not_come_up_again_and_again() {
     let store = MemoryStore::new();
     let queue = Queue::new(store.clone(), options());

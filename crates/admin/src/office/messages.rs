@@ -1,7 +1,7 @@
 //! Orders about queued messages, and the telling of journeys.
 
-use super::{Office, QUEUE_ROWS_MAX, STORIES_MAX};
-use crate::words::{ErrandRow, QueueRow, Refusal, Response, Told};
+use super::{Office, QUEUE_ROWS_MAX, RETRY_STEPS, STORIES_MAX};
+use crate::words::{ErrandRow, QueuePage, QueueRow, Refusal, Response, RetriedStep, Told};
 use journey::{Event, Query};
 use mail::{QueueId, Timestamp};
 use queue::{ErrandState, Filter, Listed};
@@ -11,9 +11,22 @@ use store::Batch;
 const OPERATOR: &str = "the operator";
 
 impl Office {
-    pub(super) async fn list_queue(&self) -> Result<Response, Refusal> {
-        let listed = self.queue.list(&Filter::default(), QUEUE_ROWS_MAX).await?;
-        Ok(Response::Queue(listed.iter().map(row).collect()))
+    pub(super) async fn list_queue(&self, after: Option<QueueId>, limit: usize) -> Result<Response, Refusal> {
+        let filter = Filter {
+            after,
+            ..Filter::default()
+        };
+        let page = self
+            .queue
+            .list_page(&filter, limit.clamp(1, QUEUE_ROWS_MAX))
+            .await?;
+        let stats = self.queue.stats().await?;
+        Ok(Response::Queue(QueuePage {
+            rows: page.listed.iter().map(row).collect(),
+            next: page.next,
+            messages: stats.messages,
+            errands: stats.errands,
+        }))
     }
 
     pub(super) async fn show_queued(&self, id: QueueId) -> Result<Response, Refusal> {
@@ -23,39 +36,45 @@ impl Office {
         }
     }
 
-    pub(super) async fn retry(&self, id: Option<QueueId>) -> Result<Response, Refusal> {
-        let ids = match id {
-            Some(id) => vec![id],
-            None => {
-                let all = self.queue.list(&Filter::default(), QUEUE_ROWS_MAX).await?;
-                all.into_iter().map(|l| l.message.id).collect()
-            }
+    pub(super) async fn retry(&self, id: QueueId) -> Result<Response, Refusal> {
+        let now = self.clock.now();
+        let note = |batch: &mut Batch| self.note_retry(batch, id, now);
+        let errands = match self.queue.retry(id, now, &note).await {
+            Err(queue::Error::NotQueued) => return Err(not_queued(id)),
+            result => result?,
         };
-        let mut errands = 0;
-        for one in &ids {
-            match self.retry_one(*one).await {
-                // Gone between the listing and the order: it was delivered.
-                Err(queue::Error::NotQueued) if id.is_none() => {}
-                result => errands += result?,
-            }
-        }
-        let (deliveries, messages) = (
-            counted(errands, "delivery", "deliveries"),
-            counted(ids.len(), "message", "messages"),
-        );
-        Ok(Response::Done(format!("tried now: {deliveries} of {messages}")))
+        let deliveries = if errands == 1 { "delivery" } else { "deliveries" };
+        Ok(Response::Done(format!(
+            "tried now: {errands} {deliveries} of {id}"
+        )))
     }
 
-    async fn retry_one(&self, id: QueueId) -> Result<usize, queue::Error> {
+    pub(super) async fn retry_all(&self, mut behind: Option<(QueueId, u32)>) -> Result<Response, Refusal> {
         let now = self.clock.now();
-        let note = |batch: &mut Batch| {
-            let event = Event::OperatorAction {
-                by: OPERATOR.to_owned(),
-                action: "retry now".to_owned(),
-            };
-            self.journey.record(batch, id, now, &event);
+        let note = |batch: &mut Batch, id: QueueId| self.note_retry(batch, id, now);
+        let (mut errands, mut messages) = (0, 0);
+        for _ in 0..RETRY_STEPS {
+            let step = self.queue.retry_step(behind, now, &note).await?;
+            errands += step.errands;
+            messages += step.messages;
+            behind = step.next;
+            if behind.is_none() {
+                break;
+            }
+        }
+        Ok(Response::Retried(RetriedStep {
+            errands,
+            messages,
+            next: behind,
+        }))
+    }
+
+    fn note_retry(&self, batch: &mut Batch, id: QueueId, now: Timestamp) {
+        let event = Event::OperatorAction {
+            by: OPERATOR.to_owned(),
+            action: "retry now".to_owned(),
         };
-        self.queue.retry(id, now, &note).await
+        self.journey.record(batch, id, now, &event);
     }
 
     pub(super) async fn drop_queued(&self, id: QueueId) -> Result<Response, Refusal> {
@@ -97,10 +116,6 @@ impl Office {
         }
         Ok(Response::Stories(told))
     }
-}
-
-fn counted(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn not_queued(id: QueueId) -> Refusal {

@@ -2,7 +2,7 @@
 //! done here when no server runs.
 
 use super::{Failure, print, settings};
-use crate::args::{Account, Dns, Domain, Global, OnOff, Queue, Scope};
+use crate::args::{Account, Dns, Domain, Global, OnOff, Scope};
 use crate::settings::Settings;
 use crate::world;
 use admin::{Request, Response};
@@ -21,14 +21,36 @@ pub fn run(global: &Global, request: Request) -> Result<ExitCode, Failure> {
 
 /// Asks the running server, or does it here when none runs.
 pub fn perform(settings: &Settings, request: Request) -> Result<Response, Failure> {
+    let mut answer = None;
+    converse(settings, request, |response| {
+        answer = Some(response);
+        Ok(None)
+    })?;
+    answer.ok_or_else(|| Failure::store("there was no answer".to_owned()))
+}
+
+/// Asks, hands over the answer, and asks what is wanted next, until that is nothing. What the
+/// running server does not do is done here, in a store that is open all the while.
+pub fn converse(
+    settings: &Settings,
+    first: Request,
+    mut next: impl FnMut(Response) -> Result<Option<Request>, Failure>,
+) -> Result<(), Failure> {
     let socket = admin::control::socket_path(&settings.data, &std::env::temp_dir());
-    let asked = admin::control::ask(&socket, &settings.data, &request)
-        .map_err(|e| Failure::store(format!("the control socket {}: {e}", socket.display())))?;
-    if let Some(answer) = asked {
-        return Ok(answer?);
+    let ask = |request: &Request| {
+        admin::control::ask(&socket, &settings.data, request)
+            .map_err(|e| Failure::store(format!("the control socket {}: {e}", socket.display())))
+    };
+    if let Some(answer) = ask(&first)? {
+        let mut wanted = next(answer?)?;
+        while let Some(request) = wanted {
+            let gone = || Failure::store("the server ended before the order was done".to_owned());
+            wanted = next(ask(&request)?.ok_or_else(gone)??)?;
+        }
+        return Ok(());
     }
     // A misspelt folder must not answer as an empty server, nor be made.
-    let begins = matches!(request, Request::DomainAdd { .. });
+    let begins = matches!(first, Request::DomainAdd { .. });
     if !begins && !settings.data.join("store").exists() {
         return Err(Failure::store(format!(
             "there is no mail store in {}: name the right --config or --data, or begin with: posthaste init <domain>",
@@ -37,9 +59,16 @@ pub fn perform(settings: &Settings, request: Request) -> Result<Response, Failur
     }
     world::block_on(async {
         let world = world::World::open(settings)?;
-        let answer = world.office.perform(request).await;
+        let done = async {
+            let mut wanted = Some(first);
+            while let Some(request) = wanted {
+                wanted = next(world.office.perform(request).await?)?;
+            }
+            Ok(())
+        }
+        .await;
         world.close().await;
-        Ok(answer?)
+        done
     })
 }
 
@@ -98,15 +127,6 @@ pub fn account(order: Account) -> Result<Request, Failure> {
         },
         Account::RevokeAppPassword { address, number } => Request::AppPasswordRevoke { address, number },
     })
-}
-
-pub fn queue(order: Queue) -> Request {
-    match order {
-        Queue::List => Request::QueueList,
-        Queue::Show { id } => Request::QueueShow { id },
-        Queue::Retry { id, .. } => Request::QueueRetry { id },
-        Queue::Drop { id } => Request::QueueDrop { id },
-    }
 }
 
 pub fn dns(order: Dns) -> Request {

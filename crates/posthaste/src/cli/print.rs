@@ -30,14 +30,8 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
             "the second factor of {address} is on: mail programs need app passwords from now on\n\
              (posthaste account app-password {address}). For an authenticator, shown once:\n{otpauth_url}"
         ),
-        Response::Queue(rows) if rows.is_empty() => outln!("the queue is empty"),
-        Response::Queue(rows) => {
-            let cells = rows.iter().flat_map(queue_cells).collect();
-            table(
-                &["ID", "ACCEPTED", "FROM", "TO", "STATE", "TRIES", "NEXT", "WHY"],
-                cells,
-            );
-        }
+        Response::Queue(page) => queue(&page.rows, true),
+        Response::Retried(step) => outln!("tried now: {} deliveries", step.errands),
         Response::Message(row) => message(row),
         Response::Stories(stories) => {
             for (i, told) in stories.iter().enumerate() {
@@ -51,6 +45,29 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
         Response::Zone(text) | Response::Signatures(text) => out!("{text}"),
     }
     Ok(())
+}
+
+/// A part of the queue; the first part has the headings.
+pub fn queue(rows: &[QueueRow], headings: bool) {
+    if rows.is_empty() {
+        return;
+    }
+    let cells = rows.iter().flat_map(queue_cells).collect();
+    let head = ["ID", "ACCEPTED", "FROM", "TO", "STATE", "TRIES", "NEXT", "WHY"];
+    table(if headings { &head } else { &[] }, cells);
+}
+
+/// 1000000 as 1,000,000.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 /// What machines read: the content of the answer, without the name of its variant.
@@ -168,9 +185,12 @@ fn when(at: Option<Timestamp>) -> String {
     at.map_or("-".to_owned(), date::iso8601)
 }
 
-/// Columns as wide as their widest cell; the last one runs on.
+/// Columns as wide as their widest cell; the last one runs on. Without a head it goes on from
+/// another table.
 pub fn table(head: &[&str], rows: Vec<Vec<String>>) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0).max(head.len());
     let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
+    widths.resize(columns, 0);
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -184,7 +204,9 @@ pub fn table(head: &[&str], rows: Vec<Vec<String>>) {
             .collect();
         outln!("{}", padded.join("  ").trim_end());
     };
-    line(head.to_vec());
+    if !head.is_empty() {
+        line(head.to_vec());
+    }
     for row in &rows {
         line(row.iter().map(String::as_str).collect());
     }

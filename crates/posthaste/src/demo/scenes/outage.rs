@@ -54,7 +54,7 @@ pub async fn play(stage: &mut Stage, world: &mut World) -> Result<(), Broken> {
     world.example.start().await?;
     stage.remark("example.com's server is back. Nobody has to do anything, but who will not wait says:");
     stage.remark(&format!("posthaste queue retry {id}"));
-    world.gmail.perform(Request::QueueRetry { id: Some(id) }).await?;
+    world.gmail.perform(Request::QueueRetry { id }).await?;
     let delivered = |happening: &Happening| match happening {
         Happening::Line {
             host,
@@ -117,8 +117,12 @@ fn in_words(row: &QueueRow) -> Vec<String> {
 }
 
 async fn queue_of(site: &Site) -> Result<Vec<QueueRow>, Broken> {
-    match site.perform(Request::QueueList).await? {
-        Response::Queue(rows) => Ok(rows),
+    let all = Request::QueueList {
+        after: None,
+        limit: admin::office::QUEUE_ROWS_MAX,
+    };
+    match site.perform(all).await? {
+        Response::Queue(page) => Ok(page.rows),
         _ => Err(Broken::said("asking for the queue gave something else")),
     }
 }
