@@ -36,7 +36,13 @@ pub struct Global {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run the server until SIGTERM.
-    Serve,
+    Serve {
+        /// Start although acknowledged parts of the store's log are damaged, without what stood
+        /// there. Each place is told in the log. A backup has what is missing: restore it instead if
+        /// there is one.
+        #[arg(long)]
+        skip_damage: bool,
+    },
     /// Show mail going the whole way, on an internet in a box (no root, no settings, no network).
     Demo(Demo),
     /// Make settings, signing keys and a first account for a domain; print its DNS records.

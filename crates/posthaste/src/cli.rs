@@ -22,7 +22,7 @@ use std::process::ExitCode;
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let global = &args.global;
     match args.command {
-        Command::Serve => crate::serve::run(&settings(global)?),
+        Command::Serve { skip_damage } => crate::serve::run(&settings(global)?, skip_damage),
         Command::Demo(demo) => crate::demo::run(&demo, global.json),
         Command::Init(order) => init::run(global, &order),
         Command::Check => check(global),

@@ -35,12 +35,14 @@ pub struct Server {
     services: JoinSet<()>,
 }
 
-/// Runs the server in the foreground until SIGTERM or SIGINT.
-pub fn run(settings: &Settings) -> Result<ExitCode, Failure> {
+/// Runs the server in the foreground until SIGTERM or SIGINT. `skip_damage`: also on a store whose log
+/// is damaged, without what can't be read.
+pub fn run(settings: &Settings, skip_damage: bool) -> Result<ExitCode, Failure> {
     start_log(settings)?;
     raise_descriptor_limit(settings.smtp.connections_max);
     world::block_on(async {
-        let mut server = Server::start(settings, Hooks::default()).await?;
+        let world = World::open_store(settings, skip_damage)?;
+        let mut server = Server::start_on(world, settings, Hooks::default()).await?;
         for (service, addresses) in &server.bound {
             for address in addresses {
                 println!("{service} {address}");
@@ -56,7 +58,10 @@ pub fn run(settings: &Settings) -> Result<ExitCode, Failure> {
 impl Server {
     /// Binds everything, then starts everything: after this every listener answers.
     pub async fn start(settings: &Settings, hooks: Hooks) -> Result<Self, Failure> {
-        let world = World::open(settings)?;
+        Self::start_on(World::open(settings)?, settings, hooks).await
+    }
+
+    async fn start_on(world: World, settings: &Settings, hooks: Hooks) -> Result<Self, Failure> {
         let certificates = Arc::new(world::tls_certificates(settings, world.clock.as_ref())?);
         for warning in certificates.warnings(world.clock.now()) {
             tracing::warn!("certificate: {warning}");

@@ -57,10 +57,22 @@ pub struct World {
 impl World {
     /// Opens (or makes) the data folder.
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
+        Self::open_store(settings, false)
+    }
+
+    /// The same; `skip_damage`: even when acknowledged parts of the log can't be read, without them.
+    pub fn open_store(settings: &Settings, skip_damage: bool) -> Result<Self, Failure> {
         make_private(&settings.data)
             .map_err(|e| Failure::store(format!("the data folder {}: {e}", settings.data.display())))?;
-        let store = LogStore::open(&settings.data.join("store"), store::engine::Options::default())
+        let options = store::engine::Options {
+            skip_damage,
+            ..store::engine::Options::default()
+        };
+        let store = LogStore::open(&settings.data.join("store"), options)
             .map_err(|e| Failure::store(e.to_string()))?;
+        for damage in store.damage() {
+            tracing::error!("the store is damaged: {damage}");
+        }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared: Arc<dyn store::Store> = store.clone();
         let options = directory::Options::default();

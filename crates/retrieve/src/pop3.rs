@@ -270,7 +270,12 @@ impl Driver {
             Ok(first) => first,
             Err(error) => {
                 // Gone by another session's hand, or damaged: the rest stays served.
-                tracing::warn!(address = %opened.address, %uid, %error, "a message could not be read");
+                match &error {
+                    mailbox::Error::NoSuchMailbox => {}
+                    _ => {
+                        tracing::error!(address = %opened.address, %uid, %error, "a message could not be read")
+                    }
+                }
                 self.session.refuse_message(token);
                 return Ok(());
             }
@@ -286,7 +291,11 @@ impl Driver {
                 break;
             }
             let read = mailboxes.read(&entry, at..at + PIECE_OCTETS).await;
-            piece = read.map_err(io::Error::other)?;
+            piece = read.map_err(|error| {
+                // It has begun: all that is left is to end the connection in the middle of it.
+                tracing::error!(address = %opened.address, %uid, %error, "a message could not be read to its end");
+                io::Error::other(error)
+            })?;
         }
         if at < entry.size() && !writer.is_satisfied() {
             return Err(io::Error::other("the message is shorter than its entry says"));

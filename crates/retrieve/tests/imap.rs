@@ -381,6 +381,73 @@ impl Tap for Bomb {
     }
 }
 
+/// A store whose disk can be full to the last octet.
+struct FullDisk {
+    inner: Arc<store::MemoryStore>,
+    full: std::sync::atomic::AtomicBool,
+}
+
+impl store::Tables for FullDisk {
+    fn commit(
+        &self,
+        batch: store::Batch,
+    ) -> store::BoxFuture<'_, Result<store::Receipt, store::CommitError>> {
+        if self.full.load(std::sync::atomic::Ordering::Relaxed) {
+            return Box::pin(async { Err(store::CommitError::Full) });
+        }
+        self.inner.commit(batch)
+    }
+    fn snapshot(&self) -> store::BoxFuture<'_, Result<Box<dyn store::Snapshot>, store::ReadError>> {
+        self.inner.snapshot()
+    }
+    fn watch(&self, topic: &store::Topic) -> store::Watch {
+        self.inner.watch(topic)
+    }
+}
+
+impl store::Blobs for FullDisk {
+    fn stage(
+        &self,
+        len_hint: u64,
+    ) -> store::BoxFuture<'_, Result<Box<dyn store::BlobWriter>, store::BlobError>> {
+        self.inner.stage(len_hint)
+    }
+    fn read(
+        &self,
+        id: store::BlobId,
+        range: std::ops::Range<u64>,
+    ) -> store::BoxFuture<'_, Result<bytes::Bytes, store::BlobError>> {
+        self.inner.read(id, range)
+    }
+}
+
+#[tokio::test]
+async fn mail_can_be_read_when_nothing_can_be_written() {
+    let disk = Arc::new(FullDisk {
+        inner: store::MemoryStore::new(),
+        full: false.into(),
+    });
+    let world = World::on(disk.clone(), |_| {}).await;
+    world.deliver(HELLO, Flags::NONE, None).await;
+    disk.full.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut client = world.log_in().await;
+    let selected = client.ask("a", "SELECT INBOX").await.join("\n");
+    assert!(selected.contains("* 1 EXISTS"), "{selected}");
+    assert!(selected.contains("* 1 RECENT"), "{selected}");
+    let fetched = client.ask("b", "FETCH 1 (FLAGS BODY[])").await.join("\n");
+    assert!(fetched.contains("Hi Bob, how are you?"), "{fetched}");
+    assert!(!fetched.contains("\\Seen"), "{fetched}");
+    let refused = client.ask("c", "STORE 1 +FLAGS (\\Flagged)").await.join("\n");
+    assert!(refused.contains("NO [OVERQUOTA]"), "{refused}");
+    disk.full.store(false, std::sync::atomic::Ordering::Relaxed);
+    let fetched = client.ask("d", "FETCH 1 (FLAGS BODY[])").await.join("\n");
+    assert!(fetched.contains("\\Seen"), "{fetched}");
+    // Nobody was told for good that it is new, so the next session is.
+    let mut other = world.log_in().await;
+    let selected = other.ask("a", "SELECT INBOX").await.join("\n");
+    assert!(selected.contains("* 1 RECENT"), "{selected}");
+}
+
 #[tokio::test]
 async fn a_panic_ends_its_own_connection_only() {
     let world = World::new(|_| {}).await;

@@ -179,6 +179,84 @@ fn a_flipped_bit_in_a_row_hides_that_row_only() {
 }
 
 #[test]
+fn a_damaged_page_of_the_index_is_refused_and_panics_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), lazy());
+    for n in 0..200 {
+        put(&*store, key(n), &pattern(64, n));
+    }
+    store.close();
+    let path = folder.path().join("index.redb");
+    let good = std::fs::read(&path).unwrap();
+    let used: Vec<usize> = (0..good.len()).filter(|at| good[*at] != 0).collect();
+    let mut refused = 0;
+    for at in used.iter().step_by(used.len() / 60) {
+        let mut bytes = good.clone();
+        bytes[*at] ^= 0x80;
+        std::fs::write(&path, bytes).unwrap();
+        let store = match LogStore::open(folder.path(), lazy()) {
+            Ok(store) => store,
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().contains("restore a backup"), "{at}: {error}");
+                continue;
+            }
+        };
+        let view = wait(store.snapshot()).unwrap();
+        let range = store::KeyRange {
+            start: key(0),
+            end: key(200),
+        };
+        for n in 0..200 {
+            if let Ok(Some(found)) = wait(view.get(&key(n))) {
+                assert_eq!(found.value, pattern(64, n), "{at}");
+            }
+        }
+        if let Ok(found) = wait(view.scan(&range, usize::MAX)) {
+            found
+                .iter()
+                .for_each(|(_, found)| assert_eq!(found.value.len(), 64));
+        }
+        // Whether it can go on writing depends on where the damage is; it answers in any case.
+        let mut batch = Batch::new();
+        batch.put(key(500), b"more".to_vec());
+        let _ = commit(&*store, batch);
+        drop(view);
+        store.close();
+    }
+    assert!(refused > 0, "no page was needed for opening?");
+    // What the refusal advises: the log makes a new one.
+    std::fs::remove_file(&path).unwrap();
+    let store = open(folder.path(), lazy());
+    (0..200).for_each(|n| assert_eq!(value(&*store, &key(n)).unwrap(), pattern(64, n)));
+}
+
+#[test]
+fn a_segment_that_was_cut_short_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), lazy());
+    let whole = put_blob(&*store, key(1), &pattern(3000, 1));
+    let end = store.stats().log_octets;
+    let gone = put_blob(&*store, key(2), &pattern(3000, 2));
+    let known = store.stats().log_octets;
+    store.close();
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(segment(folder.path(), 1))
+        .unwrap();
+    file.set_len(end).unwrap();
+    let store = open(folder.path(), lazy());
+    assert_eq!(store.damage().len(), 1);
+    assert_eq!((store.damage()[0].segment, store.damage()[0].offset), (1, known));
+    assert_eq!(
+        wait(store::Blobs::read(&*store, whole, 0..u64::MAX)).unwrap(),
+        pattern(3000, 1)
+    );
+    let found = wait(store::Blobs::read(&*store, gone, 0..u64::MAX));
+    assert_eq!(found, Err(BlobError::Corrupt(gone)));
+}
+
+#[test]
 fn a_flipped_bit_in_a_blob_is_found() {
     for (len, flip) in [(3000, 1500), (200_000, 150_000), (2_000_000, 1_900_000)] {
         let folder = tempfile::tempdir().unwrap();

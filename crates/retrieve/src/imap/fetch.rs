@@ -15,7 +15,7 @@ use mailbox::{Entry, Error, FlagChange, FlagOp, Flags, Place};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use store::BlobError;
+use store::{BlobError, CommitError};
 
 /// Messages whose entries are in memory at once.
 const MESSAGES_AT_ONCE: usize = 500;
@@ -100,8 +100,12 @@ impl Driver {
                 Ok(entries) => entries,
                 Err(error) => return Ok(Err(refusal(&error))),
             };
-            if sets_seen && let Err(error) = self.set_seen(place, &mut entries).await {
-                return Ok(Err(refusal(&error)));
+            if sets_seen {
+                match self.set_seen(place, &mut entries).await {
+                    // They stay unseen: on a full disk, reading goes on.
+                    Ok(()) | Err(Error::Commit(CommitError::Full)) => {}
+                    Err(error) => return Ok(Err(refusal(&error))),
+                }
             }
             for (seq, uid) in &batch {
                 let Some((entry, newly_seen)) = entries.get(uid) else {

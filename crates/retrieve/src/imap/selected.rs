@@ -7,11 +7,12 @@ use ::imap::session::{Copied, Opened, ask};
 use ::imap::view::Targets;
 use ::imap::{Flag, Refusal, Ticket};
 use mail::{ModSeq, Uid, UidValidity};
-use mailbox::{Change, Entry, Error, ExpungeWhich, FlagChange, FlagOp, Flags, Keyword, Place};
+use mailbox::{Change, Entry, Error, ExpungeWhich, FlagChange, FlagOp, Flags, Keyword, Mailboxes, Place};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::pin::pin;
 use std::task::{Context, Waker};
-use store::Watch;
+use store::{CommitError, Watch};
 
 /// Entries that are read at once.
 pub(super) const ENTRIES_AT_ONCE: usize = 2_000;
@@ -82,9 +83,10 @@ impl Driver {
         // The watch and the status first: what happens while we read is told again, never missed.
         let watch = mailboxes.watch(place);
         let status = mailboxes.status(place).await?;
+        let unclaimed = status.first_recent..status.uid_next.max(status.first_recent);
         let recent = match read_only {
-            true => status.first_recent..status.uid_next.max(status.first_recent),
-            false => mailboxes.claim_recent(place).await?,
+            true => unclaimed,
+            false => claim_recent(mailboxes, place).await?.unwrap_or(unclaimed),
         };
         let mut opened = Opened {
             uids: Vec::with_capacity(usize::try_from(status.messages).unwrap_or(0).min(1_000_000)),
@@ -183,8 +185,8 @@ impl Driver {
         }
         selected.own.clear();
         if has_arrivals && !selected.read_only {
-            let recent = mailboxes.claim_recent(place).await?;
-            if let Some(view) = self.session.view_mut() {
+            let recent = claim_recent(mailboxes, place).await?;
+            if let (Some(recent), Some(view)) = (recent, self.session.view_mut()) {
                 view.claimed(recent);
             }
         }
@@ -371,4 +373,14 @@ fn flag_change(mode: StoreMode, flags: &[Flag]) -> Result<FlagChange, Error> {
         keywords,
         unchanged_since: None,
     })
+}
+
+/// Takes `\Recent` of what is new. `None`: there is no room to note that, so that a later session is
+/// told of the same; reading goes on when the disk is full.
+async fn claim_recent(mailboxes: &Mailboxes, place: Place) -> Result<Option<Range<Uid>>, Error> {
+    match mailboxes.claim_recent(place).await {
+        Ok(recent) => Ok(Some(recent)),
+        Err(Error::Commit(CommitError::Full)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

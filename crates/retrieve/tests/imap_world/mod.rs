@@ -42,7 +42,10 @@ pub struct World {
 
 impl World {
     pub async fn new(change: impl FnOnce(&mut Options)) -> Self {
-        let store: Arc<dyn Store> = MemoryStore::new();
+        Self::on(MemoryStore::new(), change).await
+    }
+
+    pub async fn on(store: Arc<dyn Store>, change: impl FnOnce(&mut Options)) -> Self {
         let cheap = directory::Options {
             argon2: Argon2Cost {
                 memory_kib: 8,

@@ -117,6 +117,9 @@ impl Applier {
             if let Some(view) = self.attempt(job) {
                 return Some(view);
             }
+            if self.shared.stopped().is_some() {
+                return None;
+            }
             let queue = self.shared.queue();
             if queue.closing {
                 return None;
@@ -139,6 +142,11 @@ impl Applier {
             Ok(view) => return Some(view),
             Err(error) => error,
         };
+        if let redb::Error::Corrupted(why) = &error {
+            // Trying again would find the same.
+            self.shared.stop(format!("the index can't be written: {why}"));
+            return None;
+        }
         tracing::warn!(%error, "the index can't be written; trying again");
         if matches!(&error, redb::Error::Io(error) if is_full(error)) {
             self.shared.disk_is_full();

@@ -108,14 +108,16 @@ impl Index {
         };
         let mut builder = Database::builder();
         builder.set_cache_size(self.cache_octets);
-        self.database = Some(builder.create_with_backend(backend)?);
+        let opened = step(|| Ok(builder.create_with_backend(backend)?))?;
+        self.database = Some(opened);
         Ok(())
     }
 
     /// Closes the file. Views fail from now on.
     pub(crate) fn close(&mut self) {
-        // redb says goodbye to its file here, so the revocation comes after.
-        drop(self.database.take());
+        // redb says goodbye to its file here, so the revocation comes after. Whether it can does
+        // not matter: what it would write can be found again.
+        let _ = contained(|| drop(self.database.take()));
         self.revoked.store(true, Ordering::Release);
     }
 
@@ -125,6 +127,10 @@ impl Index {
 
     /// Reads a number kept beside the rows.
     pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, redb::Error> {
+        step(|| self.number_now(name))
+    }
+
+    fn number_now(&self, name: &str) -> Result<Option<u64>, redb::Error> {
         let transaction = self.database()?.begin_read()?;
         let table = match transaction.open_table(META) {
             Ok(table) => table,
@@ -149,6 +155,14 @@ impl Index {
 
     /// Applies rows and numbers in one durable transaction.
     pub(crate) fn apply<'a>(
+        &self,
+        rows: impl Iterator<Item = (&'a Bytes, &'a Option<Bytes>)>,
+        numbers: &[(&str, u64)],
+    ) -> Result<(), redb::Error> {
+        step(|| self.apply_now(rows, numbers))
+    }
+
+    fn apply_now<'a>(
         &self,
         rows: impl Iterator<Item = (&'a Bytes, &'a Option<Bytes>)>,
         numbers: &[(&str, u64)],
@@ -196,11 +210,13 @@ impl Index {
 
     /// A view of the rows as they are now.
     pub(crate) fn view(&self) -> Result<IndexView, redb::Error> {
-        let transaction = self.database()?.begin_read()?;
-        Ok(IndexView {
-            rows: Arc::new(transaction.open_table(ROWS)?),
-            meta: Arc::new(transaction.open_table(META)?),
-            revoked: self.revoked.clone(),
+        step(|| {
+            let transaction = self.database()?.begin_read()?;
+            Ok(IndexView {
+                rows: Arc::new(transaction.open_table(ROWS)?),
+                meta: Arc::new(transaction.open_table(META)?),
+                revoked: self.revoked.clone(),
+            })
         })
     }
 }
@@ -240,8 +256,11 @@ pub(crate) enum IndexRow {
 impl IndexView {
     /// A row, its checksum verified.
     pub(crate) fn row(&self, row_key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        let found = self.rows.get(row_key).map_err(|e| read_error(&e))?;
-        found.map(|row| verified(row_key, row.value())).transpose()
+        let read = || {
+            let found = self.rows.get(row_key).map_err(|e| read_error(&e))?;
+            found.map(|row| verified(row_key, row.value())).transpose()
+        };
+        contained(read).unwrap_or_else(|why| Err(ReadError::Io(why)))
     }
 
     /// The log position up to which this view has everything; the start of the log in a new index.
@@ -257,8 +276,11 @@ impl IndexView {
 
     /// A number kept beside the rows.
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
-        let found = self.meta.get(name).ok()??;
-        found.value().try_into().ok().map(u64::from_be_bytes)
+        let read = || {
+            let found = self.meta.get(name).ok()??;
+            found.value().try_into().ok().map(u64::from_be_bytes)
+        };
+        contained(read).ok()?
     }
 
     /// How many rows there are; 0 when that can't be read.
@@ -309,18 +331,37 @@ impl IndexView {
         if start >= end {
             return Ok(Box::new(std::iter::empty()));
         }
-        let rows = self.rows.range::<&[u8]>(start..end).map_err(|e| read_error(&e))?;
-        Ok(match direction {
-            Direction::Forward => Box::new(rows.map(layer_row).filter(is_not_damaged)),
-            Direction::Backward => Box::new(rows.rev().map(layer_row).filter(is_not_damaged)),
-        })
+        let rows = contained(|| self.rows.range::<&[u8]>(start..end));
+        let mut rows = rows.map_err(ReadError::Io)?.map_err(|e| read_error(&e))?;
+        let mut ended = false;
+        let next = move || {
+            if ended {
+                return None;
+            }
+            let next = contained(|| match direction {
+                Direction::Forward => rows.next().map(layer_row),
+                Direction::Backward => rows.next_back().map(layer_row),
+            });
+            // Behind a page that can't be read there is no going on.
+            next.unwrap_or_else(|why| {
+                ended = true;
+                Some(Err(ReadError::Io(why)))
+            })
+        };
+        Ok(Box::new(std::iter::from_fn(next).filter(is_not_damaged)))
     }
 }
 
-/// Runs a step of redb's; what it says when it panics.
+/// Runs a step of redb's; what to say when it panics. redb trusts what stands in its pages, and
+/// panics where damage belies it.
 fn contained<T>(step: impl FnOnce() -> T) -> Result<T, String> {
     let step = std::panic::AssertUnwindSafe(step);
     std::panic::catch_unwind(step).map_err(|_| "a page of the index is damaged".to_owned())
+}
+
+/// The same, where redb's own errors are told.
+fn step<T>(step: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    contained(step).unwrap_or_else(|why| Err(redb::Error::Corrupted(why)))
 }
 
 fn row_told(row_key: &[u8], summed: &[u8]) -> IndexRow {

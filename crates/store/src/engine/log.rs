@@ -293,6 +293,22 @@ impl<'a> Replay<'a> {
         }
     }
 
+    /// At the end of the log: how many batches the group has that was begun here and is not whole.
+    pub(crate) fn begun(&self) -> Result<Option<u32>, OpenError> {
+        let Some(file) = self.open(self.at.segment)? else {
+            return Ok(None);
+        };
+        let mut head = [0; HEADER];
+        if !read_up_to(&*file, &mut head, self.at.offset)? {
+            return Ok(None);
+        }
+        let header =
+            Header::parse(&head).filter(|h| h.stands_at(self.at.segment, self.at.offset, self.store));
+        Ok(header
+            .filter(|h| h.follows(&self.at, self.store))
+            .map(|h| h.batches))
+    }
+
     fn open(&self, segment: u64) -> Result<Option<Arc<dyn DiskFile>>, OpenError> {
         match self.segments.read(segment) {
             Ok(file) => Ok(Some(file)),

@@ -125,6 +125,13 @@ pub struct Damage {
     pub what: &'static str,
 }
 
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (segment, offset) = (self.segment, self.offset);
+        write!(f, "log/{segment:016x}.log at offset {offset}: {}", self.what)
+    }
+}
+
 /// Why a store could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -139,10 +146,16 @@ pub enum OpenError {
     Format(String),
     /// The log is damaged in front of acknowledged batches. A backup has what is missing;
     /// [`Options::skip_damage`] opens without it.
-    #[error("the log is damaged in segment {} at offset {}: {}", .0.segment, .0.offset, .0.what)]
+    #[error(
+        "the log is damaged: {0}; restore a backup, or run `posthaste serve \
+         --skip-damage`, which goes on behind the damage without what stood there"
+    )]
     Damaged(Damage),
     /// The index can't be read.
-    #[error("the index can't be opened: {0}")]
+    #[error(
+        "the index can't be opened: {0}; restore a backup, or, if log/ still begins with \
+         0000000000000001.log, move index.redb away: it is made again from the log, which takes a while"
+    )]
     Index(String),
 }
 
@@ -154,7 +167,16 @@ impl From<std::io::Error> for OpenError {
 
 impl From<redb::Error> for OpenError {
     fn from(error: redb::Error) -> Self {
-        Self::Index(error.to_string())
+        use std::io::ErrorKind;
+        match error {
+            // What is there is not what was written; anything else is the disk's or the system's word.
+            redb::Error::Io(error)
+                if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+            {
+                error.into()
+            }
+            other => Self::Index(other.to_string()),
+        }
     }
 }
 

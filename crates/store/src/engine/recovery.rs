@@ -219,10 +219,34 @@ fn replay(
         }
     }
     let end = replay.position();
+    let mut damage = std::mem::take(&mut replay.damage);
+    if end == start && is_cut(segments, start)? {
+        damage.push(Damage {
+            segment: start.segment,
+            offset: start.offset,
+            what: "the file ends before this place, to which acknowledged groups reached",
+        });
+    }
+    if let Some(batches) = replay.begun()? {
+        tracing::warn!(
+            segment = end.segment,
+            offset = end.offset,
+            batches,
+            "the last group of the log is not whole and is cut off: it was being written when the last run ended (or was damaged since)"
+        );
+    }
     if end != start {
         index.apply_to(changed.iter(), end)?;
     }
-    Ok((end, replay.damage, newest))
+    Ok((end, damage, newest))
+}
+
+/// Whether a segment's file is shorter than what the index knows of it.
+fn is_cut(segments: &Segments, known: Position) -> Result<bool, OpenError> {
+    if known == Position::START {
+        return Ok(false);
+    }
+    Ok(segments.read(known.segment)?.len()? < known.offset)
 }
 
 fn damaged(segment: u64, what: &'static str) -> OpenError {
