@@ -79,7 +79,7 @@ class MailServer:
         self.folder, self.domain, self.address, self.person = folder, domain, address, person
         self.dns_port = dns_port
         self.ports = {name: free_port(address) for name in SERVICES}
-        self.config = folder / "posthaste.toml"
+        self.config, self.log = folder / "posthaste.toml", folder / "log"
         self.process = None
         orders = [f'listen.{name}=["{address}:{port}"]' for name, port in self.ports.items()]
         orders += [
@@ -99,9 +99,9 @@ class MailServer:
     def cli(self, *args, **kw):
         return run("--config", self.config, *args, **kw)
 
-    def start(self, *orders):
+    def start(self, *orders, flags=()):
         extra = [x for o in orders for x in ("--set", o)]
-        self.process = Process("--config", self.config, *extra, "serve", log=self.folder / "log")
+        self.process = Process("--config", self.config, *extra, "serve", *flags, log=self.log)
 
     def stop(self, how=signal.SIGTERM):
         code = self.process.stop(how)
