@@ -1,8 +1,9 @@
 //! The store under test and the messages that are put into it.
 //!
 //! Messages have 1 to 2 KiB and one recipient at one of 5,000 domains, a few of which have most of
-//! the mail. An errand is due at some moment of the five days after its acceptance, at random: the
-//! hardest order for an index, and what a queue full of retries looks like.
+//! the mail. New mail is due at once. The backlog is due at some moment of the five days after its
+//! acceptance, at random, which is the hardest order for an index: real retries come in about the
+//! order in which the messages came.
 
 use crate::machine;
 use mail::{EmailAddress, QueueId, ReversePath, Timestamp};
@@ -23,6 +24,15 @@ const DOMAINS: u64 = 5_000;
 /// Messages between two looks at the clock of the progress bar.
 const STRIDE: u64 = 5_000;
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+/// When the errands of new messages are due.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// At once: new mail.
+    AtOnce,
+    /// At some moment of the next five days: the backlog.
+    Spread,
+}
 
 /// What filling took.
 #[derive(Clone, Copy, Default)]
@@ -72,7 +82,7 @@ impl World {
         let wanted = depth.saturating_sub(waiting);
         while filled.messages < wanted {
             let part = STRIDE.min(wanted - filled.messages);
-            self.accept(part).await?;
+            self.accept(part, When::Spread).await?;
             filled.messages += part;
             progress(waiting + filled.messages, depth, filled.messages, begun.elapsed());
         }
@@ -86,7 +96,7 @@ impl World {
     }
 
     /// Accepts messages, many at a time.
-    pub(crate) async fn accept(&self, count: u64) -> Result<(), String> {
+    pub(crate) async fn accept(&self, count: u64, when: When) -> Result<(), String> {
         let last = self.made.load(Ordering::Relaxed) + count;
         let mut producers = JoinSet::new();
         for _ in 0..PRODUCERS.min(count) {
@@ -98,7 +108,7 @@ impl World {
                     if n >= last {
                         return Ok(());
                     }
-                    accept_one(&store, &queue, n, now).await?;
+                    accept_one(&store, &queue, n, now, when).await?;
                 }
             });
         }
@@ -116,10 +126,16 @@ pub(crate) async fn all(mut tasks: JoinSet<Result<(), String>>) -> Result<(), St
     Ok(())
 }
 
-async fn accept_one(store: &LogStore, queue: &Queue, n: u64, now: Timestamp) -> Result<(), String> {
+async fn accept_one(
+    store: &LogStore,
+    queue: &Queue,
+    n: u64,
+    now: Timestamp,
+    when: When,
+) -> Result<(), String> {
     loop {
         let mut batch = Batch::new();
-        let (message, errand) = message(store, n, now, &mut batch).await?;
+        let (message, errand) = message(store, n, now, when, &mut batch).await?;
         queue
             .accept(&mut batch, &message, &[errand])
             .map_err(|e| e.to_string())?;
@@ -136,6 +152,7 @@ async fn message(
     store: &LogStore,
     n: u64,
     now: Timestamp,
+    when: When,
     batch: &mut Batch,
 ) -> Result<(Message, NewErrand), String> {
     let random = mixed(n);
@@ -174,9 +191,13 @@ async fn message(
         recipient: address(format!("user{}@d{domain}.example.net", random % 100_000))?,
         original_recipient: None,
         notify: None,
-        next_attempt: now.plus(Duration::from_micros(
-            mixed(random ^ 1) % HORIZON.as_micros() as u64,
-        )),
+        next_attempt: match when {
+            When::AtOnce => now,
+            // Never at once: what is due then is new mail only.
+            When::Spread => now.plus(Duration::from_micros(
+                1 + mixed(random ^ 1) % HORIZON.as_micros() as u64,
+            )),
+        },
     };
     batch.blob(staged);
     Ok((message, errand))

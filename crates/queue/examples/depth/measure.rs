@@ -1,7 +1,7 @@
 //! The figures at one depth. Every figure is the median of samples; the depth stays the same, since
 //! for each errand that ends another message is accepted.
 
-use crate::load::{Filled, World, all};
+use crate::load::{Filled, When, World, all};
 use crate::machine::{self, Memory};
 use mail::Timestamp;
 use queue::{Claim, Due, Filter, LastOutcome, Outcome};
@@ -22,22 +22,14 @@ const SETTLERS: usize = 64;
 pub(crate) struct Row {
     pub(crate) depth: u64,
     pub(crate) filled: Filled,
-    /// Accepting one message, when many are accepted at the same time.
-    pub(crate) accept: f64,
-    /// Finding one sample of due errands, wall and CPU.
-    pub(crate) pick: f64,
-    pub(crate) pick_cpu: f64,
-    /// When the next errand is due.
+    /// New mail while so many others wait: it is accepted, found and relayed at once.
+    pub(crate) new: Costs,
+    /// The backlog itself: the errands that come due next, and as many accepted in their place.
+    pub(crate) backlog: Costs,
+    /// When the next errand is due, as the delivery service asks.
     pub(crate) next_due: f64,
-    /// Of one errand: claiming, releasing, settling as relayed.
-    pub(crate) claim: f64,
+    /// Giving back one claim.
     pub(crate) release: f64,
-    pub(crate) settle: f64,
-    /// A whole life: accepted, found, claimed, relayed; all threads, the index's upkeep included.
-    pub(crate) life: f64,
-    pub(crate) life_cpu: f64,
-    /// Octets written to disk for a whole life.
-    pub(crate) life_written: f64,
     /// The first page of a listing (100 messages), and the totals.
     pub(crate) list: f64,
     pub(crate) stats: f64,
@@ -45,52 +37,70 @@ pub(crate) struct Row {
     pub(crate) disk: u64,
 }
 
+/// What errands cost. Microseconds an errand, but for `pick`.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Costs {
+    /// Accepting one message, when many are accepted at the same time.
+    pub(crate) accept: f64,
+    /// Finding one sample of due errands, wall and CPU.
+    pub(crate) pick: f64,
+    pub(crate) pick_cpu: f64,
+    pub(crate) claim: f64,
+    pub(crate) settle: f64,
+    /// A whole life: accepted, found, claimed, relayed; all threads, the index's upkeep included.
+    pub(crate) life: f64,
+    pub(crate) life_cpu: f64,
+    /// Octets written to disk for a whole life.
+    pub(crate) life_written: f64,
+}
+
 /// Measures at the depth that the queue has now.
 pub(crate) async fn at(world: &mut World, depth: u64, filled: Filled, samples: usize) -> Result<Row, String> {
-    let mut singles: [Vec<f64>; 9] = Default::default();
+    let backlog = costs(world, When::Spread, samples).await?;
+    let new = costs(world, When::AtOnce, samples).await?;
+    let mut others = Vec::new();
     for _ in 0..samples {
-        let sample = single(world).await?;
-        for (figures, figure) in singles.iter_mut().zip(sample) {
-            figures.push(figure);
-        }
+        others.push(others_sample(world).await?);
     }
-    let mut lives: [Vec<f64>; 3] = Default::default();
-    for _ in 0..samples.min(5) {
-        let sample = lives_sample(world).await?;
-        for (figures, figure) in lives.iter_mut().zip(sample) {
-            figures.push(figure);
-        }
-    }
-    let [
-        accept,
-        pick,
-        pick_cpu,
-        next_due,
-        claim,
-        release,
-        settle,
-        list,
-        stats,
-    ] = singles.map(median);
-    let [life, life_cpu, life_written] = lives.map(median);
+    let [next_due, release, list, stats] = medians(&others);
     Ok(Row {
         depth,
         filled,
-        accept,
-        pick,
-        pick_cpu,
+        new,
+        backlog,
         next_due,
-        claim,
         release,
-        settle,
-        life,
-        life_cpu,
-        life_written,
         list,
         stats,
         memory: machine::memory(),
         disk: machine::disk_used(&world.folder),
     })
+}
+
+async fn costs(world: &mut World, when: When, samples: usize) -> Result<Costs, String> {
+    let (mut single, mut lives) = (Vec::new(), Vec::new());
+    for _ in 0..samples {
+        single.push(single_sample(world, when).await?);
+    }
+    for _ in 0..samples.min(5) {
+        lives.push(lives_sample(world, when).await?);
+    }
+    let [accept, pick, pick_cpu, claim, settle] = medians(&single);
+    let [life, life_cpu, life_written] = medians(&lives);
+    Ok(Costs {
+        accept,
+        pick,
+        pick_cpu,
+        claim,
+        settle,
+        life,
+        life_cpu,
+        life_written,
+    })
+}
+
+fn medians<const N: usize>(samples: &[[f64; N]]) -> [f64; N] {
+    std::array::from_fn(|i| median(samples.iter().map(|sample| sample[i]).collect()))
 }
 
 /// The middle one; 0 of none.
@@ -112,13 +122,16 @@ fn text(error: queue::Error) -> String {
     error.to_string()
 }
 
-/// Moves the clock to where a sample of errands is due, and answers them.
-async fn come_due(world: &mut World) -> Result<Vec<Due>, String> {
+/// Moves the clock to where a sample of the backlog is due; new mail is due as it is.
+async fn come_due(world: &mut World, when: When) -> Result<(), String> {
+    if when == When::AtOnce {
+        return Ok(());
+    }
     let far = world.now.plus(Duration::from_secs(365 * 86_400));
     let due = world.queue.due(far, SAMPLE).await.map_err(text)?;
     let last = due.last().ok_or("the queue ran dry")?;
     world.now = world.now.max(last.at);
-    Ok(due)
+    Ok(())
 }
 
 async fn claimed(world: &World, due: &[Due]) -> Result<Vec<Claim>, String> {
@@ -129,45 +142,53 @@ async fn claimed(world: &World, due: &[Due]) -> Result<Vec<Claim>, String> {
     Err(format!("{} of {} could be claimed", claims.len(), due.len()))
 }
 
-/// One sample of every single operation.
-async fn single(world: &mut World) -> Result<[f64; 9], String> {
-    come_due(world).await?;
+/// One sample of every step of an errand's life.
+async fn single_sample(world: &mut World, when: When) -> Result<[f64; 5], String> {
+    let begun = Instant::now();
+    world.accept(SAMPLE as u64, when).await?;
+    let accept = each(begun);
+    come_due(world, when).await?;
     let (begun, cpu) = (Instant::now(), machine::cpu_thread());
     let due = world.queue.due(world.now, SAMPLE).await.map_err(text)?;
     let pick = micros(begun.elapsed());
     let pick_cpu = micros(machine::cpu_thread().saturating_sub(cpu));
     let begun = Instant::now();
-    world.queue.next_due().await.map_err(text)?;
-    let next_due = micros(begun.elapsed());
-    let begun = Instant::now();
     let claims = claimed(world, &due).await?;
     let claim = each(begun);
+    let begun = Instant::now();
+    settle(world, claims).await?;
+    let settle = each(begun);
+    Ok([accept, pick, pick_cpu, claim, settle])
+}
+
+/// One sample of what does not change the depth.
+async fn others_sample(world: &mut World) -> Result<[f64; 4], String> {
+    let begun = Instant::now();
+    world.queue.next_due_after(world.now).await.map_err(text)?;
+    let next_due = micros(begun.elapsed());
+    come_due(world, When::Spread).await?;
+    let due = world.queue.due(world.now, SAMPLE).await.map_err(text)?;
+    let claims = claimed(world, &due).await?;
     let begun = Instant::now();
     many(world, claims, |world, claim| async move {
         world.0.release(&claim, world.1).await.map_err(text)
     })
     .await?;
     let release = each(begun);
-    let due = come_due(world).await?;
-    let claims = claimed(world, &due).await?;
     let begun = Instant::now();
-    settle(world, claims).await?;
-    let settle = each(begun);
-    let begun = Instant::now();
-    world.accept(SAMPLE as u64).await?;
-    let accept = each(begun);
-    let begun = Instant::now();
-    let listed = world.queue.list(&Filter::default(), 100).await.map_err(text)?;
+    let page = world
+        .queue
+        .list_page(&Filter::default(), 100)
+        .await
+        .map_err(text)?;
     let list = micros(begun.elapsed());
-    if listed.len() != 100 {
-        return Err(format!("a page of 100 has {} messages", listed.len()));
+    if page.listed.len() != 100 {
+        return Err(format!("a page of 100 has {} messages", page.listed.len()));
     }
     let begun = Instant::now();
     world.queue.stats().await.map_err(text)?;
     let stats = micros(begun.elapsed());
-    Ok([
-        accept, pick, pick_cpu, next_due, claim, release, settle, list, stats,
-    ])
+    Ok([next_due, release, list, stats])
 }
 
 async fn settle(world: &World, claims: Vec<Claim>) -> Result<(), String> {
@@ -210,11 +231,12 @@ where
 }
 
 /// One sample of whole lives.
-async fn lives_sample(world: &mut World) -> Result<[f64; 3], String> {
+async fn lives_sample(world: &mut World, when: When) -> Result<[f64; 3], String> {
     let (begun, cpu, written) = (Instant::now(), machine::cpu_process(), machine::written());
     for _ in 0..LIFE_ROUNDS {
-        world.accept(SAMPLE as u64).await?;
-        let due = come_due(world).await?;
+        world.accept(SAMPLE as u64, when).await?;
+        come_due(world, when).await?;
+        let due = world.queue.due(world.now, SAMPLE).await.map_err(text)?;
         let claims = claimed(world, &due).await?;
         settle(world, claims).await?;
     }

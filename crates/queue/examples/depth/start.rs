@@ -1,7 +1,7 @@
 //! Starting with a full queue: after a regular end, with nothing of the store in the system's
 //! memory, and after a process was killed in the middle of its work.
 
-use crate::load::World;
+use crate::load::{When, World};
 use crate::machine;
 use crate::measure::median;
 use std::io::{BufRead, BufReader};
@@ -118,7 +118,7 @@ pub(crate) async fn be_killed(folder: &Path) -> Result<(), String> {
     let text = |e: queue::Error| e.to_string();
     let mut rounds = 0;
     loop {
-        world.accept(ROUND).await?;
+        world.accept(ROUND, When::Spread).await?;
         if rounds % 10 == 0 {
             let far = world.now.plus(Duration::from_secs(365 * 86_400));
             let due = world.queue.due(far, 10).await.map_err(text)?;

@@ -9,7 +9,7 @@ type Figure = (&'static str, &'static str, f64);
 
 fn figures(row: &Row) -> Vec<Figure> {
     let filled = row.filled.messages.max(1) as f64;
-    vec![
+    let mut all = vec![
         (
             "fill: rate",
             "/s",
@@ -25,16 +25,29 @@ fn figures(row: &Row) -> Vec<Figure> {
             "octets",
             row.filled.written as f64 / filled,
         ),
-        ("accept one", "µs", row.accept),
-        ("pick 200 due", "µs", row.pick),
-        ("pick 200 due, CPU", "µs", row.pick_cpu),
+    ];
+    let (new, backlog) = (&row.new, &row.backlog);
+    all.extend([
+        ("new: accept one", "µs", new.accept),
+        ("new: pick 200 due", "µs", new.pick),
+        ("new: pick 200 due, CPU", "µs", new.pick_cpu),
+        ("new: claim one", "µs", new.claim),
+        ("new: settle one", "µs", new.settle),
+        ("new: a whole life", "µs", new.life),
+        ("new: a life, CPU", "µs", new.life_cpu),
+        ("new: a life, written", "octets", new.life_written),
+        ("backlog: accept one", "µs", backlog.accept),
+        ("backlog: pick 200 due", "µs", backlog.pick),
+        ("backlog: pick 200 due, CPU", "µs", backlog.pick_cpu),
+        ("backlog: claim one", "µs", backlog.claim),
+        ("backlog: settle one", "µs", backlog.settle),
+        ("backlog: a whole life", "µs", backlog.life),
+        ("backlog: a life, CPU", "µs", backlog.life_cpu),
+        ("backlog: a life, written", "octets", backlog.life_written),
+    ]);
+    all.extend([
         ("when is the next due", "µs", row.next_due),
-        ("claim one", "µs", row.claim),
         ("release one", "µs", row.release),
-        ("settle one", "µs", row.settle),
-        ("a whole life", "µs", row.life),
-        ("a whole life, CPU", "µs", row.life_cpu),
-        ("a whole life, written", "octets", row.life_written),
         ("list the first 100", "µs", row.list),
         ("totals", "µs", row.stats),
         (
@@ -48,16 +61,17 @@ fn figures(row: &Row) -> Vec<Figure> {
             row.memory.resident as f64 / 1_048_576.0,
         ),
         ("disk", "MiB", row.disk as f64 / 1_048_576.0),
-    ]
+    ]);
+    all
 }
 
 /// Tells that a depth is done.
 pub(crate) fn progress_row(row: &Row) {
     eprintln!(
-        "{} messages: a life takes {:.0} µs, {:.0} µs of CPU; {} of memory",
+        "{} messages: CPU of a life {:.0} µs for new mail, {:.0} µs in the backlog; {} of memory",
         grouped(row.depth),
-        row.life,
-        row.life_cpu,
+        row.new.life_cpu,
+        row.backlog.life_cpu,
         octets(row.memory.anonymous)
     );
 }
@@ -65,7 +79,7 @@ pub(crate) fn progress_row(row: &Row) {
 /// Prints the tables.
 pub(crate) fn print(rows: &[Row], starts: &[Start]) {
     let columns: Vec<Vec<Figure>> = rows.iter().map(figures).collect();
-    print!("{:<26}{:>8}", "messages queued", "");
+    print!("{:<28}{:>8}", "messages queued", "");
     for row in rows {
         print!("{:>14}", grouped(row.depth));
     }
@@ -74,7 +88,7 @@ pub(crate) fn print(rows: &[Row], starts: &[Start]) {
         return;
     };
     for (i, (name, unit, at_first)) in first.iter().enumerate() {
-        print!("{name:<26}{unit:>8}");
+        print!("{name:<28}{unit:>8}");
         for column in &columns {
             print!("{:>14.1}", column[i].2);
         }
