@@ -75,7 +75,7 @@ impl Journey {
         texts.dedup();
         let tiebreak = self.tiebreak.fetch_add(1, Ordering::Relaxed);
         for (kind, text) in &texts {
-            batch.put(keys::found_as(kind_of(*kind), text, id), Vec::new());
+            batch.put_fresh(keys::found_as(kind_of(*kind), text, id), Vec::new());
         }
         let line = serde_json::to_vec(&FoundAs { found_as: &texts });
         add_line(batch, id, (at, tiebreak), line);
@@ -195,7 +195,7 @@ fn add_line(batch: &mut Batch, id: QueueId, at: (Timestamp, u32), line: serde_js
     let mut value = Vec::with_capacity(1 + line.len());
     value.push(VERSION);
     value.extend_from_slice(&line);
-    batch.put(keys::event(id, at.0, at.1), value);
+    batch.put_fresh(keys::event(id, at.0, at.1), value);
 }
 
 fn kind_of(code: u8) -> Kind {

@@ -15,8 +15,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 /// Octets read at once while commands are awaited, and the buffer of an idle connection.
 const COMMAND_OCTETS: usize = 4 * 1024;
-/// Octets read at once while a message comes in.
-const MESSAGE_OCTETS: usize = 64 * 1024;
+/// Octets read at once while a message comes in; enough for most messages.
+const MESSAGE_OCTETS: usize = 16 * 1024;
+/// The same for a message that has filled the buffer once.
+const LONG_MESSAGE_OCTETS: usize = 64 * 1024;
 /// Octets that are read ahead at most while a write is stuck.
 const AHEAD_OCTETS_MAX: usize = 64 * 1024;
 
@@ -27,6 +29,8 @@ pub(crate) struct Wire {
     buffer: Vec<u8>,
     /// Octets of the buffer that were used.
     used: usize,
+    /// Whether the last read of a message filled its buffer, so that more is likely to be waiting.
+    filled: bool,
 }
 
 fn gone() -> io::Error {
@@ -39,6 +43,7 @@ impl Wire {
             io: Some(io),
             buffer: Vec::new(),
             used: 0,
+            filled: false,
         }
     }
 
@@ -59,15 +64,17 @@ impl Wire {
     /// Reads what there is. 0 means that the client has closed. Cancel-safe.
     pub(crate) async fn read(&mut self, in_message: bool) -> io::Result<usize> {
         let io = self.io.as_mut().ok_or_else(gone)?;
-        let wanted = if in_message {
-            MESSAGE_OCTETS
-        } else {
-            COMMAND_OCTETS
+        let wanted = match (in_message, self.filled) {
+            (false, _) => COMMAND_OCTETS,
+            (true, false) => MESSAGE_OCTETS,
+            (true, true) => LONG_MESSAGE_OCTETS,
         };
         if self.buffer.is_empty() && self.buffer.capacity() != wanted {
             self.buffer = Vec::with_capacity(wanted);
         }
-        match io.read_buf(&mut self.buffer).await {
+        let read = io.read_buf(&mut self.buffer).await;
+        self.filled = in_message && self.buffer.len() >= MESSAGE_OCTETS;
+        match read {
             // A client that goes without close_notify has gone all the same.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
             other => other,

@@ -242,6 +242,7 @@ impl<V: View + ?Sized> Work<'_, V> {
             Op::Put {
                 key,
                 value,
+                fresh,
                 key_patches,
                 value_patches,
                 refs,
@@ -249,7 +250,10 @@ impl<V: View + ?Sized> Work<'_, V> {
                 let mut row_key = rows::entry_key(key);
                 // The row key has one octet before the caller's key.
                 patch(&mut row_key[1..], key_patches, allocated)?;
-                self.drop_refs(&row_key)?;
+                // What this batch put there itself is always known.
+                if !fresh || self.changed.contains_key(&row_key) {
+                    self.drop_refs(&row_key)?;
+                }
                 for id in refs {
                     *self.refs.entry(*id).or_default() += 1;
                 }

@@ -70,6 +70,8 @@ pub enum Op {
         key_patches: Vec<Patch>,
         /// Allocated numbers that go into the value.
         value_patches: Vec<Patch>,
+        /// The caller knows that nothing stands under the key, so nobody looks.
+        fresh: bool,
         /// Blobs that this entry refers to. A blob lives as long as some entry refers to it; a
         /// reference to a blob that is gone makes the batch `Invalid` (guard a copy with
         /// [`Require::VersionIs`] on the entry it was taken from to get `Conflict` instead).
@@ -139,7 +141,8 @@ impl Batch {
         self.put_with(key, value, Vec::new(), Vec::new(), refs);
     }
 
-    /// Sets a value with allocated numbers patched into key and value.
+    /// Sets a value with allocated numbers patched into key and value. A key that holds a number
+    /// allocated by this batch is taken to be new: see [`Batch::put_fresh`].
     pub fn put_with(
         &mut self,
         key: Key,
@@ -151,9 +154,25 @@ impl Batch {
         self.ops.push(Op::Put {
             key,
             value,
+            fresh: !key_patches.is_empty(),
             key_patches,
             value_patches,
             refs,
+        });
+    }
+
+    /// Sets a value under a key that was never used: it holds a number that is given out once. What
+    /// stands under the key is not looked up, which spares the committer a read of the index for
+    /// every new row. If something stood there after all, it is replaced, and blobs that it refers
+    /// to are never reclaimed.
+    pub fn put_fresh(&mut self, key: Key, value: Vec<u8>) {
+        self.ops.push(Op::Put {
+            key,
+            value,
+            fresh: true,
+            key_patches: Vec::new(),
+            value_patches: Vec::new(),
+            refs: Vec::new(),
         });
     }
 

@@ -6,7 +6,7 @@
 //! nothing and is survived; a failed sync stops the store for good.
 //! Never: a write to the index (see `applier`), a second sync for the same group.
 
-use super::group::{Builder, Position};
+use super::group::{Buffers, Builder, Position};
 use super::log::{AppendError, Writer};
 use super::shared::{Applied, ApplyJob, Job, Queue, Shared};
 use super::state::State;
@@ -21,8 +21,6 @@ use std::time::{Duration, Instant};
 
 /// What a row costs in the overlay beside its octets, about.
 const ROW_OVERHEAD: usize = 160;
-/// A group buffer larger than this is not kept for the next group.
-const BUFFER_KEPT_MAX: usize = 4 * 1024 * 1024;
 
 /// The committer's own state.
 pub(crate) struct Committer {
@@ -35,7 +33,7 @@ pub(crate) struct Committer {
     active_since: Option<Instant>,
     /// The applier could not do its last work and is trying again.
     applier_fails: bool,
-    buffer: Vec<u8>,
+    buffers: Buffers,
 }
 
 /// What the committer found in its inbox.
@@ -70,7 +68,7 @@ impl Committer {
             active_octets: 0,
             active_since: None,
             applier_fails: false,
-            buffer: Vec::new(),
+            buffers: Buffers::default(),
         }
     }
 
@@ -265,7 +263,7 @@ impl Committer {
             return self.failed(error, std::mem::take(jobs));
         }
         let before = (self.work.active.clone(), self.active_octets);
-        let mut builder = Builder::new(self.log.position(), self.store, std::mem::take(&mut self.buffer));
+        let mut builder = Builder::new(self.log.position(), self.store, std::mem::take(&mut self.buffers));
         let mut group: Vec<Answered> = Vec::new();
         while builder.octets() < self.shared.options.group_octets {
             let Some(job) = jobs.pop_front() else { break };
@@ -276,12 +274,11 @@ impl Committer {
             self.answer(group);
             return Ok(());
         }
-        let (bytes, end) = builder.finish();
-        let appended = self.log.append(&bytes, end);
-        let octets = bytes.len();
-        self.buffer = bytes;
-        self.buffer.clear();
-        self.buffer.shrink_to(BUFFER_KEPT_MAX);
+        let (buffers, end) = builder.finish();
+        let appended = self.log.append(buffers.octets(), end);
+        let octets = buffers.octets().len();
+        self.buffers = buffers;
+        self.buffers.shrink();
         if let Err(error) = appended {
             (self.work.active, self.active_octets) = before;
             return self.failed(error, group.into_iter().map(|(job, _)| job).collect());

@@ -127,6 +127,31 @@ impl Header {
     }
 }
 
+/// Memory in which groups are put together; used again, because fresh memory costs page faults.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    body: Vec<u8>,
+    rows: Vec<u8>,
+}
+
+impl Buffers {
+    /// Buffers larger than this, in octets, are not kept for the next group.
+    const KEPT_MAX: usize = 4 * 1024 * 1024;
+
+    /// The group's octets.
+    pub(crate) fn octets(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Gives back what an unusually large group took.
+    pub(crate) fn shrink(&mut self) {
+        for buffer in [&mut self.body, &mut self.rows] {
+            buffer.clear();
+            buffer.shrink_to(Self::KEPT_MAX);
+        }
+    }
+}
+
 /// A group being put together.
 pub(crate) struct Builder {
     at: Position,
@@ -138,16 +163,18 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// Begins a group at `at`. `body` is a buffer to use again.
-    pub(crate) fn new(at: Position, store: u64, mut body: Vec<u8>) -> Self {
+    /// Begins a group at `at`, with buffers to use again.
+    pub(crate) fn new(at: Position, store: u64, buffers: Buffers) -> Self {
+        let Buffers { mut body, mut rows } = buffers;
         body.clear();
         body.resize(HEADER, 0);
+        rows.clear();
         Self {
             at,
             store,
             batches: 0,
             body,
-            rows: Vec::new(),
+            rows,
         }
     }
 
@@ -193,8 +220,8 @@ impl Builder {
         }
     }
 
-    /// The group's octets, and the position behind it.
-    pub(crate) fn finish(self) -> (Vec<u8>, Position) {
+    /// The group, as [`Buffers::octets`], and the position behind it.
+    pub(crate) fn finish(self) -> (Buffers, Position) {
         let mut header = Header {
             segment: self.at.segment,
             offset: self.at.offset,
@@ -207,11 +234,11 @@ impl Builder {
             store: self.store,
             crc: 0,
         };
-        let mut out = self.body;
-        header.write(&mut out[..HEADER]);
-        out.extend_from_slice(&self.rows);
-        out.resize(header.padded() as usize, 0);
-        (out, header.end())
+        let Self { mut body, rows, .. } = self;
+        header.write(&mut body[..HEADER]);
+        body.extend_from_slice(&rows);
+        body.resize(header.padded() as usize, 0);
+        (Buffers { body, rows }, header.end())
     }
 }
 
@@ -299,7 +326,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn sample() -> (Vec<u8>, Position) {
-        let mut builder = Builder::new(Position::START, 7, Vec::new());
+        let mut builder = Builder::new(Position::START, 7, Buffers::default());
         let (place, check) = builder.blob(b"hello");
         let blob = BlobRow {
             refs: 1,
@@ -311,7 +338,8 @@ mod tests {
             (Bytes::from(rows::blob_key(BlobId([3; 16]))), Some(blob.encode())),
             (Bytes::from_static(b"\x01gone"), None),
         ]);
-        builder.finish()
+        let (buffers, end) = builder.finish();
+        (buffers.body, end)
     }
 
     #[test]
@@ -335,12 +363,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_octets_are_read_without_panic(rows in proptest::collection::vec(any::<u8>(), 0..200), batches in 0u32..5) {
-            let mut builder = Builder::new(Position::START, 7, Vec::new());
+            let mut builder = Builder::new(Position::START, 7, Buffers::default());
             builder.rows = rows;
             builder.batches = batches;
-            let (bytes, _) = builder.finish();
-            let header = Header::parse(&bytes).unwrap();
-            let _ = Group::parse(&header, &Bytes::from(bytes));
+            let (buffers, _) = builder.finish();
+            let header = Header::parse(&buffers.body).unwrap();
+            let _ = Group::parse(&header, &Bytes::from(buffers.body));
         }
     }
 }

@@ -272,8 +272,12 @@ impl Shared {
         }
         queue.octets += job.octets;
         queue.jobs.push_back(job);
+        // The committer does not wait while there are jobs that it may take.
+        let first = queue.jobs.len() == 1;
         drop(queue);
-        self.queue_changed.notify_one();
+        if first {
+            self.queue_changed.notify_one();
+        }
         None
     }
 
