@@ -8,7 +8,7 @@
 
 use super::blobs::{INLINE_OCTETS_MAX, LargeFiles};
 use super::check::Summer;
-use super::group::{Builder, Position};
+use super::group::{Buffers, Builder, Position};
 use super::index::Index;
 use super::opening_of;
 use super::recovery::{RESTORING, SUPERBLOCK};
@@ -82,7 +82,7 @@ impl Restorer {
             path: path.to_owned(),
             identity,
             at,
-            builder: Builder::new(at, identity, Vec::new()),
+            builder: Builder::new(at, identity, Buffers::default()),
             writes: Vec::new(),
             writes_octets: 0,
             index,
@@ -197,10 +197,10 @@ impl Restorer {
         self.builder.batch(&self.writes);
         let done = std::mem::replace(
             &mut self.builder,
-            Builder::new(self.at, self.identity, Vec::new()),
+            Builder::new(self.at, self.identity, Buffers::default()),
         );
-        let (octets, end) = done.finish();
-        self.file.write_all_at(&octets, self.at.offset)?;
+        let (buffers, end) = done.finish();
+        self.file.write_all_at(buffers.octets(), self.at.offset)?;
         self.at = end;
         for (key, row) in self.writes.drain(..) {
             self.rows_octets += key.len() + row.as_ref().map_or(0, |row| row.len());
@@ -215,7 +215,7 @@ impl Restorer {
             (self.at.segment, self.at.offset) = (self.at.segment + 1, 0);
             self.file = segment(&*self.disk, &self.path, self.at.segment)?;
         }
-        self.builder = Builder::new(self.at, self.identity, octets);
+        self.builder = Builder::new(self.at, self.identity, buffers);
         Ok(())
     }
 
