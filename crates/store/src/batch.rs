@@ -2,6 +2,7 @@
 
 use crate::blob::{BlobId, StagedBlob, StagedBody};
 use crate::key::Key;
+use crate::relocate::Move;
 use crate::tables::Topic;
 
 /// Operations in one batch at most.
@@ -94,6 +95,8 @@ pub struct Batch {
     pub(crate) ops: Vec<Op>,
     pub(crate) blobs: Vec<StagedBlob>,
     pub(crate) topics: Vec<Topic>,
+    /// The engine's own: blobs that get another place. Such a batch asks for nothing else.
+    pub(crate) moves: Vec<Move>,
 }
 
 impl Batch {
@@ -203,13 +206,19 @@ impl Batch {
         self.ops.is_empty() && self.alloc.is_empty() && self.blobs.is_empty() && self.require.is_empty()
     }
 
+    /// Whether the batch brings octets of blobs.
+    pub(crate) fn brings_blobs(&self) -> bool {
+        !self.blobs.is_empty() || !self.moves.is_empty()
+    }
+
     /// Octets that the batch brings: keys, values and blobs that stand in memory.
     pub(crate) fn octets(&self) -> usize {
         let ops = self.ops.iter().map(|op| match op {
             Op::Put { key, value, refs, .. } => key.len() + value.len() + refs.len() * 16,
             Op::Delete(key) | Op::Add(key, _) => key.len(),
         });
-        let blobs = self.blobs.iter().map(|blob| match &blob.body {
+        let moved = self.moves.iter().map(|one| &one.blob);
+        let blobs = self.blobs.iter().chain(moved).map(|blob| match &blob.body {
             StagedBody::Inline(bytes) => bytes.len(),
             StagedBody::File(_) => 0,
         });

@@ -71,6 +71,8 @@ pub trait Disk: Send + Sync + Debug {
     fn list(&self, path: &Path) -> Result<Vec<String>>;
     /// The names in a folder reach stable storage before this returns.
     fn sync_dir(&self, path: &Path) -> Result<()>;
+    /// Octets of room that are left for files in a folder.
+    fn room(&self, path: &Path) -> Result<u64>;
     /// Takes the exclusive lock on a file (created when absent), held until the value is dropped.
     /// `WouldBlock` when someone else, in this process or another, holds it.
     fn lock(&self, path: &Path) -> Result<Box<dyn Send + Sync>>;
@@ -145,6 +147,11 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, path: &Path) -> Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn room(&self, path: &Path) -> Result<u64> {
+        let found = rustix::fs::statvfs(path)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn Send + Sync>> {

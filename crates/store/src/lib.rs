@@ -17,6 +17,7 @@ pub mod finding;
 pub mod key;
 pub mod memory;
 mod overlay;
+mod relocate;
 mod rows;
 #[cfg(feature = "simulated-disk")]
 pub mod simulated;

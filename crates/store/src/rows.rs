@@ -55,6 +55,11 @@ pub(crate) fn segment_key(segment: u64) -> Vec<u8> {
     row_key(SEGMENT, &segment.to_be_bytes())
 }
 
+/// First row key (inclusive) and last (exclusive) of the segment space.
+pub(crate) fn segment_range() -> (Vec<u8>, Vec<u8>) {
+    (vec![SEGMENT], vec![SEGMENT + 1])
+}
+
 /// The segment that a row key of the segment space names.
 pub(crate) fn segment_of_key(row_key: &[u8]) -> Option<u64> {
     match row_key.split_first()? {

@@ -11,8 +11,9 @@ use super::state::State;
 use crate::apply::View;
 use crate::file::is_full;
 use crate::overlay::Overlay;
-use crate::rows;
-use std::collections::BTreeSet;
+use crate::rows::{self, SegmentRow};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -162,8 +163,14 @@ impl Applier {
 
     /// Looks for segments that have died.
     fn reclaim(&mut self, job: &ApplyJob) {
+        let figures = figures_in(&job.rows);
+        let ended_below = job.position.segment;
+        self.shared.tell_keeper(|inbox| {
+            inbox.figures.extend(figures.clone());
+            inbox.ended_below = ended_below;
+        });
         let mut candidates: BTreeSet<u64> = (self.looked_at..job.position.segment).collect();
-        candidates.extend(emptied(&job.rows));
+        candidates.extend(figures.iter().filter(|(_, row)| row.is_none()).map(|(n, _)| *n));
         self.looked_at = self.looked_at.max(job.position.segment);
         let below = job.position.segment;
         self.bury_dead(candidates.into_iter().filter(|segment| *segment < below));
@@ -217,8 +224,14 @@ impl Drop for EndGuard {
     }
 }
 
-/// Segments whose last blob went with these rows.
-fn emptied(rows: &Overlay) -> impl Iterator<Item = u64> {
-    let gone = rows.iter().filter(|(_, row)| row.is_none());
-    gone.filter_map(|(key, _)| rows::segment_of_key(key))
+/// Figures of segments among these rows; `None`: the last blob went.
+fn figures_in(rows: &Overlay) -> BTreeMap<u64, Option<SegmentRow>> {
+    let (start, end) = rows::segment_range();
+    let changed = rows.range::<[u8], _>((Bound::Included(&start[..]), Bound::Excluded(&end[..])));
+    changed
+        .filter_map(|(key, row)| {
+            let row = row.as_deref().and_then(SegmentRow::decode);
+            Some((rows::segment_of_key(key)?, row))
+        })
+        .collect()
 }

@@ -13,6 +13,7 @@ use super::state::State;
 use crate::apply::{self, Placer, Resolved};
 use crate::blob::{StagedBlob, StagedBody};
 use crate::overlay::Overlay;
+use crate::relocate;
 use crate::rows::Place;
 use crate::tables::{CommitError, Receipt, Seq};
 use std::collections::VecDeque;
@@ -315,7 +316,11 @@ impl Committer {
     /// Resolves a batch against what is committed and what stands before it in the group.
     fn resolve(&mut self, builder: &mut Builder, job: &Job) -> Result<Resolved, CommitError> {
         let seq = builder.next_seq();
-        let mut resolved = apply::apply(&self.work, &job.batch, Seq(seq), &mut IntoGroup(builder))?;
+        let placer = &mut IntoGroup(builder);
+        let mut resolved = match job.batch.moves.as_slice() {
+            [] => apply::apply(&self.work, &job.batch, Seq(seq), placer),
+            moves => relocate::relocate(&self.work, moves, Seq(seq), placer),
+        }?;
         if resolved.writes.is_empty() {
             resolved.receipt.seq = resolved.receipt.seq.min(Seq(seq - 1));
             return Ok(resolved);
@@ -369,7 +374,7 @@ impl Committer {
 /// Answers `Full` to batches that bring blobs; gives the others back.
 fn refuse_blobs(jobs: VecDeque<Job>) -> VecDeque<Job> {
     let (large, small): (VecDeque<Job>, VecDeque<Job>) =
-        jobs.into_iter().partition(|job| !job.batch.blobs.is_empty());
+        jobs.into_iter().partition(|job| job.batch.brings_blobs());
     answer_all(large, &CommitError::Full);
     small
 }

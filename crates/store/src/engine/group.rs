@@ -252,14 +252,22 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// Reads the rows of this header's group from their octets. `None` when they are damaged.
+    pub(crate) fn rows(header: &Header, rows: Bytes) -> Option<Vec<(Bytes, Option<Bytes>)>> {
+        if rows.len() != header.row_octets as usize || crc32c::crc32c(&rows) != header.row_crc {
+            return None;
+        }
+        parse_rows(rows, header.batches)
+    }
+
     /// Reads the group of this header from its octets. `None` when its rows are damaged.
     pub(crate) fn parse(header: &Header, bytes: &Bytes) -> Option<Self> {
         let rows_at = HEADER + header.blob_octets as usize;
         let rows_end = rows_at + header.row_octets as usize;
-        if bytes.len() < rows_end || crc32c::crc32c(&bytes[rows_at..rows_end]) != header.row_crc {
+        if bytes.len() < rows_end {
             return None;
         }
-        let rows = parse_rows(bytes.slice(rows_at..rows_end), header.batches)?;
+        let rows = Self::rows(header, bytes.slice(rows_at..rows_end))?;
         let blobs_good = rows.iter().all(|(key, row)| match row {
             Some(row) if blob_of_key(key).is_some() => blob_is_good(header, bytes, row),
             _ => true,

@@ -1,38 +1,69 @@
 //! The keeper: the thread that looks after the files of the log, so that no commit waits for it.
 //!
-//! It makes the next segment ready before the log needs it, and removes dead segments that are not
-//! kept to become the next ones. Promises: a segment that could not be made durable stops the
-//! store, as it would if the log had made it itself. Never: in the way of a commit.
+//! It makes the next segment ready before the log needs it, removes dead segments that are not
+//! kept to become the next ones, and lets the collector empty half-dead ones. Promises: a segment
+//! that could not be made durable stops the store, as it would if the log had made it itself.
+//! Never: in the way of a commit.
 
+use super::collect::Collector;
 use super::shared::{KeeperInbox, Shared};
 use crate::file::{is_full, is_out_of_descriptors};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 /// The keeper's own state.
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
+    collector: Collector,
+    /// Whether the figures of all segments were looked at.
+    begun: bool,
 }
 
 impl Keeper {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    /// `newest` is the segment in which the log goes on.
+    pub(crate) fn new(shared: Arc<Shared>, store: u64, newest: u64) -> Self {
+        Self {
+            collector: Collector::new(shared.clone(), store, newest),
+            shared,
+            begun: false,
+        }
     }
 
     /// Runs until the committer has ended.
-    pub(crate) fn run(self) {
+    pub(crate) fn run(mut self) {
+        self.begin();
         while let Some(turn) = self.wait() {
-            self.take_turn(&turn);
+            self.begin();
+            self.take_turn(turn);
+            if self.collector.due() == Some(Duration::ZERO) {
+                let supply = self.shared.supply.clone();
+                // Held until the copies are committed: who pins the log waits for that.
+                if let Some(_at_work) = supply.work() {
+                    self.collector.advance();
+                }
+            }
         }
     }
 
     /// Does what there is to do now, on the caller's thread. Answers whether there was anything.
     #[cfg(feature = "simulated-disk")]
     pub(crate) fn step(&mut self) -> bool {
+        self.begin();
         let turn = take(&mut self.shared.keeper());
-        turn.inspect(|turn| self.take_turn(turn)).is_some()
+        let is_there = turn.is_some();
+        if let Some(turn) = turn {
+            self.take_turn(turn);
+        }
+        self.collector.step() || is_there
     }
 
-    fn take_turn(&self, turn: &KeeperInbox) {
+    fn begin(&mut self) {
+        if !self.begun {
+            self.begun = self.collector.look_at_all();
+        }
+    }
+
+    fn take_turn(&mut self, turn: KeeperInbox) {
         if let Some(number) = turn.wanted {
             self.make_ahead(number);
         }
@@ -40,8 +71,10 @@ impl Keeper {
             self.shared
                 .stop(format!("removing dead segments failed: {error}"));
         }
+        self.collector.learn(turn.figures, turn.ended_below);
     }
 
+    /// Waits for something in the inbox, or until the collector may go on. `None`: it is over.
     fn wait(&self) -> Option<KeeperInbox> {
         let mut inbox = self.shared.keeper();
         loop {
@@ -51,11 +84,15 @@ impl Keeper {
             if let Some(turn) = take(&mut inbox) {
                 return Some(turn);
             }
-            inbox = self
-                .shared
-                .keeper_changed
-                .wait(inbox)
-                .unwrap_or_else(PoisonError::into_inner);
+            let changed = &self.shared.keeper_changed;
+            inbox = match self.collector.due() {
+                Some(Duration::ZERO) => return Some(KeeperInbox::default()),
+                Some(left) => match changed.wait_timeout(inbox, left) {
+                    Ok((inbox, _)) => inbox,
+                    Err(poisoned) => poisoned.into_inner().0,
+                },
+                None => changed.wait(inbox).unwrap_or_else(PoisonError::into_inner),
+            };
         }
     }
 
@@ -78,6 +115,10 @@ impl Keeper {
 
 /// What is in the inbox, if there is something.
 fn take(inbox: &mut KeeperInbox) -> Option<KeeperInbox> {
-    let is_there = inbox.wanted.is_some() || inbox.surplus || inbox.full;
+    let is_there = inbox.wanted.is_some()
+        || inbox.surplus
+        || inbox.full
+        || !inbox.figures.is_empty()
+        || inbox.ended_below > 0;
     is_there.then(|| std::mem::take(inbox))
 }

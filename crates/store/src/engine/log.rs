@@ -82,6 +82,11 @@ impl Segments {
         self.disk.remove(&self.path(segment))
     }
 
+    /// Octets of room that are left on the log's disk.
+    pub(crate) fn room(&self) -> io::Result<u64> {
+        self.disk.room(&self.folder)
+    }
+
     fn forget(&self, segment: u64) {
         self.open
             .lock()
@@ -345,7 +350,8 @@ impl<'a> Replay<'a> {
         for segment in numbers.into_iter().filter(|n| *n >= from.segment) {
             let Some(file) = self.open(segment)? else { continue };
             let start = if segment == from.segment { from.offset } else { 0 };
-            for offset in header_places(&*file, start)? {
+            let ours = |header: &Header, at| header.stands_at(segment, at, self.store);
+            for offset in header_places(&*file, start, ours)? {
                 let Some((header, _)) = self.group_at(segment, offset)? else {
                     continue;
                 };
@@ -364,7 +370,7 @@ impl<'a> Replay<'a> {
 }
 
 /// Fills `buf` from `offset`; `false` when the file ends before.
-fn read_up_to(file: &dyn DiskFile, buf: &mut [u8], offset: u64) -> io::Result<bool> {
+pub(crate) fn read_up_to(file: &dyn DiskFile, buf: &mut [u8], offset: u64) -> io::Result<bool> {
     match file.read_exact_at(buf, offset) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
@@ -372,8 +378,12 @@ fn read_up_to(file: &dyn DiskFile, buf: &mut [u8], offset: u64) -> io::Result<bo
     }
 }
 
-/// Offsets from `start` at which a header stands.
-fn header_places(file: &dyn DiskFile, start: u64) -> io::Result<Vec<u64>> {
+/// Offsets from `start` at which a header stands that is `ours`.
+pub(crate) fn header_places(
+    file: &dyn DiskFile,
+    start: u64,
+    ours: impl Fn(&Header, u64) -> bool,
+) -> io::Result<Vec<u64>> {
     const WINDOW: usize = 1024 * 1024;
     let mut places = Vec::new();
     let mut window = vec![0; WINDOW];
@@ -387,8 +397,9 @@ fn header_places(file: &dyn DiskFile, start: u64) -> io::Result<Vec<u64>> {
             }
         }
         for (i, block) in window[..filled].chunks(ALIGN as usize).enumerate() {
-            if Header::parse(block).is_some() {
-                places.push(offset + i as u64 * ALIGN);
+            let at = offset + i as u64 * ALIGN;
+            if Header::parse(block).is_some_and(|header| ours(&header, at)) {
+                places.push(at);
             }
         }
         if filled < WINDOW {

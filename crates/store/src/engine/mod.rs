@@ -10,6 +10,7 @@
 mod applier;
 mod blobs;
 pub(crate) mod check;
+mod collect;
 mod committer;
 pub(crate) mod dump;
 mod group;
@@ -69,6 +70,11 @@ pub struct Options {
     /// on the disk already, which makes its syncs several times cheaper. A clean end, and a disk
     /// that runs full, give them back.
     pub spare_segments: usize,
+    /// When less than this part of a segment lives, in percent (50), what lives is copied to the end
+    /// of the log and the segment dies. 0: never.
+    pub collect_below_percent: u8,
+    /// Octets copied for that in a second at most (32 MiB).
+    pub collect_octets_per_second: u64,
     /// Batches in one group at most (1024).
     pub group_batches: usize,
     /// A group takes no further batch when it has reached this many octets (8 MiB; 64 at most).
@@ -99,6 +105,8 @@ impl Default for Options {
         Self {
             segment_octets: 64 << 20,
             spare_segments: 4,
+            collect_below_percent: 50,
+            collect_octets_per_second: 32 << 20,
             group_batches: 1024,
             group_octets: 8 << 20,
             queue_batches: 16_384,
@@ -201,6 +209,14 @@ pub struct Stats {
     pub segments_recycled: u64,
     /// Dead segments that were removed.
     pub segments_removed: u64,
+    /// Half-dead segments that were emptied by copying what lived in them.
+    pub segments_collected: u64,
+    /// Blobs that were copied for that.
+    pub blobs_moved: u64,
+    /// Their octets.
+    pub octets_moved: u64,
+    /// Damaged places that copying came upon; [`LogStore::damage_found`] has them.
+    pub damage_found: u64,
 }
 
 /// The embedded store.
@@ -342,6 +358,13 @@ impl LogStore {
             self.shared.supply.give_back();
         }
         drop(lock.take());
+    }
+
+    /// Damage found since the opening, while blobs were copied out of half-dead segments: the first
+    /// thousand places. What is damaged stays where it is, and reads as `Corrupt`.
+    #[must_use]
+    pub fn damage_found(&self) -> Vec<Damage> {
+        self.shared.damage()
     }
 
     /// Keeps every file of the log as it is, until the value is dropped: no segment is removed or

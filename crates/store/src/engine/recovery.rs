@@ -120,7 +120,7 @@ pub(crate) fn open(
     Ok(Recovered {
         committer: Committer::new(shared.clone(), writer, store),
         applier: Applier::new(shared.clone(), index, position.segment, opening),
-        keeper: Keeper::new(shared.clone()),
+        keeper: Keeper::new(shared.clone(), store, position.segment),
         shared,
         lock,
         damage,

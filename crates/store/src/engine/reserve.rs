@@ -88,6 +88,15 @@ impl Reserve {
         }
     }
 
+    /// Whether the room was given away and is not back yet.
+    pub(crate) fn is_released(&self) -> bool {
+        match self.held.try_lock() {
+            Ok(held) => held.released,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().released,
+            Err(TryLockError::WouldBlock) => false,
+        }
+    }
+
     /// Whether there is room for new mail: the reserve is whole, or was made whole just now.
     pub(crate) fn is_whole(&self) -> bool {
         let mut held = match self.held.try_lock() {

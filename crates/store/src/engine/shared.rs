@@ -11,20 +11,23 @@ use super::reserve::Reserve;
 use super::state::State;
 use super::supply::Supply;
 use super::sync_pool::SyncPool;
-use super::{Options, Stats};
+use super::{Damage, Options, Stats, collect};
 use crate::apply::View;
 use crate::batch::Batch;
 use crate::blob::{BlobError, BlobId};
 use crate::overlay::Overlay;
-use crate::rows::{self, BlobRow};
+use crate::rows::{self, BlobRow, SegmentRow};
 use crate::tables::{CommitError, ReadError, Receipt};
 use crate::watches::Watches;
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::oneshot;
+
+/// Places of damage kept in mind at most.
+const DAMAGE_MAX: usize = 1000;
 
 /// A waiting batch.
 pub(crate) struct Job {
@@ -70,6 +73,10 @@ pub(crate) struct KeeperInbox {
     pub(crate) wanted: Option<u64>,
     /// There are segments to remove.
     pub(crate) surplus: bool,
+    /// Figures of segments that have changed in the index; `None`: no blob is left.
+    pub(crate) figures: BTreeMap<u64, Option<SegmentRow>>,
+    /// Segments before this one are ended.
+    pub(crate) ended_below: u64,
     /// The disk is full: nothing may be spare.
     pub(crate) full: bool,
     pub(crate) closing: bool,
@@ -93,6 +100,8 @@ pub(crate) struct Shared {
     keeper: Mutex<KeeperInbox>,
     pub(crate) keeper_changed: Condvar,
     state: Mutex<Arc<State>>,
+    pub(crate) collected: collect::Figures,
+    damage: Mutex<Vec<Damage>>,
     /// Why nothing can be committed any more.
     stopped: OnceLock<String>,
     /// Wakes those who wait for that.
@@ -132,6 +141,8 @@ impl Shared {
             keeper: Mutex::default(),
             keeper_changed: Condvar::new(),
             state: Mutex::new(Arc::new(state)),
+            collected: collect::Figures::default(),
+            damage: Mutex::default(),
             stopped: OnceLock::new(),
             stopping: tokio::sync::Notify::new(),
             groups: AtomicU64::new(0),
@@ -222,6 +233,28 @@ impl Shared {
         self.stopped.get().map(|why| CommitError::Fatal(why.clone()))
     }
 
+    /// Keeps in mind what was found damaged since the opening, the first thousand.
+    pub(crate) fn found_damage(&self, found: Damage) {
+        let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        if damage.len() < DAMAGE_MAX && !damage.contains(&found) {
+            damage.push(found);
+        }
+    }
+
+    /// What was found damaged since the opening.
+    pub(crate) fn damage(&self) -> Vec<Damage> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Figures of a segment as they are now; `None` when nothing lives in it.
+    pub(crate) fn segment_row(&self, segment: u64) -> Option<SegmentRow> {
+        let row = self.state().row(&rows::segment_key(segment));
+        match row {
+            Ok(row) => SegmentRow::decode(&row?),
+            Err(_) => Some(SegmentRow::default()),
+        }
+    }
+
     /// The row of a blob as it is now.
     pub(crate) fn blob_row(&self, id: BlobId) -> Result<BlobRow, BlobError> {
         let row = self.state().row(&rows::blob_key(id));
@@ -307,6 +340,10 @@ impl Shared {
             batches_unindexed: seq.saturating_sub(self.indexed.load(Ordering::Acquire)),
             segments_waited_for: self.supply.figures.waited_for.load(Ordering::Relaxed),
             segments_recycled: self.supply.figures.recycled.load(Ordering::Relaxed),
+            segments_collected: self.collected.segments.load(Ordering::Relaxed),
+            blobs_moved: self.collected.blobs.load(Ordering::Relaxed),
+            octets_moved: self.collected.octets.load(Ordering::Relaxed),
+            damage_found: self.collected.damaged.load(Ordering::Relaxed),
             segments_removed: self.supply.figures.removed.load(Ordering::Relaxed),
         }
     }

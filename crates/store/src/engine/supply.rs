@@ -174,6 +174,11 @@ impl Supply {
         drop(self.at_work.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Whether the log is pinned.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.inner().pins > 0
+    }
+
     /// Takes back one [`Supply::pin`]. Behind the last one: the large blobs that were dropped
     /// meanwhile, whose files are to go now.
     pub(crate) fn unpin(&self) -> Vec<BlobId> {

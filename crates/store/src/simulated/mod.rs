@@ -464,6 +464,12 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn room(&self, _path: &Path) -> Result<u64> {
+        let inner = self.inner();
+        let left = |room: usize| room.saturating_sub(inner.used()) as u64;
+        Ok(inner.room.map_or(u64::MAX, left))
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn Send + Sync>> {
         let mut inner = self.inner();
         if !inner.locked.insert(path.to_owned()) {
