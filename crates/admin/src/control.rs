@@ -1,8 +1,10 @@
 //! The control socket: how the command line asks a running server.
 //!
 //! A Unix stream socket in the data folder, for the folder's owner only. One request and one
-//! response a connection, each a line of JSON.
+//! response a connection, each a line of JSON. While an answer takes long, lines that say how far
+//! it has come go before it; who hangs up stops the work.
 
+use crate::audit::{Pace, Standing};
 use crate::office::Office;
 use crate::words::{Refusal, Request, Response};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,6 +24,8 @@ pub const REQUEST_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 pub const RESPONSE_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 /// How long the command line waits for an answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often the asker is told how far a long answer has come.
+const TOLD_EVERY: Duration = Duration::from_millis(250);
 /// Octets of a socket's path at most (what `sockaddr_un` holds on every system).
 const PATH_OCTETS_MAX: usize = 100;
 
@@ -67,9 +71,9 @@ pub async fn serve(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let office = office.clone();
+                    let (office, shutdown) = (office.clone(), shutdown.clone());
                     tokio::spawn(async move {
-                        if let Err(error) = answer_one(stream, &office).await {
+                        if let Err(error) = answer_one(stream, &office, shutdown).await {
                             tracing::debug!(%error, "a control connection ended early");
                         }
                     });
@@ -84,19 +88,59 @@ pub async fn serve(
     }
 }
 
-async fn answer_one(stream: UnixStream, office: &Office) -> std::io::Result<()> {
+/// A line that goes before a long answer.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Underway {
+    progress: Standing,
+}
+
+async fn answer_one(
+    stream: UnixStream,
+    office: &Office,
+    shutdown: tokio::sync::watch::Receiver<bool>,
+) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = Vec::new();
     tokio::io::BufReader::new(read.take(REQUEST_OCTETS_MAX))
         .read_until(b'\n', &mut line)
         .await?;
     let answer: Result<Response, Refusal> = match serde_json::from_slice::<Request>(&line) {
+        Ok(Request::Audit { deep }) => audit(&mut write, office, deep, shutdown).await?,
         Ok(request) => office.perform(request).await,
         Err(e) => Err(Refusal::invalid(format!("the request is not understood: {e}"))),
     };
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
     write.write_all(&text).await
+}
+
+/// Audits, and tells how far it has come. It stops when nobody listens any more, or at the shutdown.
+async fn audit(
+    write: &mut tokio::net::unix::OwnedWriteHalf,
+    office: &Office,
+    deep: bool,
+    mut shutdown: tokio::sync::watch::Receiver<bool>,
+) -> std::io::Result<Result<Response, Refusal>> {
+    let pace = Pace::new(true);
+    let mut work = std::pin::pin!(office.audit(deep, pace.clone()));
+    let mut ticks = tokio::time::interval(TOLD_EVERY);
+    let mut heard = Ok(());
+    let report = loop {
+        tokio::select! {
+            report = &mut work => break report,
+            () = told(&mut shutdown), if !pace.is_stopped() => pace.stop(),
+            _ = ticks.tick(), if heard.is_ok() => {
+                let mut line = serde_json::to_vec(&Underway { progress: pace.standing() })?;
+                line.push(b'\n');
+                heard = write.write_all(&line).await;
+                if heard.is_err() {
+                    pace.stop();
+                }
+            }
+        }
+    };
+    heard?;
+    Ok(report.map(|report| Response::Audit(Box::new(report))))
 }
 
 /// Asks the running server of a data folder. `None` when none is listening.
@@ -107,6 +151,19 @@ pub fn ask(
     path: &Path,
     data: &Path,
     request: &Request,
+) -> std::io::Result<Option<Result<Response, Refusal>>> {
+    ask_told(path, data, request, &mut |_| {})
+}
+
+/// [`ask`], being told how far a long answer has come.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_told(
+    path: &Path,
+    data: &Path,
+    request: &Request,
+    told: &mut dyn FnMut(&Standing),
 ) -> std::io::Result<Option<Result<Response, Refusal>>> {
     if let (Ok(socket), Ok(folder)) = (std::fs::symlink_metadata(path), std::fs::metadata(data))
         && socket.uid() != folder.uid()
@@ -132,14 +189,22 @@ pub fn ask(
     let mut text = serde_json::to_vec(request)?;
     text.push(b'\n');
     stream.write_all(&text)?;
-    let mut line = Vec::new();
-    BufReader::new(stream.take(RESPONSE_OCTETS_MAX)).read_until(b'\n', &mut line)?;
-    if line.is_empty() {
-        return Err(std::io::Error::other(
-            "the server closed the control connection without an answer",
-        ));
+    let mut lines = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        (&mut lines)
+            .take(RESPONSE_OCTETS_MAX)
+            .read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Err(std::io::Error::other(
+                "the server closed the control connection without an answer",
+            ));
+        }
+        match serde_json::from_slice::<Underway>(&line) {
+            Ok(underway) => told(&underway.progress),
+            Err(_) => return Ok(Some(serde_json::from_slice(&line)?)),
+        }
     }
-    Ok(Some(serde_json::from_slice(&line)?))
 }
 
 /// Waits for the order to stop.

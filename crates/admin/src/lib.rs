@@ -5,8 +5,11 @@
 //!
 //! Never: a decision about mail; a secret in an answer, but for one that was just made up.
 
+pub mod audit;
 pub mod control;
+mod keys;
 pub mod office;
+pub mod scrub;
 pub mod words;
 pub mod zone;
 

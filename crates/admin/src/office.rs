@@ -4,6 +4,7 @@ mod accounts;
 mod messages;
 mod signing;
 
+use crate::audit::Pace;
 use crate::words::{Refusal, Request, Response};
 use directory::Directory;
 use journey::Journey;
@@ -11,6 +12,7 @@ use mail::{Clock, Domain};
 use mailbox::Mailboxes;
 use queue::Queue;
 use std::sync::Arc;
+use store::LogStore;
 
 /// Accounts, aliases or messages that are read at once.
 const PAGE: usize = 500;
@@ -24,6 +26,8 @@ pub const STORIES_MAX: usize = 100;
 /// What the office works with. Cheap to clone.
 #[derive(Clone)]
 pub struct Office {
+    /// The store in which all of it lives.
+    pub store: Arc<LogStore>,
     /// Domains, accounts, secrets.
     pub directory: Directory,
     /// The mailboxes.
@@ -36,6 +40,8 @@ pub struct Office {
     pub clock: Arc<dyn Clock>,
     /// The server's own name, for the zone file.
     pub hostname: Domain,
+    /// Held by the one audit that runs.
+    pub auditing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Office {
@@ -77,6 +83,10 @@ impl Office {
             Request::QueueRetryAll { behind } => self.retry_all(behind).await,
             Request::QueueDrop { id } => self.drop_queued(id).await,
             Request::Trace { what, limit } => self.trace(&what, limit).await,
+            Request::Audit { deep } => {
+                let report = self.audit(deep, Pace::new(true)).await?;
+                Ok(Response::Audit(Box::new(report)))
+            }
         }
     }
 }

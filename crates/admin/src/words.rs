@@ -86,6 +86,10 @@ pub enum Request {
         what: String,
         limit: usize,
     },
+    /// Checks the whole store against itself; with `deep` every octet of every blob.
+    Audit {
+        deep: bool,
+    },
     Zone {
         domain: Domain,
         addresses: Vec<IpAddr>,
@@ -118,6 +122,7 @@ pub enum Response {
     Retried(RetriedStep),
     Message(QueueRow),
     Stories(Vec<Told>),
+    Audit(Box<crate::audit::AuditReport>),
     Zone(String),
     /// The DKIM-Signature fields that go on top of the message.
     Signatures(String),

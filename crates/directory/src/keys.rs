@@ -78,3 +78,10 @@ pub(crate) fn totp_step(id: AccountId) -> Key {
 pub(crate) fn logins_topic(id: AccountId) -> Topic {
     Topic(account(id).as_bytes().to_vec())
 }
+
+/// The tables whose rows belong to an account: app passwords, last uses, the list of a domain's
+/// accounts, TOTP steps.
+pub(crate) const BELONGINGS: [u8; 4] = [0x13, 0x14, LISTING, 0x17];
+
+/// The table that lists a domain's accounts.
+pub(crate) const LISTING: u8 = 0x16;

@@ -10,6 +10,7 @@
 mod account;
 mod alias;
 mod app_password;
+mod audit;
 mod auth;
 mod cache;
 mod domain;
@@ -28,6 +29,7 @@ pub use alias::{ALIAS_TARGETS_MAX, Alias};
 pub use app_password::{
     APP_PASSWORD_NAME_OCTETS_MAX, APP_PASSWORDS_PER_ACCOUNT_MAX, AppPassword, NewAppPassword, Scopes,
 };
+pub use audit::{Accounts, audit};
 pub use auth::{AuthOutcome, AuthReason, Candidate, PASSWORD_OCTETS_MAX, Protocol, Via};
 pub use domain::{DomainRecord, SIGNING_KEYS_PER_DOMAIN_MAX, SigningAlgorithm, SigningKey};
 pub use error::Error;

@@ -6,6 +6,7 @@
 //!
 //! Never: a decision, a socket, the wall clock.
 
+pub mod audit;
 mod error;
 mod event;
 mod find;

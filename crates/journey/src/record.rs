@@ -259,3 +259,19 @@ fn lines<'a>(key: &'a Key, stored: &'a Versioned) -> impl Iterator<Item = Line> 
             .ok()
     })
 }
+
+/// The events of a row, and whether some of it can't be read.
+pub(crate) fn events_in(stored: &Versioned) -> (Vec<Event>, bool) {
+    let Some(rest) = stored.value.strip_prefix(&[VERSION]) else {
+        return (Vec::new(), true);
+    };
+    let (mut events, mut damaged) = (Vec::new(), false);
+    for line in rest.split(|octet| *octet == b'\n') {
+        match serde_json::from_slice(line) {
+            Ok(Line::Event(_, _, event)) => events.push(*event),
+            Ok(Line::FoundAs { .. }) => {}
+            Err(_) => damaged = true,
+        }
+    }
+    (events, damaged)
+}

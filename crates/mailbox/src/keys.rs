@@ -37,20 +37,32 @@ pub(crate) const COUNTERS: [Counter; 5] = [
     Counter::Octets,
 ];
 
+pub(crate) fn mailboxes() -> Key {
+    Key::table(0x20)
+}
+
 pub(crate) fn mailboxes_of(account: AccountId) -> Key {
-    Key::table(0x20).u64(account.0)
+    mailboxes().u64(account.0)
 }
 
 pub(crate) fn mailbox(account: AccountId, id: MailboxId) -> Key {
     mailboxes_of(account).u64(id.0)
 }
 
+pub(crate) fn names() -> Key {
+    Key::table(0x21)
+}
+
 pub(crate) fn name(account: AccountId, folded: &str) -> Key {
-    Key::table(0x21).u64(account.0).text(folded)
+    names().u64(account.0).text(folded)
+}
+
+pub(crate) fn roles() -> Key {
+    Key::table(0x22)
 }
 
 pub(crate) fn role(account: AccountId, code: u8) -> Key {
-    Key::table(0x22).u64(account.0).u8(code)
+    roles().u64(account.0).u8(code)
 }
 
 pub(crate) fn account(account: AccountId) -> Key {
@@ -69,16 +81,28 @@ pub(crate) fn mailbox_ids() -> Key {
     Key::table(0x25)
 }
 
+pub(crate) fn counters() -> Key {
+    Key::table(0x26)
+}
+
 pub(crate) fn counter(mailbox: MailboxId, which: Counter) -> Key {
-    Key::table(0x26).u64(mailbox.0).u8(which as u8)
+    counters().u64(mailbox.0).u8(which as u8)
+}
+
+pub(crate) fn usages() -> Key {
+    Key::table(0x27)
 }
 
 pub(crate) fn usage(account: AccountId) -> Key {
-    Key::table(0x27).u64(account.0)
+    usages().u64(account.0)
+}
+
+pub(crate) fn entries() -> Key {
+    Key::table(0x28)
 }
 
 pub(crate) fn entries_of(mailbox: MailboxId) -> Key {
-    Key::table(0x28).u64(mailbox.0)
+    entries().u64(mailbox.0)
 }
 
 /// Offset of the UID in an entry's key.
@@ -88,8 +112,12 @@ pub(crate) fn entry(mailbox: MailboxId, uid: Uid) -> Key {
     entries_of(mailbox).u32(uid.0)
 }
 
+pub(crate) fn changes() -> Key {
+    Key::table(0x29)
+}
+
 pub(crate) fn changes_of(mailbox: MailboxId) -> Key {
-    Key::table(0x29).u64(mailbox.0)
+    changes().u64(mailbox.0)
 }
 
 /// Offset of the modseq in a change's key.

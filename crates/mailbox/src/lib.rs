@@ -6,6 +6,7 @@
 //!
 //! Never: a word of IMAP or POP3, a socket, the wall clock, a decision about where a message goes.
 
+mod audit;
 mod change;
 mod codec;
 mod delivery;
@@ -17,6 +18,7 @@ mod names;
 mod naming;
 mod types;
 
+pub use audit::{Audited, audit};
 pub use change::{ExpungeWhich, Expunged, FlagChange, FlagOp, Flagged, MESSAGES_PER_COPY_MAX, Moved};
 pub use delivery::{Appended, Delivered, Delivery, PREFIX_OCTETS_MAX};
 pub use error::Error;

@@ -303,6 +303,12 @@ impl World {
             assert!(entries.iter().all(|e| e.modseq <= status.highest_modseq));
         }
         assert_eq!(self.boxes.usage(ACCOUNT).await.unwrap(), all_octets);
+        let mut found = Vec::new();
+        let snapshot = self.store.snapshot().await.unwrap();
+        let name = |id: AccountId| id.0.to_string();
+        let audited = mailbox::audit(snapshot.as_ref(), &name, &mut |f| found.push(f)).await;
+        assert_eq!(audited.unwrap().octets, all_octets);
+        assert_eq!(found, []);
     }
 
     async fn follow(&mut self, limit: usize) {

@@ -72,6 +72,14 @@ pub enum Command {
         #[arg(long, default_value_t = 5)]
         limit: usize,
     },
+    /// Prove from the store that nothing is lost: every recipient of every accepted message ended
+    /// exactly once or is in the queue, all counts are right, all checksums hold. Exit code 0:
+    /// balanced; 1: something was found; 4: it could not be done.
+    Audit {
+        /// Read every octet of every message too.
+        #[arg(long)]
+        deep: bool,
+    },
     /// Judge a message or a sender as the server would, step by step.
     #[command(subcommand)]
     Auth(Auth),

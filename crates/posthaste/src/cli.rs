@@ -1,5 +1,6 @@
 //! What each command does: reads settings, asks the running server or opens the store, prints.
 
+mod audit;
 mod auth;
 mod dkim;
 mod failure;
@@ -34,6 +35,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Account(order) => office::run(global, office::account(order)?),
         Command::Queue(order) => queue::run(global, order),
         Command::Trace { what, limit } => office::run(global, admin::Request::Trace { what, limit }),
+        Command::Audit { deep } => audit::run(global, deep),
         Command::Dns(order) => office::run(global, office::dns(order)),
     }
 }

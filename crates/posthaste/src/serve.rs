@@ -1,6 +1,7 @@
 //! `posthaste serve`: binds the listeners, starts the services, and ends cleanly.
 
 mod contexts;
+mod scrub;
 mod upkeep;
 
 use crate::cli::Failure;
@@ -94,6 +95,12 @@ impl Server {
         services.spawn(admin::control::serve(
             control,
             Arc::new(world.office.clone()),
+            stopped.clone(),
+        ));
+        services.spawn(scrub::run(
+            world.office.clone(),
+            settings.data.join("store"),
+            settings.store.scrub_days,
             stopped.clone(),
         ));
         services.spawn(upkeep::run(world.office.clone(), certificates.clone(), stopped));

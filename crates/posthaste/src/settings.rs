@@ -30,6 +30,7 @@ pub struct Settings {
     pub judge: Judge,
     pub deliver: Deliver,
     pub queue: Queue,
+    pub store: Store,
     pub log: Log,
 }
 
@@ -140,6 +141,13 @@ pub struct Queue {
     pub delay_notice_secs: u64,
 }
 
+/// `[store]`: how the store looks after itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    pub scrub_days: u64,
+}
+
 /// `[log]`: what is written to standard error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -169,6 +177,7 @@ impl Default for Settings {
             judge: Judge::default(),
             deliver: Deliver::default(),
             queue: Queue::default(),
+            store: Store::default(),
             log: Log::default(),
         }
     }
@@ -254,6 +263,12 @@ impl Default for Deliver {
             concurrency_per_domain_max: 10,
             route: Vec::new(),
         }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { scrub_days: 14 }
     }
 }
 

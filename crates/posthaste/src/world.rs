@@ -79,12 +79,14 @@ impl World {
         let directory = Directory::new(shared.clone(), options, Arc::new(directory::SystemRandom))
             .map_err(|e| Failure::store(e.to_string()))?;
         let office = Office {
+            store: store.clone(),
             directory,
             mailboxes: Mailboxes::new(shared.clone()),
             queue: Queue::new(shared.clone(), queue_options(settings)),
             journey: Journey::new(shared),
             clock: clock.clone(),
             hostname: hostname(settings)?,
+            auditing: Arc::default(),
         };
         let ids = Arc::new(IdSource::new(clock.clone()));
         Ok(Self {

@@ -365,7 +365,7 @@ pub(crate) fn decode_lease(key: &Key, value: &[u8]) -> Result<Lease, Error> {
     })
 }
 
-fn decode_due(key: &Key, value: &[u8]) -> Option<Due> {
+pub(crate) fn decode_due(key: &Key, value: &[u8]) -> Option<Due> {
     let mut parts = key.reader();
     let due = Due {
         at: Timestamp(i64::try_from(parts.u64()?).unwrap_or(i64::MAX)),

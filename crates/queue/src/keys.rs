@@ -58,7 +58,7 @@ pub(crate) fn lease(id: QueueId, no: u32) -> Key {
 /// said as a precondition: `AtMost(-1)`. A message with one errand has none: one row less to write and to
 /// remove, and 0 says the same as -1, since a queued message has an open errand.
 pub(crate) fn open(id: QueueId) -> Key {
-    Key::table(0x34).u64(id.0)
+    open_all().u64(id.0)
 }
 
 pub(crate) fn messages_queued() -> Key {
@@ -75,4 +75,8 @@ pub(crate) fn ledger() -> Key {
 
 pub(crate) fn ledger_of(which: u8) -> Key {
     ledger().u8(which)
+}
+
+pub(crate) fn open_all() -> Key {
+    Key::table(0x34)
 }

@@ -6,6 +6,7 @@
 //!
 //! Never: a socket, a route, the wall clock, a decision whether an outcome is permanent.
 
+mod audit;
 mod codec;
 mod due;
 mod error;
@@ -17,6 +18,7 @@ mod record;
 mod schedule;
 mod settle;
 
+pub use audit::{Audited, OVERDUE_AFTER, OVERSTAY, audit, errands_of, ledger_of};
 pub use due::{Claim, Due};
 pub use error::Error;
 pub use id::IdSource;
@@ -67,6 +69,12 @@ impl Queue {
     #[must_use]
     pub fn new(store: Arc<dyn store::Store>, options: Options) -> Self {
         Self { store, options }
+    }
+
+    /// How it behaves.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// When to try again and when to give up.

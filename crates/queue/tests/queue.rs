@@ -702,7 +702,7 @@ async fn work(queue: &Queue, ledger: &mut Ledger, now: Timestamp, limit: usize, 
     }
 }
 
-async fn check(queue: &Queue, ledger: &Ledger) {
+async fn check(store: &MemoryStore, queue: &Queue, ledger: &Ledger, now: Timestamp) {
     let stats = queue.stats().await.unwrap();
     assert_eq!(stats.messages, ledger.open.len() as u64);
     let open: usize = ledger.open.values().map(BTreeSet::len).sum();
@@ -723,6 +723,13 @@ async fn check(queue: &Queue, ledger: &Ledger) {
     assert_eq!(kept.queued, ledger.accepted as i64);
     assert_eq!(kept.accounted_for(), kept.accepted(), "{kept:?}");
     assert_eq!(kept.accepted() - kept.in_flight, ledger.ended as i64);
+    let mut found = Vec::new();
+    let snapshot = store.snapshot().await.unwrap();
+    let audited = queue::audit(snapshot.as_ref(), queue.options(), now, &mut |f| found.push(f)).await;
+    assert_eq!(audited.unwrap().open, open as u64);
+    // Late is not wrong: nobody works here but when the test says so.
+    found.retain(|f| f.code != "errand-overdue" && f.code != "errand-too-old");
+    assert_eq!(found, []);
 }
 
 #[tokio::test]
@@ -830,7 +837,7 @@ proptest! {
                     Op::Recover => drop(queue.recover(now).await.unwrap()),
                     Op::Pass { secs } => now = now.plus(Duration::from_secs(secs)),
                 }
-                check(&queue, &ledger).await;
+                check(&store, &queue, &ledger, now).await;
             }
             // In the end everything comes due and is done: nothing was lost on the way.
             while let Some(next) = queue.next_due().await.unwrap() {

@@ -36,11 +36,7 @@ pub fn converse(
     first: Request,
     mut next: impl FnMut(Response) -> Result<Option<Request>, Failure>,
 ) -> Result<(), Failure> {
-    let socket = admin::control::socket_path(&settings.data, &std::env::temp_dir());
-    let ask = |request: &Request| {
-        admin::control::ask(&socket, &settings.data, request)
-            .map_err(|e| Failure::store(format!("the control socket {}: {e}", socket.display())))
-    };
+    let ask = |request: &Request| ask_server(settings, request, &mut |_| {});
     if let Some(answer) = ask(&first)? {
         let mut wanted = next(answer?)?;
         while let Some(request) = wanted {
@@ -49,13 +45,8 @@ pub fn converse(
         }
         return Ok(());
     }
-    // A misspelt folder must not answer as an empty server, nor be made.
-    let begins = matches!(first, Request::DomainAdd { .. });
-    if !begins && !settings.data.join("store").exists() {
-        return Err(Failure::store(format!(
-            "there is no mail store in {}: name the right --config or --data, or begin with: posthaste init <domain>",
-            settings.data.display()
-        )));
+    if !matches!(first, Request::DomainAdd { .. }) {
+        must_be_there(settings)?;
     }
     world::block_on(async {
         let world = world::World::open(settings)?;
@@ -70,6 +61,28 @@ pub fn converse(
         world.close().await;
         done
     })
+}
+
+/// Asks the running server, and tells how far a long answer has come. `None` when none runs.
+pub fn ask_server(
+    settings: &Settings,
+    request: &Request,
+    told: &mut dyn FnMut(&admin::audit::Standing),
+) -> Result<Option<Result<Response, admin::Refusal>>, Failure> {
+    let socket = admin::control::socket_path(&settings.data, &std::env::temp_dir());
+    admin::control::ask_told(&socket, &settings.data, request, told)
+        .map_err(|e| Failure::store(format!("the control socket {}: {e}", socket.display())))
+}
+
+/// A misspelt folder must not answer as an empty server, nor be made.
+pub fn must_be_there(settings: &Settings) -> Result<(), Failure> {
+    if settings.data.join("store").exists() {
+        return Ok(());
+    }
+    Err(Failure::store(format!(
+        "there is no mail store in {}: name the right --config or --data, or begin with: posthaste init <domain>",
+        settings.data.display()
+    )))
 }
 
 pub fn domain(order: Domain) -> Request {

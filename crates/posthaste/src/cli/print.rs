@@ -42,6 +42,7 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
                 outln!("{}", told.text.trim_end());
             }
         }
+        Response::Audit(report) => super::audit::report_in_words(report),
         Response::Zone(text) | Response::Signatures(text) => out!("{text}"),
     }
     Ok(())

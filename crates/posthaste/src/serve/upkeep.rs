@@ -2,14 +2,13 @@
 //! deletions that a crash cut off, renews its own certificate.
 
 use admin::Office;
+use admin::audit::JOURNEYS_KEPT;
 use mail::{AccountId, ModSeq, Timestamp};
 use mailbox::Place;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How long journeys are kept.
-const JOURNEYS_KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// Journeys that are forgotten in one go.
 const JOURNEYS_AT_ONCE: usize = 500;
 /// Changes of a mailbox for which its expunges are remembered, so that a client that was away can

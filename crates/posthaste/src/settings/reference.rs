@@ -182,6 +182,11 @@ pub const KEYS: &[Key] = &[
         "Seconds after which the sender is told that a message is delayed.",
     ),
     key(
+        "store.scrub_days",
+        "14",
+        "Days in which the server reads its whole store once, slowly, to find rot while a backup still has what it ate: every row and every octet of every message. What it finds is in the log at level `error`, and in `posthaste audit`. 0 turns it off.",
+    ),
+    key(
         "log.level",
         "\"info\"",
         "What is logged to standard error: `error`, `warn`, `info`, `debug` or `trace`; also per part, such as `info,receive=debug`.",
