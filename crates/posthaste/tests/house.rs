@@ -28,6 +28,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("lab", 4),
     ("bench", 4),
     ("posthaste", 5),
+    ("powercut", 5),
 ];
 
 /// Lines of a function at most; a test may be a longer table or tale.

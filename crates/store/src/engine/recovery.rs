@@ -61,9 +61,14 @@ pub(crate) fn open(
             std::io::ErrorKind::WouldBlock => OpenError::Locked(path.to_owned()),
             _ => error.into(),
         })?;
+    // The folders above may have been made just now, too: without its way down nothing is there.
     disk.sync_dir(path)?;
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        match disk.sync_dir(parent) {
+    for above in path
+        .ancestors()
+        .skip(1)
+        .filter(|above| !above.as_os_str().is_empty())
+    {
+        match disk.sync_dir(above) {
             // The folder was made by someone else then.
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
             done => done?,
