@@ -44,20 +44,33 @@ const APPLY_STEPS: usize = 4;
 
 /// Commits what waits, and lets the index follow, until it is dropped.
 pub async fn drive(store: Arc<Driven>, stepper: &mut Stepper, mut dice: Dice) {
+    // Whether the index may have something to do.
+    let mut follows = true;
     loop {
-        let waited = tokio::time::timeout(IDLE, store.wake.notified()).await;
+        let woken = store.wake.notified();
+        let idle = match follows {
+            true => tokio::time::timeout(IDLE, woken).await.is_err(),
+            false => {
+                woken.await;
+                false
+            }
+        };
+        follows = true;
         for _ in 0..dice.below(PILE_UP) {
             yield_now().await;
         }
         while stepper.commit() {}
-        if waited.is_err() || dice.chance(1, 4) {
+        if idle || dice.chance(1, 4) {
+            follows = false;
             for _ in 0..APPLY_STEPS {
                 if !stepper.apply() {
                     break;
                 }
+                follows = true;
                 yield_now().await;
                 while stepper.commit() {}
             }
+            follows |= !idle;
         }
         // What waits for room above the index is not told of again.
         if store.inner.stats().batches_waiting > 0 {

@@ -4,8 +4,10 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use powercut::era::Setting;
+use powercut::letter::Size;
 use powercut::run::{self, Outcome};
-use std::io::{IsTerminal, Write};
+use powercut::{Failure, hardship};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,6 +54,15 @@ enum Command {
         operation: Option<u64>,
         #[command(flatten)]
         common: Common,
+    },
+    /// Disks that fail without a cut: an error at any operation, failed syncs, no room, a flipped bit.
+    Hardship {
+        /// The seed of the life that meets the errors.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Only every n-th operation fails.
+        #[arg(long, default_value_t = 1)]
+        step: usize,
     },
 }
 
@@ -145,6 +156,7 @@ fn main() -> ExitCode {
                 format!("powercut run --seed {seed} --life {life}")
             })
         }
+        Command::Hardship { seed, step } => hardships(seed, step),
         Command::Every {
             seeds,
             operation,
@@ -194,6 +206,43 @@ fn repeat(seed: u64, life: u64, dump: Option<PathBuf>, common: &Common) -> ExitC
             ExitCode::from(1)
         }
     }
+}
+
+/// One of the scenes, to be played.
+type Scene<'a> = &'a dyn Fn() -> Result<(), Failure>;
+
+fn hardships(seed: u64, step: usize) -> ExitCode {
+    let error = |kind| hardship::error_at_every(seed, kind, step).map(|_| ());
+    let all: [(&str, Scene); 6] = [
+        (
+            "after a failed sync nothing is acknowledged",
+            &hardship::failed_sync,
+        ),
+        (
+            "a full disk: 452, reading and deleting go on, recovers by itself",
+            &hardship::full_disk,
+        ),
+        ("a flipped bit in the log is found, named, contained", &|| {
+            hardship::flipped_bit(Size::Small)
+        }),
+        ("a flipped bit in a large message is, too", &|| {
+            hardship::flipped_bit(Size::Large)
+        }),
+        ("an input/output error at every operation", &|| {
+            error(ErrorKind::Other)
+        }),
+        ("no room at every operation", &|| error(ErrorKind::StorageFull)),
+    ];
+    let mut broken = false;
+    for (what, scene) in all {
+        let ended = scene();
+        broken |= ended.is_err();
+        match ended {
+            Ok(()) => println!("ok      {what}"),
+            Err(failure) => println!("BROKEN  {what}: {failure}"),
+        }
+    }
+    ExitCode::from(u8::from(broken))
 }
 
 fn told(outcome: &Outcome, common: &Common, bar: &Bar, again: impl Fn(u64, u64) -> String) -> ExitCode {

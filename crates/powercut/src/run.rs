@@ -125,7 +125,6 @@ pub fn random(
 }
 
 /// Lives an era again up to a life. Answers the era before that life, and how it went.
-#[must_use]
 pub fn repeat(seed: u64, life: u64, setting: Setting) -> (Era, Result<End, Failure>) {
     let first = (life.max(1) - 1) / LIVES * LIVES + 1;
     let mut era = Era::new(seed, first, setting);
