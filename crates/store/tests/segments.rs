@@ -383,6 +383,33 @@ fn a_full_disk_takes_the_spares_first() {
 }
 
 #[test]
+fn what_dies_while_the_disk_is_full_makes_room() {
+    let disk = SimDisk::default();
+    let many = Options {
+        spare_segments: 1000,
+        segment_octets: 16 * 1024,
+        reserve_octets: 64 * 1024,
+        ..options()
+    };
+    let store = open_sim(&disk, many).unwrap();
+    let take = |n: u64| {
+        let staged = stage(&*store, &pattern(OCTETS, n));
+        let mut batch = Batch::new();
+        batch.put_ref(key(n), Vec::new(), vec![staged.id]);
+        batch.blob(staged);
+        commit(&*store, batch)
+    };
+    disk.set_room(Some(disk.used() + 512 * 1024));
+    let taken = (0..).find(|n| take(*n).is_err()).unwrap();
+    assert!(taken > 100, "{taken}");
+    let mut gone = Batch::new();
+    (0..taken).for_each(|n| gone.delete(key(n)));
+    commit(&*store, gone).unwrap();
+    // None of the segments that died just now may stay as a spare.
+    until("there is room", || take(taken).ok());
+}
+
+#[test]
 fn readers_never_take_another_segment_for_theirs() {
     let disk = SimDisk::default();
     let store = open_sim(&disk, options()).unwrap();

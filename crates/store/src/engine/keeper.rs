@@ -67,7 +67,9 @@ impl Keeper {
         if let Some(number) = turn.wanted {
             self.make_ahead(number);
         }
-        if let Err(error) = self.shared.supply.remove_surplus(turn.full) {
+        // What dies while the disk is full is what makes room again: it must not stay as a spare.
+        let full = turn.full || self.shared.reserve.is_given_away();
+        if let Err(error) = self.shared.supply.remove_surplus(full) {
             self.shared
                 .stop(format!("removing dead segments failed: {error}"));
         }

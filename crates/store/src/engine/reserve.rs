@@ -97,6 +97,12 @@ impl Reserve {
         }
     }
 
+    /// Whether the disk was full and the reserve could not be made whole since. Waits while it is
+    /// being filled.
+    pub(crate) fn is_given_away(&self) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).released
+    }
+
     /// Whether there is room for new mail: the reserve is whole, or was made whole just now.
     pub(crate) fn is_whole(&self) -> bool {
         let mut held = match self.held.try_lock() {
