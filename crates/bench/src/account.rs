@@ -35,6 +35,11 @@ impl Account {
         Self { kind }
     }
 
+    /// An account without a control group: nothing stands between the start and the program.
+    pub fn tree() -> Self {
+        Self { kind: Kind::Tree }
+    }
+
     fn v2(name: &str) -> Option<Kind> {
         let root = Path::new(ROOT);
         let controllers = fs::read_to_string(root.join("cgroup.controllers")).ok()?;
@@ -148,8 +153,8 @@ impl Drop for Account {
     }
 }
 
-/// All living processes under `root`.
-fn family(root: u32) -> Vec<procfs::Stat> {
+/// All living processes under `root`, itself included.
+pub fn family(root: u32) -> Vec<procfs::Stat> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -167,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_tree_sees_this_process() {
-        let account = Account { kind: Kind::Tree };
+        let account = Account::tree();
         let me = std::process::id();
         assert!(family(me).iter().any(|s| s.pid == me));
         assert!(account.memory(me) > 0);

@@ -158,9 +158,12 @@ pub struct Compare {
     /// A first look: sessions 1 and 64, 10 KiB, one round, short.
     #[arg(long, conflicts_with_all = ["sessions", "sizes", "rounds", "millis"])]
     pub quick: bool,
-    /// Leave out the separate runs that count syncs and octets written.
+    /// Leave out the separate runs that count octets written (and syncs, where strace has to).
     #[arg(long)]
     pub no_counts: bool,
+    /// Count syncs under strace too, in runs of their own, also where the kernel's tracing counts them.
+    #[arg(long, conflicts_with = "no_counts")]
+    pub strace: bool,
     /// Which Postfix instances run beside; `--postfix none` leaves it out.
     #[arg(
         long,

@@ -12,6 +12,8 @@ use crate::table::{Table, figure};
 use crate::{bare, compare, disk, load, report, sink, start};
 use serde::Serialize;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Does what the command line says.
@@ -186,7 +188,14 @@ fn run_disk(order: &Disk, json: bool) -> Outcome<()> {
 }
 
 fn run_compare(order: &Compare, json: bool) -> Outcome<()> {
-    let found = compare::run(order)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = interrupted.clone();
+    std::thread::spawn(move || {
+        if wait_for_signal().is_ok() {
+            flag.store(true, Ordering::SeqCst);
+        }
+    });
+    let found = compare::run(order, &interrupted)?;
     if let Some(file) = &order.out {
         let text = serde_json::to_string_pretty(&found).trying(|| "JSON".into())?;
         std::fs::write(file, text).trying(|| file.display().to_string())?;

@@ -11,12 +11,15 @@ use crate::measure::{self, Cell, Counts, Manner, Measurement};
 use crate::problem::{Outcome, Problem, Trying};
 use crate::target::postfix::{self, Postfix};
 use crate::target::{Target, bare::Bare, posthaste::Posthaste};
+use crate::tracer::Tracer;
 use crate::volume::Volume;
 use crate::{account::Account, syncs};
 use clap::ValueEnum as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// All that one run found.
@@ -89,8 +92,9 @@ impl Plan {
 /// Does the whole comparison.
 ///
 /// # Errors
-/// When Posthaste or the bare receiver cannot be run at all; Postfix may be missing.
-pub fn run(order: &Compare) -> Outcome<Comparison> {
+/// When Posthaste cannot be set up, the disk refuses, or `interrupted` has become true. Postfix may be
+/// missing, and a single measurement that fails is a note in the result.
+pub fn run(order: &Compare, interrupted: &AtomicBool) -> Outcome<Comparison> {
     let plan = Plan::of(order)?;
     let workshop = workshop(order.dir.as_deref())?;
     let folder = workshop.path();
@@ -98,6 +102,7 @@ pub fn run(order: &Compare) -> Outcome<Comparison> {
     bar.set_message("setting up Posthaste and its accounts");
     let targets = targets(order, &plan, folder, &bar)?;
     bar.set_length(plan.steps(targets.len()) as u64);
+    let tracer = Tracer::open(folder);
     let mut found = Comparison {
         machine: machine(folder),
         notes: notes(&plan, &targets),
@@ -119,15 +124,29 @@ pub fn run(order: &Compare) -> Outcome<Comparison> {
             bar.inc(1);
             for target in &targets {
                 bar.set_message(format!("round {round}: {}, {}", target.name(), words(cell)));
-                let one = measure::once(target.as_ref(), folder, cell, plan.manner, round, plan.time)?;
+                let tracer = tracer.as_ref().ok();
+                let one = measure::once(
+                    target.as_ref(),
+                    folder,
+                    cell,
+                    plan.manner,
+                    round,
+                    plan.time,
+                    tracer,
+                )?;
                 found.measurements.push(one);
                 bar.inc(1);
             }
         }
     }
+    let strace = order.strace || (tracer.is_err() && syncs::strace_is_there());
+    found
+        .notes
+        .push(sync_words(tracer.err(), strace && plan.counting));
     if plan.counting {
-        count(&plan, &targets, folder, &bar, &mut found)?;
+        count(&plan, strace, &targets, folder, &bar, interrupted, &mut found)?;
     }
+    found.notes.extend(errors(&found.measurements));
     found
         .machine
         .push(format!("load average at the end: {}", load_average()));
@@ -183,16 +202,19 @@ fn targets(order: &Compare, plan: &Plan, folder: &Path, bar: &ProgressBar) -> Ou
             )));
         }
     }
-    targets.push(Box::new(Bare));
+    let program = std::env::current_exe().trying(|| "this program's own path".into())?;
+    targets.push(Box::new(Bare::of(program)));
     Ok(targets)
 }
 
 /// The runs that count syncs and octets.
 fn count(
     plan: &Plan,
+    strace: bool,
     targets: &[Box<dyn Target>],
     folder: &Path,
     bar: &ProgressBar,
+    interrupted: &AtomicBool,
     found: &mut Comparison,
 ) -> Outcome<()> {
     let volume = match Volume::mount(folder) {
@@ -212,14 +234,6 @@ fn count(
             None
         }
     };
-    found.notes.push(if syncs::strace_is_there() {
-        format!(
-            "syncs: runs of their own under strace ({}), all processes and threads.",
-            syncs::CALLS.join(", ")
-        )
-    } else {
-        "syncs: not counted, because strace is not installed.".into()
-    });
     for &cell in &plan.cells {
         for target in targets {
             bar.set_message(format!("counting: {}, {}", target.name(), words(cell)));
@@ -231,18 +245,59 @@ fn count(
                 .fold(0.0, f64::max);
             let messages = measure::messages_for(cell, rate, plan.time.min(Duration::from_millis(1500)));
             let private = volume.as_ref().map(Volume::folder);
-            found.counts.push(measure::count(
-                target.as_ref(),
-                folder,
-                private,
-                cell,
-                plan.manner,
-                messages,
-            )?);
+            let target = target.as_ref();
+            let counts = measure::count(target, folder, private, cell, plan.manner, messages, strace);
+            check(interrupted)?;
+            match counts {
+                Ok(counts) => found.counts.push(counts),
+                Err(problem) => found.notes.push(missing(target, cell, &problem)),
+            }
             bar.inc(1);
         }
     }
     Ok(())
+}
+
+/// How syncs were counted, for the foot of the table.
+fn sync_words(untraced: Option<Problem>, strace: bool) -> String {
+    let calls = syncs::CALLS.join(", ");
+    let traced = match untraced {
+        None => format!("syncs/msg: entries into {calls}, counted by the kernel in the timed runs."),
+        Some(problem) => format!("syncs/msg: not counted in the timed runs ({problem})."),
+    };
+    let straced = if strace {
+        " By strace: runs of their own; strace stops the server at each of these calls, which changes how \
+         messages group."
+    } else {
+        ""
+    };
+    traced + straced
+}
+
+fn check(interrupted: &AtomicBool) -> Outcome<()> {
+    if interrupted.load(Ordering::SeqCst) {
+        return Err(Problem(
+            "interrupted: servers, mounts and folders are removed".into(),
+        ));
+    }
+    Ok(())
+}
+
+fn missing(target: &dyn Target, cell: Cell, problem: &Problem) -> String {
+    format!("not measured: {}, {}: {problem}", target.name(), words(cell))
+}
+
+/// What went wrong in the loads, added up by server, cell and reply.
+fn errors(measurements: &[Measurement]) -> Vec<String> {
+    let mut sums: BTreeMap<(String, Cell, &String), u64> = BTreeMap::new();
+    for m in measurements {
+        for (kind, count) in &m.load.errors {
+            *sums.entry((m.target.clone(), m.cell, kind)).or_default() += count;
+        }
+    }
+    sums.into_iter()
+        .map(|((target, cell, kind), count)| format!("errors: {target}, {}: {count} × {kind}", words(cell)))
+        .collect()
 }
 
 fn words(cell: Cell) -> String {

@@ -26,5 +26,6 @@ pub mod start;
 pub mod syncs;
 pub mod table;
 pub mod target;
+pub mod tracer;
 pub mod volume;
 pub mod wire;

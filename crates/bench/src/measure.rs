@@ -4,13 +4,14 @@
 //! number of messages follows from the warm-up, within limits that are named here.
 //! Never: keeps a server or its folder.
 
-use crate::account::Account;
+use crate::account::{Account, family};
 use crate::device::Device;
 use crate::load::{self, Load, LoadReport};
 use crate::problem::{Outcome, Trying};
 use crate::procfs::DeviceCount;
 use crate::syncs;
 use crate::target::{Launch, Running, Target};
+use crate::tracer::Tracer;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,6 +65,8 @@ pub struct Measurement {
     pub drain_seconds: f64,
     /// Peak of the resident memory that no file is behind, all processes.
     pub memory_peak_octets: u64,
+    /// Sync calls for a message, counted by the kernel's tracing, where that can be had.
+    pub syncs_per_message: Option<f64>,
     /// Octets written to the whole device for an octet of message, where it can be counted.
     pub device_per_octet: Option<f64>,
 }
@@ -75,7 +78,7 @@ pub struct Counts {
     pub target: String,
     /// The cell.
     pub cell: Cell,
-    /// Sync calls for a message, counted by strace.
+    /// Sync calls for a message, counted by strace, which slows the server.
     pub syncs_per_message: Option<f64>,
     /// Octets written to a private file system for an octet of message.
     pub written_per_octet: Option<f64>,
@@ -117,6 +120,7 @@ pub fn once(
     manner: Manner,
     round: u16,
     time: Duration,
+    tracer: Option<&Tracer>,
 ) -> Outcome<Measurement> {
     let place = fresh(folder)?;
     let account = Account::open(target.name());
@@ -130,6 +134,7 @@ pub fn once(
     let messages = messages_for(cell, warm.per_second, time);
     let device = Device::under(place.path()).ok();
     let before = device.as_ref().and_then(|d| d.settled().ok());
+    let syncs_before = tracer.map(|t| begin(t, &running)).transpose()?;
     let cpu = account.cpu(running.root());
     let peak = Peak::default();
     let (report, drained) = std::thread::scope(|scope| {
@@ -141,6 +146,7 @@ pub fn once(
     });
     let report = report?;
     let cpu = account.cpu(running.root()).saturating_sub(cpu);
+    let syncs = tracer.map(Tracer::counted).transpose()?;
     let after = device.as_ref().and_then(|d| d.settled().ok());
     running.stop()?;
     let octets = report.accepted * cell.size as u64;
@@ -151,6 +157,9 @@ pub fn once(
         cpu_seconds_per_1000: cpu.as_secs_f64() * 1000.0 / report.accepted as f64,
         drain_seconds: drained.as_secs_f64(),
         memory_peak_octets: peak.octets.load(Ordering::SeqCst),
+        syncs_per_message: syncs_before
+            .zip(syncs)
+            .map(|(b, a)| (a - b) as f64 / report.accepted as f64),
         device_per_octet: before
             .zip(after)
             .map(|(b, a)| (a.octets - b.octets) as f64 / octets as f64),
@@ -158,8 +167,15 @@ pub fn once(
     })
 }
 
+/// Has the tracer count the server's threads; what it had counted before.
+fn begin(tracer: &Tracer, running: &Running) -> Outcome<u64> {
+    let members: Vec<u32> = family(running.root()).iter().map(|s| s.pid).collect();
+    tracer.begin(&members)?;
+    tracer.counted()
+}
+
 /// Counts, in runs of their own, what `target` writes and syncs in `cell`: on a private file system (where
-/// there is one), then under strace (where there is one).
+/// there is one), then under strace if `strace` says so.
 ///
 /// # Errors
 /// When the server does not start or end.
@@ -170,6 +186,7 @@ pub fn count(
     cell: Cell,
     manner: Manner,
     messages: u64,
+    strace: bool,
 ) -> Outcome<Counts> {
     let mut counts = Counts {
         target: target.name().to_owned(),
@@ -183,7 +200,7 @@ pub fn count(
         counts.written_per_octet = Some(written.octets as f64 / (accepted * cell.size as u64) as f64);
         counts.flushes_per_message = Some(written.flushes as f64 / accepted as f64);
     }
-    if syncs::strace_is_there() {
+    if strace {
         counts.syncs_per_message = Some(synced(target, folder, cell, manner, messages)?);
     }
     Ok(counts)

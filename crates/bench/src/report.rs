@@ -102,6 +102,7 @@ fn servers(found: &Comparison) -> Table {
             "CPU s/1000",
             "min–max",
             "syncs/msg",
+            "by strace",
             "flushes/msg",
             "written/octet",
             "MiB peak",
@@ -136,6 +137,7 @@ fn servers(found: &Comparison) -> Table {
                 median(latency(|l| l.p99)),
                 median(cpu(found, cell, name)),
                 range(cpu(found, cell, name)),
+                median(of(|m| m.syncs_per_message.unwrap_or(f64::NAN))),
                 figure(counts.and_then(|c| c.syncs_per_message)),
                 figure(counts.and_then(|c| c.flushes_per_message)),
                 figure(written),
@@ -248,6 +250,7 @@ mod tests {
             cpu_seconds_per_1000: cpu,
             drain_seconds: 0.0,
             memory_peak_octets: 30 << 20,
+            syncs_per_message: (target == "posthaste").then_some(0.05),
             device_per_octet: Some(2.0),
         }
     }
@@ -283,12 +286,12 @@ mod tests {
         let rows = markdown(&sample());
         assert!(
             rows.contains(
-                "| posthaste | 10 | 64 | 10000 | 9000–11000 | 2.00 | 4.00 | 0.150 | 0.100–0.200 | – | – | 2.00 | 30.0 | 0 |"
+                "| posthaste | 10 | 64 | 10000 | 9000–11000 | 2.00 | 4.00 | 0.150 | 0.100–0.200 | 0.050 | – | – | 2.00 | 30.0 | 0 |"
             ),
             "{rows}"
         );
         assert!(
-            rows.contains("| postfix | 10 | 64 | 1000 | 900–1100 | 2.00 | 4.00 | 2.00 | 1.50–2.50 | 1.00 | 0.900 | 2.20 |"),
+            rows.contains("| postfix | 10 | 64 | 1000 | 900–1100 | 2.00 | 4.00 | 2.00 | 1.50–2.50 | – | 1.00 | 0.900 | 2.20 |"),
             "{rows}"
         );
     }

@@ -36,7 +36,7 @@ pub fn run(program: &Path, folder: &Path, times: u16) -> Outcome<StartReport> {
     let (mut ready, mut resident, mut private) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..times {
         let place = tempfile::tempdir_in(folder).trying(|| folder.display().to_string())?;
-        let account = Account::open("start");
+        let account = Account::tree();
         let launch = Launch {
             account: &account,
             strace: None,
