@@ -23,6 +23,8 @@ const OPENING_MAX: usize = 16;
 const TRIES_MAX: u32 = 3;
 /// How long a greeting may take.
 const OPENING_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long the answers to QUIT are waited for in the end.
+const LEAVING_TIME_MAX: Duration = Duration::from_secs(3);
 /// Kinds of errors that are told apart; the rest is counted together.
 const KINDS_MAX: usize = 20;
 
@@ -206,7 +208,7 @@ pub fn run(load: &Load) -> Outcome<LoadReport> {
     let start = Instant::now();
     hall.desk.last = start;
     hall.send_all()?;
-    hall.leave();
+    hall.leave()?;
     let Desk {
         accepted,
         failed,
@@ -298,12 +300,25 @@ impl Hall<'_> {
         Ok(())
     }
 
-    /// Says goodbye on every connection; answers are not waited for.
-    fn leave(&mut self) {
-        for seat in &mut self.seats {
-            if let Some(talk) = &mut seat.talk {
-                talk.say_goodbye();
+    /// Says goodbye on every connection that is free, and waits a moment for the answers.
+    fn leave(&mut self) -> Outcome<()> {
+        let begun = Instant::now();
+        for at in 0..self.seats.len() {
+            if self.seats[at].ready() {
+                self.say_goodbye(at);
+            } else {
+                self.seats[at].talk = None;
             }
+        }
+        while self.seats.iter().any(|seat| seat.talk.is_some()) && begun.elapsed() < LEAVING_TIME_MAX {
+            self.wait(false)?;
+        }
+        Ok(())
+    }
+
+    fn say_goodbye(&mut self, at: usize) {
+        if let Some(talk) = &mut self.seats[at].talk {
+            talk.say_goodbye(&self.desk.corpus, &self.epoll, at as u64);
         }
     }
 
@@ -417,10 +432,9 @@ impl Hall<'_> {
             return;
         }
         if seat.ready() && load.per_connection > 0 && seat.used >= load.per_connection {
-            if let Some(mut talk) = seat.talk.take() {
-                talk.say_goodbye();
-            }
             seat.used = 0;
+            self.say_goodbye(at);
+            return;
         }
         if seat.talk.is_none() {
             let work_left = self.desk.next < load.messages || !self.desk.again.is_empty();

@@ -63,6 +63,7 @@ enum Awaited {
     Data,
     Final,
     Reset,
+    Goodbye,
 }
 
 /// What is still to be written.
@@ -154,9 +155,12 @@ impl Conversation {
         let _ = self.write(corpus, epoll, token);
     }
 
-    /// QUIT, as far as the socket takes it; the answer is not awaited.
-    pub(super) fn say_goodbye(&mut self) {
-        let _ = self.socket.write(b"QUIT\r\n");
+    /// QUIT; the answer ends the connection.
+    pub(super) fn say_goodbye(&mut self, corpus: &Corpus, epoll: &OwnedFd, token: u64) {
+        self.heard = Instant::now();
+        self.say("QUIT\r\n", Awaited::Goodbye);
+        // An error shows at the next read.
+        let _ = self.write(corpus, epoll, token);
     }
 
     /// Ends the connection from our side.
@@ -267,6 +271,7 @@ impl Conversation {
                     }
                 }
             }
+            Awaited::Goodbye => Some(self.give_up("said goodbye".into())),
             Awaited::Reset => {
                 self.errand = None;
                 let kind = self.refused.take().unwrap_or_default();

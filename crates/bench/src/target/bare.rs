@@ -3,12 +3,21 @@
 //! Promises: a fresh file for each start. Never: more than `bench bare` does.
 
 use super::{Launch, Running, Stop, Target, start_until_ready};
-use crate::problem::{Outcome, Trying};
-use std::path::Path;
+use crate::problem::Outcome;
+use std::path::{Path, PathBuf};
 
 /// `bench bare`.
 #[derive(Debug)]
-pub struct Bare;
+pub struct Bare {
+    program: PathBuf,
+}
+
+impl Bare {
+    /// The bare receiver of this `bench` program.
+    pub fn of(program: PathBuf) -> Self {
+        Self { program }
+    }
+}
 
 impl Target for Bare {
     fn name(&self) -> &str {
@@ -24,8 +33,7 @@ impl Target for Bare {
     }
 
     fn start(&self, folder: &Path, launch: &Launch<'_>) -> Outcome<Running> {
-        let program = std::env::current_exe().trying(|| "this program's own path".into())?;
-        let mut command = launch.command(&program);
+        let mut command = launch.command(&self.program);
         command.args(["bare", "--dir"]).arg(folder);
         let started = start_until_ready(&mut command, &folder.join("stderr.log"))?;
         let address = started.address("smtp")?;
