@@ -9,16 +9,18 @@ mod paced;
 mod rows;
 
 pub use paced::{Pace, STAGES, Standing};
+pub(crate) use rows::Names;
 
 use crate::Office;
 use crate::scrub::Scrub;
 use crate::words::Refusal;
 use directory::Accounts;
 use journey::audit::Open;
-use mail::{QueueId, Timestamp};
+use mail::{MailboxId, QueueId, Timestamp};
 use paced::Paced;
 use queue::Ledger;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -153,7 +155,9 @@ impl Office {
         if let Some(finding) = unbalanced(&ledger) {
             found.tell(finding);
         }
-        let (findings, findings_left_out, worst) = found.into_rows(&accounts);
+        let mailboxes = mailbox::names_of(&paced, &found.mailboxes()).await?;
+        let names = Names { accounts, mailboxes };
+        let (findings, findings_left_out, worst) = found.into_rows(&names);
         Ok(AuditReport {
             at: now,
             commit: still.seq().0,
@@ -338,30 +342,32 @@ impl Found {
         }
     }
 
+    /// The mailboxes that are known by number so far.
+    fn mailboxes(&self) -> BTreeSet<MailboxId> {
+        rows::mailboxes_in(&self.0.lock().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
     /// The rows, how many were left out, and how bad the worst is.
-    fn into_rows(self, accounts: &Accounts) -> (Vec<FindingRow>, u64, Option<Severity>) {
+    fn into_rows(self, names: &Names) -> (Vec<FindingRow>, u64, Option<Severity>) {
         let (mut all, left_out) = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         all.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         let worst = all.first().map(|finding| finding.severity);
-        let rows = all
-            .iter()
-            .map(|finding| FindingRow::of(finding, accounts))
-            .collect();
+        let rows = all.iter().map(|finding| FindingRow::of(finding, names)).collect();
         (rows, left_out, worst)
     }
 }
 
 impl FindingRow {
-    pub(crate) fn of(finding: &Finding, accounts: &Accounts) -> Self {
+    pub(crate) fn of(finding: &Finding, names: &Names) -> Self {
         let concerns = finding.concerns.iter();
         Self {
             severity: finding.severity.to_string(),
             code: finding.code.to_owned(),
             area: rows::area(finding).to_owned(),
-            place: rows::place(&finding.place, accounts),
+            place: rows::place(&finding.place, names),
             what: finding.what.clone(),
             remedy: finding.remedy.to_owned(),
-            concerns: concerns.map(|key| rows::key_in_words(key, accounts)).collect(),
+            concerns: concerns.map(|key| rows::key_in_words(key, names)).collect(),
         }
     }
 }

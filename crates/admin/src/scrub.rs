@@ -5,9 +5,8 @@
 //! days it has; its place and what it found survive restarts; a finding goes to the log at once, at
 //! error level. Never: a repair; more than one short read at a time.
 
-use crate::audit::FindingRow;
+use crate::audit::{FindingRow, Names};
 use crate::{Office, keys};
-use directory::Accounts;
 use mail::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -124,7 +123,7 @@ impl Scrub {
             .await
             .unwrap_or_else(|error| Err(ReadError::Io(error.to_string())))?;
         for finding in findings {
-            let row = FindingRow::of(&finding, &Accounts::new());
+            let row = FindingRow::of(&finding, &Names::default());
             tracing::error!(
                 code = row.code,
                 place = row.place,

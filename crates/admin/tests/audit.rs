@@ -615,7 +615,7 @@ async fn the_scrub_finds_rot_and_remembers_it() {
     // The audit names the same blob, and who has it.
     assert_eq!(codes(&report), ["blob-damaged"]);
     assert_eq!(report.findings[0].place, last.findings[0].place);
-    assert!(report.findings[0].concerns[0].starts_with("message in mailbox"));
+    assert!(report.findings[0].concerns[0].starts_with("message in INBOX of mia@example.org, UID "));
 }
 
 /// Every code in the sources stands in docs/AUDIT.md, and no other.

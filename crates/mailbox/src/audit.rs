@@ -10,7 +10,7 @@ use crate::delivery::{MODSEQ_ABOVE, Tally};
 use crate::keys::{self, Counter};
 use crate::{Entry, Error, Mailbox};
 use mail::{AccountId, MailboxId, ModSeq, Uid};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use store::{Finding, Key, KeyRange, ReadError, Severity, Snapshot, Tell, Where};
 
 /// Rows that are read at once.
@@ -59,6 +59,33 @@ pub async fn audit(
     work.left_over().await?;
     work.usage().await?;
     Ok(work.audited)
+}
+
+/// Whose the mailboxes of these ids are and how they are called, as far as they are there: for
+/// telling findings that name mailboxes by number. Reads the records of all mailboxes.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn names_of(
+    snapshot: &dyn Snapshot,
+    wanted: &BTreeSet<MailboxId>,
+) -> Result<BTreeMap<MailboxId, (AccountId, String)>, Error> {
+    let mut names = BTreeMap::new();
+    let mut range = keys::mailboxes().prefix_range();
+    while names.len() < wanted.len() {
+        let rows = snapshot.scan(&range, PAGE).await?;
+        let Some((last, _)) = rows.last() else { break };
+        range = range.after(last);
+        for (key, stored) in rows {
+            let account = key.reader().u64().map(AccountId);
+            if let (Some(account), Ok((id, record))) = (account, codec::decode_mailbox(&key, &stored.value))
+                && wanted.contains(&id)
+            {
+                names.insert(id, (account, record.name));
+            }
+        }
+    }
+    Ok(names)
 }
 
 struct Work<'a> {

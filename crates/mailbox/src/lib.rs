@@ -18,7 +18,7 @@ mod names;
 mod naming;
 mod types;
 
-pub use audit::{Audited, audit};
+pub use audit::{Audited, audit, names_of};
 pub use change::{ExpungeWhich, Expunged, FlagChange, FlagOp, Flagged, MESSAGES_PER_COPY_MAX, Moved};
 pub use delivery::{Appended, Delivered, Delivery, PREFIX_OCTETS_MAX};
 pub use error::Error;

@@ -4,10 +4,12 @@
 //! shown octet by octet. Never: a value.
 
 use directory::Accounts;
-use mail::{AccountId, QueueId, Timestamp};
+use mail::{AccountId, MailboxId, QueueId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 use store::{Finding, Key, KeyReader, Where};
 
-/// A table: its number, whose it is, and its key in words. `{a}` is an account, `{q}` a queue id,
+/// A table: its number, whose it is, and its key in words. `{a}` is an account, `{m}` a mailbox,
+/// `{q}` a queue id,
 /// `{@}` a time, `{8}`, `{4}` and `{1}` numbers of so many octets, `{t}` a text.
 const TABLES: &[(u8, &str, &str)] = &[
     (0x10, "directory", "domain {t}"),
@@ -24,13 +26,13 @@ const TABLES: &[(u8, &str, &str)] = &[
     (0x23, "mailbox", "mailbox names of {a}"),
     (0x24, "mailbox", "subscription of {a}: {t}"),
     (0x25, "mailbox", "mailbox ids given"),
-    (0x26, "mailbox", "count of mailbox {8}: {1}"),
+    (0x26, "mailbox", "count {1} of {m}"),
     (0x27, "mailbox", "octets of all mail of {a}"),
-    (0x28, "mailbox", "message in mailbox {8}, UID {4}"),
-    (0x29, "mailbox", "change in mailbox {8}, modseq {8}, UID {4}"),
-    (0x2a, "mailbox", "recent messages of mailbox {8}"),
-    (0x2b, "mailbox", "deletion of mailbox {8}"),
-    (0x2c, "mailbox", "forgotten expunges of mailbox {8}"),
+    (0x28, "mailbox", "message in {m}, UID {4}"),
+    (0x29, "mailbox", "change in {m}, modseq {8}, UID {4}"),
+    (0x2a, "mailbox", "recent messages of {m}"),
+    (0x2b, "mailbox", "deletion of {m}"),
+    (0x2c, "mailbox", "forgotten expunges of {m}"),
     (0x30, "queue", "queued message {q}"),
     (0x31, "queue", "errand of {q}, number {4}"),
     (0x32, "queue", "due line for {@} of {q}, errand {4}"),
@@ -43,6 +45,42 @@ const TABLES: &[(u8, &str, &str)] = &[
     (0x60, "admin", "state of the scrub"),
 ];
 
+/// How things that keys know by number are called.
+#[derive(Default)]
+pub(crate) struct Names {
+    /// Accounts by address.
+    pub(crate) accounts: Accounts,
+    /// Mailboxes: whose, and the name.
+    pub(crate) mailboxes: BTreeMap<MailboxId, (AccountId, String)>,
+}
+
+impl Names {
+    fn mailbox(&self, id: MailboxId) -> String {
+        match self.mailboxes.get(&id) {
+            Some((owner, name)) => format!("{name} of {}", account(*owner, &self.accounts)),
+            None => format!("mailbox {}", id.0),
+        }
+    }
+}
+
+/// The mailboxes that findings know by number.
+pub(super) fn mailboxes_in(findings: &[Finding]) -> BTreeSet<MailboxId> {
+    let keys = findings.iter().flat_map(|finding| {
+        let place = match &finding.place {
+            Where::Entry(key) | Where::Counter(key) => Some(key),
+            _ => None,
+        };
+        place.into_iter().chain(&finding.concerns)
+    });
+    let mailbox = |key: &Key| {
+        let (_, _, words) = words_of(key)?;
+        words.contains("{m}").then(|| key.clone())
+    };
+    let keys = keys.filter_map(mailbox);
+    // Where a mailbox stands, it is the key's first part.
+    keys.filter_map(|key| key.reader().u64().map(MailboxId)).collect()
+}
+
 /// Whose table a finding is about: a crate's name, or `store`.
 pub(super) fn area(finding: &Finding) -> &'static str {
     match &finding.place {
@@ -52,9 +90,9 @@ pub(super) fn area(finding: &Finding) -> &'static str {
 }
 
 /// A place in words.
-pub(super) fn place(place: &Where, accounts: &Accounts) -> String {
+pub(super) fn place(place: &Where, names: &Names) -> String {
     match place {
-        Where::Entry(key) | Where::Counter(key) => key_in_words(key, accounts),
+        Where::Entry(key) | Where::Counter(key) => key_in_words(key, names),
         other => other.to_string(),
     }
 }
@@ -73,8 +111,8 @@ fn words_of(key: &Key) -> Option<&'static (u8, &'static str, &'static str)> {
 }
 
 /// A key in words.
-pub(super) fn key_in_words(key: &Key, accounts: &Accounts) -> String {
-    let told = words_of(key).and_then(|(_, _, words)| filled(words, &mut key.reader(), accounts));
+pub(super) fn key_in_words(key: &Key, names: &Names) -> String {
+    let told = words_of(key).and_then(|(_, _, words)| filled(words, &mut key.reader(), names));
     told.unwrap_or_else(|| {
         let octets: String = key
             .as_bytes()
@@ -85,14 +123,15 @@ pub(super) fn key_in_words(key: &Key, accounts: &Accounts) -> String {
     })
 }
 
-fn filled(words: &str, parts: &mut KeyReader<'_>, accounts: &Accounts) -> Option<String> {
+fn filled(words: &str, parts: &mut KeyReader<'_>, names: &Names) -> Option<String> {
     let mut out = String::new();
     let mut rest = words;
     while let Some((before, behind)) = rest.split_once('{') {
         let (what, after) = behind.split_once('}')?;
         out.push_str(before);
         out.push_str(&match what {
-            "a" => account(AccountId(parts.u64()?), accounts),
+            "a" => account(AccountId(parts.u64()?), &names.accounts),
+            "m" => names.mailbox(MailboxId(parts.u64()?)),
             "q" => QueueId(parts.u64()?).to_string(),
             "@" => mail::date::iso8601(Timestamp(i64::try_from(parts.u64()?).ok()?)),
             "8" => parts.u64()?.to_string(),
@@ -115,8 +154,15 @@ mod tests {
     #[test]
     fn keys_are_told_in_words() {
         let mia = EmailAddress::parse("mia@example.org").unwrap();
-        let accounts = Accounts::from([(AccountId(3), mia)]);
-        let told = |key: Key| key_in_words(&key, &accounts);
+        let names = Names {
+            accounts: Accounts::from([(AccountId(3), mia)]),
+            mailboxes: BTreeMap::from([(MailboxId(8), (AccountId(3), "INBOX".to_owned()))]),
+        };
+        let told = |key: Key| key_in_words(&key, &names);
+        assert_eq!(
+            told(Key::table(0x28).u64(8).u32(12)),
+            "message in INBOX of mia@example.org, UID 12"
+        );
         assert_eq!(
             told(Key::table(0x28).u64(7).u32(12)),
             "message in mailbox 7, UID 12"

@@ -36,7 +36,10 @@ pub async fn run(office: Office, folder: PathBuf, days: u64, mut stopped: watch:
         }
         wait = step(&office, &folder, days, &mut state, &mut saved).await;
     }
-    save(&office, &state).await;
+    // A server that ran for a moment writes nothing.
+    if state.began.is_some() {
+        save(&office, &state).await;
+    }
 }
 
 /// One step; how long to rest behind it.
