@@ -5,6 +5,7 @@
 //! it has come go before it; who hangs up stops the work.
 
 use crate::audit::{Pace, Standing};
+use crate::long;
 use crate::office::Office;
 use crate::words::{Refusal, Request, Response};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -106,6 +107,9 @@ async fn answer_one(
         .await?;
     let answer: Result<Response, Refusal> = match serde_json::from_slice::<Request>(&line) {
         Ok(Request::Audit { deep }) => audit(&mut write, office, deep, shutdown).await?,
+        Ok(request) if long::is_long(&request) => {
+            return long::answer(&mut write, office, request, shutdown).await;
+        }
         Ok(request) => office.perform(request).await,
         Err(e) => Err(Refusal::invalid(format!("the request is not understood: {e}"))),
     };
@@ -165,27 +169,9 @@ pub fn ask_told(
     request: &Request,
     told: &mut dyn FnMut(&Standing),
 ) -> std::io::Result<Option<Result<Response, Refusal>>> {
-    if let (Ok(socket), Ok(folder)) = (std::fs::symlink_metadata(path), std::fs::metadata(data))
-        && socket.uid() != folder.uid()
-    {
-        return Err(std::io::Error::other(
-            "it belongs to another user than the data folder: nothing is said to it, for it may be a trap",
-        ));
-    }
-    let mut stream = match BlockingStream::connect(path) {
-        Ok(stream) => stream,
-        Err(e)
-            if matches!(
-                e.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
-            ) =>
-        {
-            return Ok(None);
-        }
-        Err(e) => return Err(e),
+    let Some(mut stream) = connect(path, data)? else {
+        return Ok(None);
     };
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     let mut text = serde_json::to_vec(request)?;
     text.push(b'\n');
     stream.write_all(&text)?;
@@ -207,8 +193,34 @@ pub fn ask_told(
     }
 }
 
+/// Connects to the running server of a data folder. `None` when none is listening.
+pub(crate) fn connect(path: &Path, data: &Path) -> std::io::Result<Option<BlockingStream>> {
+    if let (Ok(socket), Ok(folder)) = (std::fs::symlink_metadata(path), std::fs::metadata(data))
+        && socket.uid() != folder.uid()
+    {
+        return Err(std::io::Error::other(
+            "it belongs to another user than the data folder: nothing is said to it, for it may be a trap",
+        ));
+    }
+    let stream = match BlockingStream::connect(path) {
+        Ok(stream) => stream,
+        Err(e)
+            if matches!(
+                e.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(e) => return Err(e),
+    };
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    Ok(Some(stream))
+}
+
 /// Waits for the order to stop.
-async fn told(shutdown: &mut tokio::sync::watch::Receiver<bool>) {
+pub(crate) async fn told(shutdown: &mut tokio::sync::watch::Receiver<bool>) {
     // Within a function of its own, so that the guard it answers is dropped at once.
     let _ = shutdown.wait_for(|stop| *stop).await;
 }

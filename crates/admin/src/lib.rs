@@ -7,7 +7,9 @@
 
 pub mod audit;
 pub mod control;
+pub mod export;
 mod keys;
+pub mod long;
 pub mod office;
 pub mod scrub;
 pub mod words;

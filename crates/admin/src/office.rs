@@ -87,6 +87,9 @@ impl Office {
                 let report = self.audit(deep, Pace::new(true)).await?;
                 Ok(Response::Audit(Box::new(report)))
             }
+            Request::Backup { .. } | Request::Export { .. } => Err(Refusal::invalid(
+                "this takes long and is asked for in another way",
+            )),
         }
     }
 }

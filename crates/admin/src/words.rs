@@ -3,6 +3,7 @@
 use mail::{Domain, EmailAddress, QueueId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 /// A question or an order.
 #[derive(Serialize, Deserialize)]
@@ -94,6 +95,19 @@ pub enum Request {
         domain: Domain,
         addresses: Vec<IpAddr>,
     },
+    /// Writes a backup: into a folder or a file at an absolute path, or as octets of the answer.
+    /// The files are those of the data folder that belong to it, in base64, by their paths.
+    Backup {
+        to: Option<PathBuf>,
+        keep: usize,
+        files: Vec<(String, String)>,
+    },
+    /// Writes mailboxes as plain files below a folder at an absolute path.
+    Export {
+        account: Option<EmailAddress>,
+        folder: PathBuf,
+        format: ExportFormat,
+    },
     /// Signs a message (base64) with the store's keys of a domain, by default the author's.
     Sign {
         message: String,
@@ -126,6 +140,68 @@ pub enum Response {
     Zone(String),
     /// The DKIM-Signature fields that go on top of the message.
     Signatures(String),
+    Backup(BackupView),
+    Export(ExportView),
+}
+
+/// As what mailboxes are exported.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExportFormat {
+    /// Maildir++: a folder for each mailbox, a file for each message.
+    Maildir,
+    /// A file for each mailbox (RFC 4155, lines that begin with `From ` quoted).
+    Mbox,
+}
+
+/// A backup that was made.
+#[derive(Serialize, Deserialize)]
+pub struct BackupView {
+    /// The file that leads to it; none when it went into the answer.
+    pub file: Option<PathBuf>,
+    /// The number of the store, in hexadecimal digits.
+    pub store: String,
+    /// The commit up to which it sees.
+    pub seq: u64,
+    /// Entries in it.
+    pub entries: u64,
+    /// Counters in it.
+    pub counters: u64,
+    /// Message bodies in it.
+    pub blobs: u64,
+    /// Their octets.
+    pub blob_octets: u64,
+    /// Of these, the ones that were not in the folder yet.
+    pub blobs_new: u64,
+    /// Octets written.
+    pub octets_written: u64,
+    /// Files of the data folder in it.
+    pub files: u64,
+    /// Older backups that were removed.
+    pub removed: u64,
+    /// What is to be known about the folder.
+    pub notes: Vec<String>,
+    /// How much was damaged in the store and is not in the backup.
+    pub damaged: u64,
+    /// The first of it, in words.
+    pub damage: Vec<String>,
+}
+
+/// Mailboxes that were exported.
+#[derive(Serialize, Deserialize, Default)]
+pub struct ExportView {
+    /// Accounts.
+    pub accounts: u64,
+    /// Mailboxes.
+    pub mailboxes: u64,
+    /// Messages.
+    pub messages: u64,
+    /// Their octets.
+    pub octets: u64,
+    /// What could not be exported.
+    pub damaged: u64,
+    /// The first of it, in words; all of it is in the report file.
+    pub damage: Vec<String>,
 }
 
 /// A domain.

@@ -16,6 +16,7 @@ mod history;
 mod keys;
 mod names;
 mod naming;
+mod restored;
 mod types;
 
 pub use audit::{Audited, audit, names_of};
@@ -25,6 +26,7 @@ pub use error::Error;
 pub use folders::MAILBOXES_PER_ACCOUNT_MAX;
 pub use history::{Change, Changes};
 pub use naming::{NAME_OCTETS_MAX, SEPARATOR};
+pub use restored::LEAP;
 pub use types::{
     Entry, Flags, KEYWORD_OCTETS_MAX, KEYWORDS_PER_MESSAGE_MAX, Keyword, Mailbox, Place, Role, Status,
 };

@@ -80,6 +80,26 @@ pub enum Command {
         #[arg(long)]
         deep: bool,
     },
+    /// Write a backup of everything, while the server runs or not; into a folder only what is new.
+    /// Exit code 1: it is written, but something was damaged in the store and is missing in it.
+    Backup(Backup),
+    /// Make a server's data folder (--data) out of a backup.
+    Restore {
+        /// A folder of backups (the newest is taken), a file of rows in it, or a .backup file.
+        backup: PathBuf,
+        /// Go on without what is damaged or missing in the backup; it is named.
+        #[arg(long)]
+        skip_damage: bool,
+    },
+    /// Write mailboxes as Maildir or mbox, for any other program. Never stops at a bad record: each
+    /// is named in export-report.txt, and the exit code is 1 then.
+    Export {
+        /// The account (default: all), and the folder, which must be empty or not there.
+        #[arg(required = true, num_args = 1..=2, value_names = ["ACCOUNT", "FOLDER"])]
+        what: Vec<String>,
+        #[arg(long, value_enum, default_value_t = MailFormat::Maildir)]
+        format: MailFormat,
+    },
     /// Judge a message or a sender as the server would, step by step.
     #[command(subcommand)]
     Auth(Auth),
@@ -92,6 +112,24 @@ pub enum Command {
     /// Parts of the internet in a box, for tests.
     #[command(subcommand)]
     Lab(Lab),
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Backup {
+    /// A folder; a file, if the name ends in .backup; or - for standard output.
+    pub place: PathBuf,
+    /// Backups that stay in the folder, this one included.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: u32,
+    /// Write nothing: read the backup there and check every checksum and every reference.
+    #[arg(long, conflicts_with = "keep")]
+    pub verify: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailFormat {
+    Maildir,
+    Mbox,
 }
 
 #[derive(ClapArgs, Debug)]

@@ -2,14 +2,18 @@
 
 mod audit;
 mod auth;
+mod backup;
 mod dkim;
+mod export;
 mod failure;
 mod init;
 mod lab;
+mod long;
 mod office;
 mod out;
 mod print;
 mod queue;
+mod restore;
 
 pub use failure::Failure;
 
@@ -36,6 +40,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Queue(order) => queue::run(global, order),
         Command::Trace { what, limit } => office::run(global, admin::Request::Trace { what, limit }),
         Command::Audit { deep } => audit::run(global, deep),
+        Command::Backup(order) => backup::run(global, &order),
+        Command::Restore { backup, skip_damage } => restore::run(global, &backup, skip_damage),
+        Command::Export { what, format } => export::run(global, &what, format),
         Command::Dns(order) => office::run(global, office::dns(order)),
     }
 }

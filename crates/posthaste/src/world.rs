@@ -109,7 +109,7 @@ impl World {
 }
 
 /// Makes a folder for its owner alone; one that is there keeps the permissions it has.
-fn make_private(folder: &std::path::Path) -> std::io::Result<()> {
+pub fn make_private(folder: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)

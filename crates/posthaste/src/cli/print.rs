@@ -43,6 +43,8 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
             }
         }
         Response::Audit(report) => super::audit::report_in_words(report),
+        Response::Backup(view) => super::backup::in_words(view),
+        Response::Export(view) => super::export::in_words(view),
         Response::Zone(text) | Response::Signatures(text) => out!("{text}"),
     }
     Ok(())
