@@ -27,6 +27,8 @@ const SUM: usize = 4;
 struct Backend {
     file: Arc<dyn DiskFile>,
     revoked: Arc<AtomicBool>,
+    /// Whether redb's syncs are done. Not while a file is made that nothing relies on yet.
+    syncs: bool,
 }
 
 impl Backend {
@@ -49,7 +51,10 @@ impl redb::StorageBackend for Backend {
         self.file()?.set_len(len)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.file()?.sync()
+        match self.syncs {
+            true => self.file()?.sync(),
+            false => self.file().map(|_| ()),
+        }
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file()?.write_all_at(data, offset)
@@ -80,12 +85,12 @@ impl Index {
         let names = disk.list(folder)?;
         if !names.iter().any(|name| name == "index.redb") {
             // A file that redb was still making when the power went can't be opened. So it is made
-            // under another name, which it loses when it is whole.
+            // under another name, which it loses when it is whole, and synced once, at the end.
             index.path = folder.join("index.new");
             if names.iter().any(|name| name == "index.new") {
                 disk.remove(&index.path)?;
             }
-            index.reopen()?;
+            index.open_file(false)?;
             index.apply(std::iter::empty(), &[])?;
             index.close();
             disk.open(&index.path, Open::Write)?.sync()?;
@@ -99,12 +104,17 @@ impl Index {
 
     /// Opens the file anew: what redb needs after any failed write. Views from before fail.
     pub(crate) fn reopen(&mut self) -> Result<(), redb::Error> {
+        self.open_file(true)
+    }
+
+    fn open_file(&mut self, syncs: bool) -> Result<(), redb::Error> {
         self.close();
         self.revoked = Arc::default();
         let file = self.disk.open(&self.path, Open::Write)?;
         let backend = Backend {
             file,
             revoked: self.revoked.clone(),
+            syncs,
         };
         let mut builder = Database::builder();
         builder.set_cache_size(self.cache_octets);

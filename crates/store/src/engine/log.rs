@@ -234,6 +234,8 @@ pub(crate) struct Replay<'a> {
     skip_damage: bool,
     /// Groups that were skipped, or whose blobs are damaged.
     pub(crate) damage: Vec<Damage>,
+    /// Octets of the groups that were taken.
+    pub(crate) octets: u64,
 }
 
 impl<'a> Replay<'a> {
@@ -244,6 +246,7 @@ impl<'a> Replay<'a> {
             at,
             skip_damage,
             damage: Vec::new(),
+            octets: 0,
         }
     }
 
@@ -280,6 +283,7 @@ impl<'a> Replay<'a> {
                     });
                 }
                 self.at = header.end();
+                self.octets += header.padded();
                 return Ok(Some(group));
             }
             let Some(later) = self.later_group(&self.at)? else {

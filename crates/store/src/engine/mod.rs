@@ -203,6 +203,10 @@ pub struct Stats {
     pub octets_waiting: usize,
     /// Batches that are committed but not yet in the index; opening after a crash replays them.
     pub batches_unindexed: u64,
+    /// Octets of the log that the opening replayed into the index.
+    pub replayed_octets: u64,
+    /// Batches in them.
+    pub replayed_batches: u64,
     /// Segments that were not ready when the log came to them, so that a commit waited.
     pub segments_waited_for: u64,
     /// Dead segments that became the next ones.

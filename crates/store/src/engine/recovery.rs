@@ -12,7 +12,7 @@ use super::index::Index;
 use super::keeper::Keeper;
 use super::log::{self, Replay, Segments, Writer};
 use super::reserve::Reserve;
-use super::shared::Shared;
+use super::shared::{ReplayFigures, Shared};
 use super::state::State;
 use super::supply::Supply;
 use super::sync_pool::SyncPool;
@@ -27,6 +27,8 @@ use std::sync::Arc;
 
 /// First line of the superblock; the number is the version of the whole format.
 pub(crate) const SUPERBLOCK: &str = "posthaste store 1";
+/// That number.
+const VERSION: u32 = 1;
 /// What stands in its place while a backup is being restored.
 pub(crate) const RESTORING: &str = "posthaste store: a backup is being restored into this folder\n";
 /// Octets of a superblock at most.
@@ -84,7 +86,12 @@ pub(crate) fn open(
         _ => {}
     }
     let files = Arc::new(LargeFiles::new(disk.clone(), large_folder));
-    let (position, damage, newest) = replay(&segments, &log_folder, &index, store, options.skip_damage)?;
+    let Replayed {
+        end: position,
+        damage,
+        newest,
+        figures,
+    } = replay(&segments, &log_folder, &index, store, options.skip_damage)?;
     let opening = match index.number("opening")? {
         Some(opening) => opening.max(newest) + 1,
         // A new index: whatever names of blobs there are must not be given again.
@@ -102,8 +109,8 @@ pub(crate) fn open(
     for segment in segments.list()?.into_iter().filter(|n| *n > position.segment) {
         segments.remove(segment)?;
     }
-    // A torn group in such a segment must not come back in front of later ones.
-    disk.sync_dir(&log_folder)?;
+    // A torn group in such a segment must not come back in front of later ones: opening the writer
+    // syncs the folder, before the first new group.
     let supply = Supply::new(
         segments.clone(),
         position.segment,
@@ -119,9 +126,7 @@ pub(crate) fn open(
         index: index.view()?,
     };
     let reserve = Reserve::new(disk, path.join("reserve"), options.reserve_octets);
-    let shared = Arc::new(Shared::new(
-        options, segments, supply, files, reserve, pool, state,
-    ));
+    let shared = Arc::new(Shared::new(options, supply, files, reserve, pool, state, figures));
     Ok(Recovered {
         committer: Committer::new(shared.clone(), writer, store),
         applier: Applier::new(shared.clone(), index, position.segment, opening),
@@ -155,6 +160,11 @@ fn superblock(
     }
     let mut lines = text.lines();
     let format = lines.next().unwrap_or_default();
+    if let Some(version) = version_of(format).filter(|version| *version != VERSION) {
+        return Err(OpenError::Format(format!(
+            "it is of version {version}, and this program reads version {VERSION}; start the program that wrote it, or a later one"
+        )));
+    }
     let number = lines
         .next()
         .filter(|n| n.len() == 16)
@@ -181,9 +191,23 @@ fn superblock(
     Ok(number)
 }
 
+/// The version that a superblock's first line names.
+fn version_of(line: &str) -> Option<u32> {
+    line.strip_prefix("posthaste store ")?.parse().ok()
+}
+
 /// The operating system's randomness, by way of the standard library's hash keys.
 fn random() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// What a replay came to.
+struct Replayed {
+    end: Position,
+    damage: Vec<Damage>,
+    /// The newest opening in which a replayed blob was staged.
+    newest: u64,
+    figures: ReplayFigures,
 }
 
 /// Brings the index up to the end of the log. Answers that end, damage, and the newest opening in
@@ -194,7 +218,7 @@ fn replay(
     index: &Index,
     store: u64,
     skip_damage: bool,
-) -> Result<(Position, Vec<Damage>, u64), OpenError> {
+) -> Result<Replayed, OpenError> {
     let start = index.position()?;
     let numbers = segments.list()?;
     if start == Position::START {
@@ -243,7 +267,16 @@ fn replay(
     if end != start {
         index.apply_to(changed.iter(), end)?;
     }
-    Ok((end, damage, newest))
+    let figures = ReplayFigures {
+        octets: replay.octets,
+        batches: end.next_seq - start.next_seq,
+    };
+    Ok(Replayed {
+        end,
+        damage,
+        newest,
+        figures,
+    })
 }
 
 /// Whether a segment's file is shorter than what the index knows of it.

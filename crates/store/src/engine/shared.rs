@@ -111,23 +111,31 @@ pub(crate) struct Shared {
     octets: AtomicU64,
     /// The newest seq that the index has, and that dead segments were looked for behind.
     indexed: AtomicU64,
+    replayed: ReplayFigures,
     ended_well: AtomicBool,
+}
+
+/// What the opening replayed.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ReplayFigures {
+    pub(crate) octets: u64,
+    pub(crate) batches: u64,
 }
 
 impl Shared {
     pub(crate) fn new(
         options: Options,
-        segments: Arc<Segments>,
         supply: Arc<Supply>,
         files: Arc<LargeFiles>,
         reserve: Reserve,
         pool: Arc<SyncPool>,
         state: State,
+        replayed: ReplayFigures,
     ) -> Self {
         let indexed = AtomicU64::new(state.seq.0);
         Self {
             options,
-            segments,
+            segments: supply.segments().clone(),
             supply,
             files,
             reserve,
@@ -149,6 +157,7 @@ impl Shared {
             batches: AtomicU64::new(0),
             octets: AtomicU64::new(0),
             indexed,
+            replayed,
             ended_well: AtomicBool::new(false),
         }
     }
@@ -340,6 +349,8 @@ impl Shared {
             batches_unindexed: seq.saturating_sub(self.indexed.load(Ordering::Acquire)),
             segments_waited_for: self.supply.figures.waited_for.load(Ordering::Relaxed),
             segments_recycled: self.supply.figures.recycled.load(Ordering::Relaxed),
+            replayed_octets: self.replayed.octets,
+            replayed_batches: self.replayed.batches,
             segments_collected: self.collected.segments.load(Ordering::Relaxed),
             blobs_moved: self.collected.blobs.load(Ordering::Relaxed),
             octets_moved: self.collected.octets.load(Ordering::Relaxed),
