@@ -69,6 +69,7 @@ class Backup(unittest.TestCase):
         data = self.folder / "data"
         shutil.rmtree(data)
         self.server.cli("restore", backup)
+        self.server.cli("audit", "--deep")  # exit code 0: the restored store balances
         self.server.start()
 
     def test_a_running_server_comes_back_as_it_was(self):
