@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::file::Disk as _;
 use store::simulated::{Fault, SimDisk};
-use store::{Batch, BlobError, BlobId, Blobs, LogStore, OpenError, Options, Store, Tables};
+use store::{Batch, BlobError, BlobId, Blobs, LogStore, OpenError, Options, Store, Tables, VerifyOptions};
 
 const FOLDER: &str = "/mail";
 const OCTETS: usize = 1500;
@@ -92,6 +92,21 @@ fn check(store: &dyn Store, steps: &[(BlobId, bool)], back: u64, about: &str) {
     }
 }
 
+/// Counts of references, figures of segments, every octet.
+fn is_sound(store: &LogStore, about: &str) {
+    let mut found = Vec::new();
+    let mut go_on = |_: &store::Progress| std::ops::ControlFlow::Continue(());
+    store
+        .still()
+        .verify(
+            VerifyOptions { deep: true },
+            &mut |finding| found.push(finding),
+            &mut go_on,
+        )
+        .unwrap();
+    assert_eq!(found, [], "{about}");
+}
+
 fn fill(store: &dyn Store, steps: u64, back: u64) -> Vec<(BlobId, bool)> {
     (0..steps).map_while(|n| step(store, n, back)).collect()
 }
@@ -111,6 +126,7 @@ fn half_dead_segments_give_their_room_back() {
     );
     assert_eq!((stats.damage_found, store.damage_found()), (0, vec![]));
     check(&*store, &steps, 20, "running");
+    is_sound(&store, "running");
     let killed = disk.after_kill();
     store.close();
     drop(store);
@@ -171,6 +187,7 @@ fn power_loss_at_any_operation_of_collecting_loses_nothing() {
             .unwrap_or_else(|e| panic!("{about}: {e}"));
         assert_eq!(LogStore::damage(&store), [], "{about}");
         check(&*store, &steps, 6, &about);
+        is_sound(&store, &about);
     }
     assert!(moved_in_all > 100, "{moved_in_all}");
 }
