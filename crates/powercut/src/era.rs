@@ -41,6 +41,12 @@ pub struct Counts {
     pub kills: u64,
     /// Lives that a failing disk ended.
     pub gave_up: u64,
+    /// Groups of the log, each with one sync.
+    pub groups: u64,
+    /// Dead segments of the log that became the next ones.
+    pub segments_recycled: u64,
+    /// Half-dead segments that were emptied by copying.
+    pub segments_collected: u64,
     /// Disk operations.
     pub operations: u64,
     /// A checksum over all of them with their octets: it shows that two runs were the same.
@@ -61,6 +67,9 @@ impl Counts {
             (&mut self.kills, other.kills),
             (&mut self.gave_up, other.gave_up),
             (&mut self.operations, other.operations),
+            (&mut self.groups, other.groups),
+            (&mut self.segments_recycled, other.segments_recycled),
+            (&mut self.segments_collected, other.segments_collected),
             (&mut self.trace, other.trace),
             (&mut self.tally.acknowledged, other.tally.acknowledged),
             (
@@ -72,7 +81,14 @@ impl Counts {
                 other.tally.unacknowledged_gone,
             ),
             (&mut self.tally.relayed, other.tally.relayed),
-            (&mut self.tally.relayed_again, other.tally.relayed_again),
+            (
+                &mut self.tally.relayed_again_after_cut,
+                other.tally.relayed_again_after_cut,
+            ),
+            (
+                &mut self.tally.relayed_again_after_hang_up,
+                other.tally.relayed_again_after_hang_up,
+            ),
             (&mut self.tally.reported, other.tally.reported),
             (&mut self.tally.expunged, other.tally.expunged),
             (&mut self.tally.compared, other.tally.compared),
@@ -236,6 +252,10 @@ impl Era {
         let scene = Scene::new(std::mem::take(&mut self.ledger), self.disk.clone(), self.life);
         let lived = life::live(&plan, &scene);
         self.ledger = scene.into_ledger();
+        let figures = scene.figures();
+        self.counts.groups += figures.groups;
+        self.counts.segments_recycled += figures.segments_recycled;
+        self.counts.segments_collected += figures.segments_collected;
         self.counts.operations += self.disk.operations();
         let trace = u64::from(self.disk.trace());
         self.counts.trace = self.counts.trace.wrapping_mul(31).wrapping_add(trace);

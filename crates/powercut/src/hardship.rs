@@ -55,11 +55,25 @@ struct Stage {
     scene: Arc<Scene>,
     client: Client,
     dice: Dice,
+    reception: Arc<receive::Context>,
+    sessions: JoinSet<()>,
+    stopped: watch::Receiver<bool>,
 }
 
 impl Stage {
+    async fn connect(&mut self) -> std::io::Result<()> {
+        self.client = Client::connect(&self.reception, false, &mut self.sessions, &self.stopped);
+        self.client.greet().await
+    }
+
     async fn send(&mut self, size: Size) -> Result<String, Failure> {
-        let sent = self.client.send(&self.scene, Some(size), &mut self.dice).await;
+        let mut sent = self.client.send(&self.scene, Some(size), &mut self.dice).await;
+        if sent.is_err() {
+            // A session that is refused too often is ended; the client comes again.
+            let connected = self.connect().await;
+            connected.map_err(|error| misbehaved(format!("no connection: {error}")))?;
+            sent = self.client.send(&self.scene, Some(size), &mut self.dice).await;
+        }
         sent.map_err(|error| misbehaved(format!("the server hung up: {error}")))
     }
 
@@ -150,17 +164,19 @@ where
             let reception = reception.map_err(|error| misbehaved(error.to_string()))?;
             let mut sessions = JoinSet::new();
             let (_stop, stopped) = watch::channel(false);
-            let mut client = Client::connect(&reception, false, &mut sessions, &stopped);
-            let greeted = client.greet().await;
-            greeted.map_err(|error| misbehaved(error.to_string()))?;
-            let scene = scene.clone();
-            act(Stage {
+            let client = Client::connect(&reception, false, &mut sessions, &stopped);
+            let mut stage = Stage {
                 house,
-                scene,
+                scene: scene.clone(),
                 client,
                 dice: Dice::new(dice.word()),
-            })
-            .await
+                reception,
+                sessions,
+                stopped,
+            };
+            let greeted = stage.client.greet().await;
+            greeted.map_err(|error| misbehaved(error.to_string()))?;
+            act(stage).await
         };
         tokio::select! {
             biased;

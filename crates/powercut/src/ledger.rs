@@ -41,6 +41,8 @@ struct There {
     taken_in: u64,
     /// The next server hung up instead of saying so, or our record of it was lost with the power.
     unsure: bool,
+    /// The next server hung up the last time.
+    hung_up: bool,
     /// A report of the failure was seen.
     reported: bool,
     /// No errand was left for it.
@@ -123,9 +125,11 @@ pub struct Tally {
     pub unacknowledged_gone: u64,
     /// Recipients elsewhere whose server took a letter.
     pub relayed: u64,
-    /// Letters that the next server got again because the power went, or it hung up, between its
-    /// 250 and our record of it (RFC 1047).
-    pub relayed_again: u64,
+    /// Recipients whose server got a letter again because the power went between its 250 and our
+    /// record of it (RFC 1047).
+    pub relayed_again_after_cut: u64,
+    /// The same, because it hung up instead of saying 250.
+    pub relayed_again_after_hang_up: u64,
     /// Reports of failures.
     pub reported: u64,
     /// Deletions that were answered.
@@ -218,8 +222,10 @@ impl Ledger {
         there.taken += 1;
         there.taken_in = life;
         there.unsure = unsure;
+        let after_hang_up = std::mem::replace(&mut there.hung_up, unsure);
         self.tally.relayed += 1;
-        self.tally.relayed_again += u64::from(again);
+        self.tally.relayed_again_after_cut += u64::from(again && !after_hang_up);
+        self.tally.relayed_again_after_hang_up += u64::from(again && after_hang_up);
         if never || closed {
             self.fail(
                 What::CameBack,

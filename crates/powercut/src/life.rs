@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::simulated::{Dice, Fault, SimDisk};
-use store::{LogStore, Options};
+use store::{LogStore, Options, Stats};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -86,6 +86,8 @@ pub struct Scene {
     disk: SimDisk,
     /// Its number in its era.
     pub life: u64,
+    /// The store, once it is open.
+    store: Mutex<Option<Arc<LogStore>>>,
 }
 
 impl Scene {
@@ -93,7 +95,13 @@ impl Scene {
     #[must_use]
     pub fn new(ledger: Ledger, disk: SimDisk, life: u64) -> Arc<Self> {
         let ledger = Mutex::new(ledger);
-        Arc::new(Self { ledger, disk, life })
+        let store = Mutex::default();
+        Arc::new(Self {
+            ledger,
+            disk,
+            life,
+            store,
+        })
     }
 
     /// Whether there is still power; without it nothing happens any more.
@@ -113,6 +121,13 @@ impl Scene {
         self.note(|ledger| ledger.failures.push(failure));
     }
 
+    /// The store's figures, as far as it got; it ends with this.
+    #[must_use]
+    pub fn figures(&self) -> Stats {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.take().map(|store| store.stats()).unwrap_or_default()
+    }
+
     /// Takes the account out.
     #[must_use]
     pub fn into_ledger(&self) -> Ledger {
@@ -130,6 +145,10 @@ pub fn options(dice: &mut Dice) -> Options {
         overlay_octets: 1 << 20,
         index_cache_octets: 1 << 20,
         reserve_octets: 16 << 10,
+        spare_segments: dice.below(4) as usize,
+        collect_below_percent: *dice.pick(&[0, 50, 50, 80]).unwrap_or(&50),
+        // As fast as it can: pauses are in real time, and those can't be repeated.
+        collect_octets_per_second: u64::MAX,
         identity: Some(0x5eed),
         ..Options::default()
     }
@@ -191,6 +210,7 @@ async fn story(plan: &Plan, scene: &Arc<Scene>, now: &mut Timestamp) -> Result<E
     if let Some(damage) = store.damage().first() {
         return Err(Failure::new(What::Half, format!("damage: {damage:?}")).into());
     }
+    *scene.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
     let driven = Driven::new(store);
     let house = House::over(&driven, plan.began, Dice::new(dice.word()), plan.hasty);
     let house = Arc::new(house.map_err(refused)?);

@@ -262,12 +262,19 @@ fn told(outcome: &Outcome, common: &Common, bar: &Bar, again: impl Fn(u64, u64) 
             bar.since.elapsed().as_secs_f64()
         );
         println!(
+            "{} groups synced, {} segments of the log recycled, {} emptied by copying",
+            counts.groups, counts.segments_recycled, counts.segments_collected
+        );
+        println!(
             "{} messages acknowledged, {} relayed, {} reported as failed, {} deleted; {} compared whole after a cut",
             tally.acknowledged, tally.relayed, tally.reported, tally.expunged, tally.compared
         );
         println!(
-            "not acknowledged when the power went: {} there, {} not; relayed again (RFC 1047): {}",
-            tally.unacknowledged_kept, tally.unacknowledged_gone, tally.relayed_again
+            "not acknowledged when the power went: {} there, {} not; relayed again (RFC 1047): {} after a cut, {} after the next server hung up",
+            tally.unacknowledged_kept,
+            tally.unacknowledged_gone,
+            tally.relayed_again_after_cut,
+            tally.relayed_again_after_hang_up
         );
         for found in &outcome.found {
             println!("seed {}, {}: {}", found.seed, found.life, found.failure);

@@ -236,6 +236,8 @@ pub(crate) struct Replay<'a> {
     pub(crate) damage: Vec<Damage>,
     /// Octets of the groups that were taken.
     pub(crate) octets: u64,
+    /// The last group that was answered, and its octets.
+    last: Option<(Position, u64)>,
 }
 
 impl<'a> Replay<'a> {
@@ -247,6 +249,7 @@ impl<'a> Replay<'a> {
             skip_damage,
             damage: Vec::new(),
             octets: 0,
+            last: None,
         }
     }
 
@@ -282,6 +285,7 @@ impl<'a> Replay<'a> {
                         what: "a blob in this group is damaged",
                     });
                 }
+                self.last = Some((at, header.padded()));
                 self.at = header.end();
                 self.octets += header.padded();
                 return Ok(Some(group));
@@ -316,6 +320,19 @@ impl<'a> Replay<'a> {
         Ok(header
             .filter(|h| h.follows(&self.at, self.store))
             .map(|h| h.batches))
+    }
+
+    /// Makes sure that the last group is on the disk: alone of all, its own sync may have failed,
+    /// and then its octets may be in memory only.
+    pub(crate) fn write_last_again(&self) -> io::Result<()> {
+        let Some((at, octets)) = self.last else {
+            return Ok(());
+        };
+        let file = self
+            .segments
+            .disk
+            .open(&self.segments.path(at.segment), Open::Write)?;
+        write_again(&*file, at.offset, octets as usize)
     }
 
     fn open(&self, segment: u64) -> Result<Option<Arc<dyn DiskFile>>, OpenError> {
@@ -411,6 +428,19 @@ pub(crate) fn header_places(
         }
         offset += WINDOW as u64;
     }
+}
+
+/// Writes octets once more as they are, and syncs. After a sync that failed, the system may count
+/// octets as written that are only in its memory, and no later sync alone would put them on the
+/// disk. On a full disk whose file system never writes in place the sync has to do.
+pub(crate) fn write_again(file: &dyn DiskFile, offset: u64, octets: usize) -> io::Result<()> {
+    let mut bytes = vec![0; octets];
+    file.read_exact_at(&mut bytes, offset)?;
+    match file.write_all_at(&bytes, offset) {
+        Err(error) if is_full(&error) => {}
+        written => written?,
+    }
+    file.sync()
 }
 
 /// Makes what was replayed durable: after a mere crash of the process the octets may still be in

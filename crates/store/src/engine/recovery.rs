@@ -172,7 +172,7 @@ fn superblock(
     match number {
         Some(number) if format == SUPERBLOCK => {
             // A process that was killed while it made the store may not have come to this.
-            file.sync()?;
+            log::write_again(&*file, 0, bytes.len())?;
             return Ok(number);
         }
         Some(_) => return Err(OpenError::Format(format!("its superblock says {format:?}"))),
@@ -243,6 +243,7 @@ fn replay(
             changed.insert_mut(key, row);
         }
         if octets >= REPLAY_OCTETS {
+            replay.write_last_again()?;
             index.apply_to(changed.iter(), replay.position())?;
             (changed, octets) = (Overlay::new_sync(), 0);
         }
@@ -265,6 +266,7 @@ fn replay(
         );
     }
     if end != start {
+        replay.write_last_again()?;
         index.apply_to(changed.iter(), end)?;
     }
     let figures = ReplayFigures {
