@@ -277,7 +277,15 @@ impl Ledger {
     /// A message is asked to leave its mailbox.
     pub fn leaving(&mut self, person: usize, mailbox: MailboxId, uid: Uid, how: Leaving) {
         if let Some(known) = self.known_mut(person, mailbox, uid) {
-            known.leaving = Some(how);
+            // An earlier request without an answer may have happened, and a later one can't then.
+            known.leaving.get_or_insert(how);
+        }
+    }
+
+    /// The answer: it has not left, for sure.
+    pub fn stays(&mut self, person: usize, mailbox: MailboxId, uid: Uid) {
+        if let Some(known) = self.known_mut(person, mailbox, uid) {
+            known.leaving = None;
         }
     }
 
@@ -392,7 +400,6 @@ impl Ledger {
             known = Known {
                 modseq: seen.modseq,
                 flagged: seen.flagged,
-                leaving: None,
                 ..known
             };
             memory.known.insert(uid, known);
@@ -484,6 +491,14 @@ impl Ledger {
 
     /// After a life: everything was shown; what is promised must be there, and what is not settles.
     pub fn settle(&mut self) {
+        // What is still in its mailbox now has not left.
+        for known in self
+            .boxes
+            .values_mut()
+            .flat_map(|memory| memory.known.values_mut())
+        {
+            known.leaving = None;
+        }
         let mut shown: BTreeMap<(usize, LetterId), usize> = BTreeMap::new();
         for ((person, _), memory) in &self.boxes {
             for known in memory.known.values() {

@@ -9,6 +9,7 @@ use crate::sight::{self, Look};
 use mail::{AccountId, Uid};
 use mailbox::{ExpungeWhich, FlagChange, FlagOp, Flags, Place, Role};
 use std::sync::Arc;
+use store::CommitError;
 use store::simulated::Dice;
 use tokio::task::yield_now;
 
@@ -86,17 +87,15 @@ async fn move_away(house: &House, scene: &Scene, person: usize, place: Place, ui
         return;
     }
     ask(scene, person, place, uids, Leaving::Moved);
-    if let Ok(moved) = house.mailboxes.move_(place, uids, archive.place()).await {
-        let gone = moved.uids.into_iter().map(|(old, _)| old);
-        answered(scene, person, place, gone);
-    }
+    let moved = house.mailboxes.move_(place, uids, archive.place()).await;
+    let gone = moved.map(|moved| moved.uids.into_iter().map(|(old, _)| old).collect());
+    answered(scene, person, place, uids, gone);
 }
 
 async fn expunge(house: &House, scene: &Scene, person: usize, place: Place, uids: &[Uid]) {
     ask(scene, person, place, uids, Leaving::Expunged);
-    if let Ok(done) = house.mailboxes.expunge(place, uids, ExpungeWhich::All).await {
-        answered(scene, person, place, done.uids.into_iter());
-    }
+    let done = house.mailboxes.expunge(place, uids, ExpungeWhich::All).await;
+    answered(scene, person, place, uids, done.map(|done| done.uids));
 }
 
 fn ask(scene: &Scene, person: usize, place: Place, uids: &[Uid], how: Leaving) {
@@ -105,8 +104,23 @@ fn ask(scene: &Scene, person: usize, place: Place, uids: &[Uid], how: Leaving) {
     }
 }
 
-fn answered(scene: &Scene, person: usize, place: Place, uids: impl Iterator<Item = Uid>) {
-    for uid in uids {
-        scene.note(|ledger| ledger.left(person, place.mailbox, uid));
+/// Notes the answer. When the store has stopped, nobody knows before the next life.
+fn answered(
+    scene: &Scene,
+    person: usize,
+    place: Place,
+    asked: &[Uid],
+    gone: Result<Vec<Uid>, mailbox::Error>,
+) {
+    let gone = match gone {
+        Ok(gone) => gone,
+        Err(mailbox::Error::Commit(CommitError::Fatal(_) | CommitError::Unknown(_))) => return,
+        Err(_) => Vec::new(),
+    };
+    for uid in asked {
+        match gone.contains(uid) {
+            true => scene.note(|ledger| ledger.left(person, place.mailbox, *uid)),
+            false => scene.note(|ledger| ledger.stays(person, place.mailbox, *uid)),
+        };
     }
 }
