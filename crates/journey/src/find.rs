@@ -1,11 +1,14 @@
 //! Finding a message's queue id by what people know of it.
 
-use crate::keys::{self, Kind};
-use crate::{Error, Journey, record};
+use crate::{Error, Event, Journey, keys, record};
 use mail::{EmailAddress, QueueId};
+use store::Snapshot;
 
 /// Messages that one search answers at most.
 pub const FIND_MAX: usize = 1_000;
+
+/// Rows that are looked at together in a search.
+const PAGE: usize = 4_096;
 
 /// What people know of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,7 +52,9 @@ impl Query {
 
 impl Journey {
     /// The messages that a query names, newest first, at most `limit` (and [`FIND_MAX`]). An
-    /// address or Message-ID that finds nothing is tried as the other of the two.
+    /// address or Message-ID that finds nothing is tried as the other of the two. A Message-ID is
+    /// looked for from the newest message backwards: the last ones are found at once, and to know
+    /// that there is none takes a look at 8 octets of every message whose journey is kept.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -69,18 +74,51 @@ impl Journey {
                 let known = snapshot.scan(&keys::events_of(*id).prefix_range(), 1).await?;
                 return Ok(if known.is_empty() { Vec::new() } else { vec![*id] });
             }
-            Query::MessageId(id) => keys::found_by(Kind::MessageId, &record::message_id_text(id)),
-            Query::Address(address) => keys::found_by(Kind::Address, &record::address_text(address)),
-        }
-        .prefix_range();
+            Query::MessageId(id) => return self.with_message_id(snapshot.as_ref(), id, limit).await,
+            Query::Address(address) => keys::found_by(&record::address_text(address)).prefix_range(),
+        };
         let rows = snapshot.scan_back(&range, limit).await?;
         Ok(rows.iter().filter_map(|(key, _)| id_behind(key)).collect())
+    }
+
+    async fn with_message_id(
+        &self,
+        snapshot: &dyn Snapshot,
+        message_id: &str,
+        limit: usize,
+    ) -> Result<Vec<QueueId>, Error> {
+        let text = record::message_id_text(message_id);
+        let hash = record::text_hash(&text).to_be_bytes();
+        let mut range = keys::message_ids().prefix_range();
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let rows = snapshot.scan_back(&range, PAGE).await?;
+            let Some((last, _)) = rows.last() else { break };
+            range.end = last.clone();
+            let same = rows.iter().filter(|(_, stored)| *stored.value == hash);
+            for id in same.filter_map(|(key, _)| record::id_of(key)) {
+                if found.len() < limit && self.has_message_id(id, &text).await? {
+                    found.push(id);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn has_message_id(&self, id: QueueId, text: &str) -> Result<bool, Error> {
+        let events = self.events(id).await?;
+        Ok(events.iter().any(|record| match &record.event {
+            Event::Received {
+                message_id: Some(known),
+                ..
+            } => record::message_id_text(known) == text,
+            _ => false,
+        }))
     }
 }
 
 fn id_behind(key: &store::Key) -> Option<QueueId> {
     let mut parts = key.reader();
-    parts.u8()?;
     parts.text()?;
     parts.u64().map(QueueId)
 }

@@ -2,18 +2,12 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | 0x40 | queue id, time, tiebreak | events that became true together, and the texts under which 0x41 has it |
-//! | 0x41 | kind, text, queue id | found by: empty |
+//! | 0x40 | queue id, time, tiebreak | events that became true together, and the addresses under which 0x41 has it |
+//! | 0x41 | address, queue id | found by: empty |
+//! | 0x42 | queue id | hash of the Message-ID, 8 octets |
 
 use mail::{QueueId, Timestamp};
 use store::Key;
-
-/// By what a message is found.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    MessageId = 1,
-    Address = 2,
-}
 
 pub(crate) fn events() -> Key {
     Key::table(0x40)
@@ -27,10 +21,18 @@ pub(crate) fn event(id: QueueId, at: Timestamp, tiebreak: u32) -> Key {
     events_of(id).u64(at.micros()).u32(tiebreak)
 }
 
-pub(crate) fn found_by(kind: Kind, text: &str) -> Key {
-    Key::table(0x41).u8(kind as u8).text(text)
+pub(crate) fn found_by(address: &str) -> Key {
+    Key::table(0x41).text(address)
 }
 
-pub(crate) fn found_as(kind: Kind, text: &str, id: QueueId) -> Key {
-    found_by(kind, text).u64(id.0)
+pub(crate) fn found_as(address: &str, id: QueueId) -> Key {
+    found_by(address).u64(id.0)
+}
+
+pub(crate) fn message_ids() -> Key {
+    Key::table(0x42)
+}
+
+pub(crate) fn message_id(id: QueueId) -> Key {
+    message_ids().u64(id.0)
 }

@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod find;
 mod keys;
+mod packed;
 mod record;
 mod tell;
 mod words;

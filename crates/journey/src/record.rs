@@ -1,10 +1,14 @@
 //! Recording: events join the batch of what they tell of.
 //!
-//! Events of one message that one batch makes true share one row: a version octet, then lines of
-//! JSON, each `[time, tiebreak, event]` or `{"found_as": [[kind, text], …]}`. One row instead of
-//! one an event is a good part of what accepting a message costs.
+//! Events of one message that one batch makes true share one row of lines of JSON, each
+//! `[time, tiebreak, event]` or `{"found_as": [address, …]}`; `packed` has the octets. One row
+//! instead of one an event is a good part of what accepting a message costs.
+//!
+//! A Message-ID is found by its hash in a table that is in the order of time: an index in the order
+//! of Message-IDs would write a page for each message. See docs/decisions/0011.
 
-use crate::keys::{self, Kind};
+use crate::keys;
+use crate::packed;
 use crate::{Error, Event, Journey};
 use mail::{EmailAddress, QueueId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -24,8 +28,6 @@ const PRUNE_OPS_MAX: usize = 5_000;
 /// Octets after which a row takes no further event, so that a message to thousands stays readable
 /// row by row.
 const ROW_OCTETS_MAX: usize = 64 * 1024;
-/// The version of a row: what follows is lines of JSON.
-const VERSION: u8 = 2;
 
 /// One event and its moment.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -42,7 +44,7 @@ pub struct Record {
 #[serde(untagged)]
 enum Line {
     Event(Timestamp, u32, Box<Event>),
-    FoundAs { found_as: Vec<(u8, String)> },
+    FoundAs { found_as: Vec<String> },
 }
 
 impl Journey {
@@ -64,21 +66,34 @@ impl Journey {
         message_id: Option<&str>,
         addresses: &[&EmailAddress],
     ) {
-        let message_id = message_id.map(|m| (Kind::MessageId as u8, message_id_text(m)));
-        let addresses = addresses
-            .iter()
-            .take(INDEXED_ADDRESSES_MAX)
-            .map(|a| (Kind::Address as u8, address_text(a)));
-        let mut texts: Vec<(u8, String)> = message_id.into_iter().chain(addresses).collect();
-        texts.retain(|(_, text)| !text.is_empty());
+        if let Some(text) = message_id.map(message_id_text).filter(|text| !text.is_empty()) {
+            let hash = text_hash(&text).to_be_bytes();
+            batch.put_fresh(keys::message_id(id), hash.to_vec());
+        }
+        let addresses = addresses.iter().take(INDEXED_ADDRESSES_MAX);
+        let mut texts: Vec<String> = addresses.map(|a| address_text(a)).collect();
+        texts.retain(|text| !text.is_empty());
         texts.sort_unstable();
         texts.dedup();
+        if texts.is_empty() {
+            return;
+        }
         let tiebreak = self.tiebreak.fetch_add(1, Ordering::Relaxed);
-        for (kind, text) in &texts {
-            batch.put_fresh(keys::found_as(kind_of(*kind), text, id), Vec::new());
+        for text in &texts {
+            batch.put_fresh(keys::found_as(text, id), Vec::new());
         }
         let line = serde_json::to_vec(&FoundAs { found_as: &texts });
         add_line(batch, id, (at, tiebreak), line);
+    }
+
+    /// Makes the rows of a batch shorter. Call it when all that is to be recorded is in the batch,
+    /// where it pays: on the way of every message.
+    pub fn pack(&self, batch: &mut Batch) {
+        let table = keys::events();
+        let rows = batch
+            .puts()
+            .filter(|(key, _)| key.as_bytes().starts_with(table.as_bytes()));
+        rows.for_each(|(_, value)| packed::pack(value));
     }
 
     /// The events of a message in order, [`EVENTS_READ_MAX`] at most.
@@ -157,12 +172,11 @@ impl Journey {
         let events = snapshot
             .scan(&keys::events_of(id).prefix_range(), EVENTS_READ_MAX)
             .await?;
-        let mut found = Vec::new();
+        let mut found = vec![keys::message_id(id)];
         for (key, stored) in events {
             for line in lines(&key, &stored) {
                 if let Line::FoundAs { found_as } = line {
-                    let texts = found_as.iter();
-                    found.extend(texts.map(|(kind, text)| keys::found_as(kind_of(*kind), text, id)));
+                    found.extend(found_as.iter().map(|text| keys::found_as(text, id)));
                 }
             }
             found.push(key);
@@ -173,7 +187,7 @@ impl Journey {
 
 #[derive(Serialize)]
 struct FoundAs<'a> {
-    found_as: &'a [(u8, String)],
+    found_as: &'a [String],
 }
 
 /// Adds a line to the row of its message in the batch, or begins one.
@@ -193,17 +207,16 @@ fn add_line(batch: &mut Batch, id: QueueId, at: (Timestamp, u32), line: serde_js
         return value.extend_from_slice(&line);
     }
     let mut value = Vec::with_capacity(1 + line.len());
-    value.push(VERSION);
+    value.push(packed::PLAIN);
     value.extend_from_slice(&line);
     batch.put_fresh(keys::event(id, at.0, at.1), value);
 }
 
-fn kind_of(code: u8) -> Kind {
-    if code == Kind::MessageId as u8 {
-        Kind::MessageId
-    } else {
-        Kind::Address
-    }
+/// FNV-1a, 64 bits. Whoever makes two Message-IDs meet gains nothing: what is found is compared.
+pub(crate) fn text_hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
+        (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 /// The form under which a Message-ID is found: without brackets, and case is ignored, because people
@@ -245,33 +258,35 @@ fn last_time(key: &Key, stored: &Versioned) -> Option<Timestamp> {
 }
 
 /// The lines of a row. Damaged ones are told in the log and left out.
-fn lines<'a>(key: &'a Key, stored: &'a Versioned) -> impl Iterator<Item = Line> + 'a {
-    let rest = stored.value.strip_prefix(&[VERSION]);
-    if rest.is_none() {
-        tracing::error!(?key, "events are left out: their version is unknown");
+fn lines(key: &Key, stored: &Versioned) -> impl Iterator<Item = Line> + use<> {
+    let (lines, damaged) = parsed(stored);
+    if damaged {
+        tracing::error!(?key, "a part of a journey can't be read and is left out");
     }
-    let lines = rest
-        .into_iter()
-        .flat_map(|rest| rest.split(|octet| *octet == b'\n'));
-    lines.filter_map(move |line| {
-        serde_json::from_slice(line)
-            .inspect_err(|error| tracing::error!(?key, %error, "an event is left out"))
-            .ok()
-    })
+    lines.into_iter()
+}
+
+/// The lines of a row that can be read, and whether some can't.
+fn parsed(stored: &Versioned) -> (Vec<Line>, bool) {
+    let Some(text) = packed::lines(&stored.value) else {
+        return (Vec::new(), true);
+    };
+    let all = text.split(|octet| *octet == b'\n');
+    let mut damaged = false;
+    let read = all.filter_map(|line| {
+        let line = serde_json::from_slice(line).ok();
+        damaged |= line.is_none();
+        line
+    });
+    (read.collect(), damaged)
 }
 
 /// The events of a row, and whether some of it can't be read.
 pub(crate) fn events_in(stored: &Versioned) -> (Vec<Event>, bool) {
-    let Some(rest) = stored.value.strip_prefix(&[VERSION]) else {
-        return (Vec::new(), true);
-    };
-    let (mut events, mut damaged) = (Vec::new(), false);
-    for line in rest.split(|octet| *octet == b'\n') {
-        match serde_json::from_slice(line) {
-            Ok(Line::Event(_, _, event)) => events.push(*event),
-            Ok(Line::FoundAs { .. }) => {}
-            Err(_) => damaged = true,
-        }
-    }
-    (events, damaged)
+    let (lines, damaged) = parsed(stored);
+    let events = lines.into_iter().filter_map(|line| match line {
+        Line::Event(_, _, event) => Some(*event),
+        Line::FoundAs { .. } => None,
+    });
+    (events.collect(), damaged)
 }

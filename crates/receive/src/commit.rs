@@ -63,6 +63,7 @@ impl Session {
             Blob { id: blob, len },
             &targets.remote,
         )?;
+        parts.journey.pack(&mut batch);
         parts
             .store
             .commit(batch)

@@ -139,6 +139,20 @@ impl Batch {
             .next()
     }
 
+    /// Every value that is put so far, with its key, for changing how it is written.
+    pub fn puts(&mut self) -> impl Iterator<Item = (&Key, &mut Vec<u8>)> {
+        self.ops.iter_mut().filter_map(|op| match op {
+            // Where numbers go into a value was said by offset.
+            Op::Put {
+                key,
+                value,
+                value_patches,
+                ..
+            } if value_patches.is_empty() => Some((&*key, value)),
+            _ => None,
+        })
+    }
+
     /// Sets a value that refers to blobs.
     pub fn put_ref(&mut self, key: Key, value: Vec<u8>, refs: Vec<BlobId>) {
         self.put_with(key, value, Vec::new(), Vec::new(), refs);
