@@ -500,12 +500,12 @@ async fn the_index_is_bounded_and_texts_of_any_length_are_found() {
     let addresses: Vec<&EmailAddress> = many.iter().collect();
     f.journey
         .index(&mut batch, message, at(8), Some(&long), &addresses);
-    f.journey.record(
-        &mut batch,
-        message,
-        at(8),
-        &Event::Accepted { local: 1, queued: 0 },
-    );
+    let mut event = received("smtp", None);
+    if let Event::Received { message_id, .. } = &mut event {
+        *message_id = Some(long.clone());
+    }
+    f.journey.record(&mut batch, message, at(8), &event);
+    f.journey.pack(&mut batch);
     f.store.commit(batch).await.unwrap();
     let find = async |query| f.journey.find(&query, 10).await.unwrap();
     assert_eq!(find(Query::MessageId(format!("<{long}>"))).await, [message]);
@@ -514,11 +514,39 @@ async fn the_index_is_bounded_and_texts_of_any_length_are_found() {
     assert_eq!(find(Query::Address(beyond.clone())).await, []);
     assert_eq!(f.journey.prune(at(9), 10).await.unwrap(), 1);
     let snapshot = f.store.snapshot().await.unwrap();
-    let left = snapshot
-        .scan(&store::Key::table(0x41).prefix_range(), 10)
-        .await
-        .unwrap();
-    assert_eq!(left, [], "pruning finds every text again");
+    for table in 0x40..0x50 {
+        let range = store::Key::table(table).prefix_range();
+        let left = snapshot.scan(&range, 10).await.unwrap();
+        assert_eq!(left, [], "pruning finds every row again");
+    }
+}
+
+#[tokio::test]
+async fn a_message_id_is_found_newest_first_however_many_lie_between() {
+    let f = Fixture::new();
+    for n in 0..10_000u64 {
+        let mut batch = Batch::new();
+        let text = if n % 5_000 == 1 {
+            "same@example.com".to_owned()
+        } else {
+            format!("{n}@example.com")
+        };
+        let mut event = received("smtp", None);
+        if let Event::Received { message_id, .. } = &mut event {
+            *message_id = Some(text.clone());
+        }
+        f.journey.index(&mut batch, id(n, 0), at(9), Some(&text), &[]);
+        f.journey.record(&mut batch, id(n, 0), at(9), &event);
+        f.store.commit(batch).await.unwrap();
+    }
+    let find = async |text: &str, limit| {
+        let query = Query::MessageId(text.to_owned());
+        f.journey.find(&query, limit).await.unwrap()
+    };
+    assert_eq!(find("<Same@example.com>", 10).await, [id(5_001, 0), id(1, 0)]);
+    assert_eq!(find("same@example.com", 1).await, [id(5_001, 0)]);
+    assert_eq!(find("0@example.com", 10).await, [id(0, 0)]);
+    assert_eq!(find("none@example.com", 10).await, []);
 }
 
 proptest! {
