@@ -41,7 +41,8 @@ const TABLES: &[(u8, &str, &str)] = &[
     (0x35, "queue", "count of the queue: {1}"),
     (0x36, "queue", "ledger, count {1}"),
     (0x40, "journey", "step of the journey of {q} at {@}"),
-    (0x41, "journey", "what a journey is found by: {1} {t}"),
+    (0x41, "journey", "address by which a journey is found: {t}"),
+    (0x42, "journey", "hash of the Message-ID of {q}"),
     (0x60, "admin", "state of the scrub"),
 ];
 
