@@ -5,7 +5,7 @@
 //! instead of one an event is a good part of what accepting a message costs.
 //!
 //! A Message-ID is found by its hash in a table that is in the order of time: an index in the order
-//! of Message-IDs would write a page for each message. See docs/decisions/0011.
+//! of Message-IDs would write a page for each message. See docs/decisions/0009.
 
 use crate::keys;
 use crate::packed;
