@@ -2,14 +2,14 @@
 
 use crate::attempt::{Fate, Letter};
 use crate::failure::Failure;
-use crate::local::{self, Local};
 use crate::service::Context;
 use crate::settle::{self, Decision};
 use crate::{report, way};
 use directory::Resolution;
 use journey::Event;
+use letterbox::{Errands, To};
 use mail::{AccountId, EnhancedStatus};
-use queue::{Claim, LastOutcome, Outcome};
+use queue::{Claim, Outcome};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Batch, CommitError};
@@ -34,6 +34,15 @@ pub(crate) enum Trouble {
     Commit(#[from] CommitError),
 }
 
+impl From<letterbox::Error> for Trouble {
+    fn from(error: letterbox::Error) -> Self {
+        match error {
+            letterbox::Error::Mailbox(error) => Self::Mailbox(error),
+            letterbox::Error::Queue(error) => Self::Queue(error),
+        }
+    }
+}
+
 /// Where an errand turned out to lead.
 enum Destination {
     Here(Vec<AccountId>),
@@ -56,7 +65,7 @@ pub(crate) async fn deliver(ctx: Arc<Context>, claims: Vec<Claim>) {
 
 async fn destination(ctx: &Context, claim: &Claim) -> Destination {
     let recipient = &claim.errand.recipient;
-    match local::resolve(ctx, recipient).await {
+    match ctx.directory.resolve(recipient).await {
         Ok(Resolution::Local(accounts)) => Destination::Here(accounts),
         Ok(Resolution::NotOurs) => Destination::Away,
         Ok(Resolution::UnknownUser) => Destination::Nowhere(Failure::ours(
@@ -209,25 +218,27 @@ async fn try_commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> Result<(),
             }
         }
         What::Here { accounts } => {
-            let inboxes = local::inboxes(ctx, accounts, now).await?;
             let message = &claim.message;
-            let outcome = Outcome::Delivered(LastOutcome {
-                at: now,
-                host: None,
-                reply: "250 2.0.0 in the mailbox".to_owned(),
-                status: Some(EnhancedStatus::new(2, 0, 0)),
-            });
-            ctx.queue.settle(&mut batch, claim, &outcome).await?;
-            let letter = Local {
+            let letter = letterbox::Letter {
                 id,
                 reverse_path: &message.reverse_path,
-                recipient: &claim.errand.recipient,
                 prefix: &message.prefix,
                 blob: message.blob,
                 blob_len: message.blob_len,
-                why: None,
+                junk: None,
             };
-            local::deliver(ctx, &mut batch, &inboxes, &letter, now)?;
+            let recipient = &claim.errand.recipient;
+            let to: Vec<To<'_>> = accounts
+                .iter()
+                .map(|account| To {
+                    recipient,
+                    account: *account,
+                })
+                .collect();
+            let errands = Errands::Claimed(claim);
+            ctx.letterbox()
+                .put(&mut batch, &letter, &to, errands, now)
+                .await?;
         }
     }
     ctx.store.commit(batch).await?;

@@ -15,7 +15,6 @@ mod errand;
 pub mod explain;
 pub mod failure;
 mod heard;
-mod local;
 pub mod plan;
 mod report;
 pub mod route;

@@ -3,10 +3,10 @@
 use crate::dsn::{Kind, Report, Reported};
 use crate::errand::Trouble;
 use crate::failure::Failure;
-use crate::local::{self, Local};
 use crate::service::Context;
 use directory::Resolution;
 use journey::Event;
+use letterbox::{Errands, Letter, To};
 use mail::{Domain, EmailAddress, ReversePath, Timestamp};
 use queue::{Claim, NewErrand};
 use store::{Batch, BlobId};
@@ -28,7 +28,7 @@ pub(crate) async fn add(
         return Ok(());
     };
     let id = ctx.ids.next_id();
-    let resolution = local::resolve(ctx, sender).await?;
+    let resolution = ctx.directory.resolve(sender).await?;
     if resolution == Resolution::UnknownUser {
         let by = format!("no report could be sent: {sender} is nobody here");
         ctx.journey
@@ -75,18 +75,25 @@ pub(crate) async fn add(
     );
     match resolution {
         Resolution::Local(accounts) => {
-            let inboxes = local::inboxes(ctx, &accounts, now).await?;
-            ctx.queue.settled_at_once(batch, inboxes.len());
-            let message = Local {
+            let letter = Letter {
                 id,
                 reverse_path: &ReversePath::Null,
-                recipient: sender,
                 prefix: &[],
                 blob,
                 blob_len,
-                why: None,
+                junk: None,
             };
-            local::deliver(ctx, batch, &inboxes, &message, now)
+            let to: Vec<To<'_>> = accounts
+                .iter()
+                .map(|account| To {
+                    recipient: sender,
+                    account: *account,
+                })
+                .collect();
+            ctx.letterbox()
+                .put(batch, &letter, &to, Errands::New, now)
+                .await?;
+            Ok(())
         }
         Resolution::NotOurs | Resolution::UnknownUser => {
             enqueue(ctx, batch, &report, sender, blob, blob_len, &text)

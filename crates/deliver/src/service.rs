@@ -13,6 +13,7 @@ use crate::work::{PAUSE, Work};
 use directory::{Directory, Random};
 use dns::Resolver;
 use journey::Journey;
+use letterbox::Letterbox;
 use mail::{Clock, Domain};
 use mailbox::Mailboxes;
 use queue::{IdSource, Queue};
@@ -141,6 +142,16 @@ impl Context {
             options,
             routes: RwLock::new(routes.into()),
             wake: Notify::new(),
+        }
+    }
+
+    /// The way into mailboxes here.
+    pub(crate) fn letterbox(&self) -> Letterbox<'_> {
+        Letterbox {
+            directory: &self.directory,
+            mailboxes: &self.mailboxes,
+            queue: &self.queue,
+            journey: &self.journey,
         }
     }
 

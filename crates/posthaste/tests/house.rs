@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("judge", 2),
     ("journey", 2),
     ("listen", 3),
+    ("letterbox", 3),
     ("receive", 4),
     ("deliver", 4),
     ("retrieve", 4),

@@ -4,8 +4,8 @@
 use crate::session::Session;
 use crate::transaction::{Target, Transaction};
 use journey::Event;
-use mail::{AccountId, EmailAddress, Timestamp, trace};
-use mailbox::{Delivery, Mailbox, Role};
+use letterbox::{Errands, Letter, Letterbox, To};
+use mail::{EmailAddress, Timestamp};
 use queue::{Body, Message, NewErrand};
 use smtp::{Reply, replies};
 use std::collections::HashSet;
@@ -44,18 +44,14 @@ impl Session {
             queued: targets.remote.len() as u32,
         };
         parts.journey.record(&mut batch, id, now, &accepted);
-        parts.queue.settled_at_once(&mut batch, targets.local.len());
-        for (address, account) in &targets.local {
-            self.deliver_here(
-                &mut batch,
-                transaction,
-                &ready,
-                Blob { id: blob, len },
-                address,
-                *account,
-            )
-            .await?;
-        }
+        self.settle_here(
+            &mut batch,
+            transaction,
+            &ready,
+            Blob { id: blob, len },
+            &targets.local,
+        )
+        .await?;
         self.queue_elsewhere(
             &mut batch,
             transaction,
@@ -86,53 +82,35 @@ impl Session {
         Ok(id)
     }
 
-    /// Settles a recipient whose mailbox is here, within the same batch.
-    async fn deliver_here(
+    /// Settles the recipients whose mailboxes are here, within the same batch. Should an account have
+    /// gone since RCPT, the client comes again and hears so there.
+    async fn settle_here(
         &self,
         batch: &mut Batch,
         transaction: &Transaction,
         ready: &Ready,
         blob: Blob,
-        recipient: &EmailAddress,
-        account: AccountId,
+        to: &[To<'_>],
     ) -> Result<(), Reply> {
         let parts = &self.ctx.parts;
-        let now = parts.clock.now();
-        let role = if ready.junk.is_some() {
-            Role::Junk
-        } else {
-            Role::Inbox
+        let letterbox = Letterbox {
+            directory: &parts.directory,
+            mailboxes: &parts.mailboxes,
+            queue: &parts.queue,
+            journey: &parts.journey,
         };
-        let mailbox = self.mailbox(account, role, now).await?;
-        let delivery = Delivery {
+        let letter = Letter {
+            id: transaction.id,
+            reverse_path: &transaction.reverse_path,
+            prefix: &[],
             blob: blob.id,
             blob_len: blob.len,
-            prefix: trace::return_path(&transaction.reverse_path).into_bytes(),
-            flags: mailbox::Flags::default(),
-            keywords: Vec::new(),
-            internal_date: now,
-            queue_id: Some(transaction.id),
+            junk: ready.junk.as_deref(),
         };
-        // It may have been removed since RCPT; the client comes again and hears so there.
-        parts.directory.require_account(batch, account);
-        parts
-            .mailboxes
-            .deliver(batch, mailbox.place(), delivery)
-            .map_err(|error| store_failed(&error))?;
-        let event = Event::DeliveredLocal {
-            recipient: recipient.clone(),
-            account,
-            mailbox: mailbox.id,
-            mailbox_name: mailbox.name,
-            why: ready.junk.clone(),
-        };
-        parts.journey.record(batch, transaction.id, now, &event);
-        Ok(())
-    }
-
-    async fn mailbox(&self, account: AccountId, role: Role, now: Timestamp) -> Result<Mailbox, Reply> {
-        let found = self.ctx.parts.mailboxes.find_or_create(account, role, now).await;
-        found.map_err(|error| store_failed(&error))
+        letterbox
+            .put(batch, &letter, to, Errands::New, parts.clock.now())
+            .await
+            .map_err(|error| store_failed(&error))
     }
 
     /// Adds an errand for each recipient elsewhere.
@@ -193,13 +171,13 @@ struct Blob {
 }
 
 /// The recipients by where their mail goes. An account that several addresses lead to gets one copy.
-struct Targets {
-    local: Vec<(EmailAddress, AccountId)>,
+struct Targets<'a> {
+    local: Vec<To<'a>>,
     remote: Vec<EmailAddress>,
 }
 
-impl Targets {
-    fn of(transaction: &Transaction) -> Self {
+impl<'a> Targets<'a> {
+    fn of(transaction: &'a Transaction) -> Self {
         let (mut local, mut remote) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         for recipient in &transaction.recipients {
@@ -207,7 +185,10 @@ impl Targets {
                 Target::Remote => remote.push(recipient.address.clone()),
                 Target::Local(accounts) => {
                     let fresh = accounts.iter().filter(|account| seen.insert(**account));
-                    local.extend(fresh.map(|account| (recipient.address.clone(), *account)));
+                    local.extend(fresh.map(|account| To {
+                        recipient: &recipient.address,
+                        account: *account,
+                    }));
                 }
             }
         }
