@@ -31,6 +31,9 @@ pub const FINDINGS_MAX: usize = 1_000;
 /// How long journeys are kept: within this time the ledger and the journeys must agree.
 pub const JOURNEYS_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
+/// Queued messages that are looked at at once.
+const PAGE: usize = 500;
+
 const REPORT: &str =
     "no mail is lost by the count alone: look at the other findings; report it, for this must not happen";
 
@@ -152,6 +155,8 @@ impl Office {
         let ledger = queue::ledger_of(&paced).await?;
         let mut unchecked = Vec::new();
         journeys(&paced, &ledger, now, &found, &mut counted, &mut unchecked).await?;
+        // Later than the picture, so that nothing in it was forgotten after this time.
+        unknown_to_journeys(&paced, self.clock.now(), &found).await?;
         if let Some(finding) = unbalanced(&ledger) {
             found.tell(finding);
         }
@@ -263,6 +268,51 @@ async fn journeys(
         found.tell(finding);
     }
     Ok(())
+}
+
+/// Queued messages of which no journey tells, though none of their age was forgotten yet.
+async fn unknown_to_journeys(snapshot: &dyn Snapshot, now: Timestamp, found: &Found) -> Result<(), Refusal> {
+    let kept = u64::try_from(JOURNEYS_KEPT.as_micros()).unwrap_or(u64::MAX);
+    let mut from = QueueId::from_parts(now.micros().saturating_sub(kept), 0);
+    loop {
+        let ids = queue::queued_from(snapshot, from, PAGE).await?;
+        let Some(last) = ids.last() else {
+            return Ok(());
+        };
+        let next = last.0.checked_add(1).map(QueueId);
+        for id in ids {
+            if journey::audit::is_known(snapshot, id).await? {
+                continue;
+            }
+            let open = InQueue(snapshot).recipients(id).await.map_err(Refusal::failed)?;
+            // Without an open errand the queue's own audit names it.
+            if !open.is_empty() {
+                found.tell(without_journey(id, &open));
+            }
+        }
+        match next {
+            Some(next) => from = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+fn without_journey(id: QueueId, open: &[String]) -> Finding {
+    let (first, others) = (
+        open.first().map_or("", String::as_str),
+        open.len().saturating_sub(1),
+    );
+    let to = match others {
+        0 => first.to_owned(),
+        _ => format!("{first} and {others} more"),
+    };
+    Finding::new(
+        Severity::Warning,
+        "journey-missing",
+        Where::Named(format!("message {id}")),
+        format!("it waits in the queue for {to}, and no journey tells how it was accepted"),
+        "it is delivered all the same; look for it with: posthaste queue show <id>; report it",
+    )
 }
 
 /// The queue of a snapshot, as the journeys ask it.

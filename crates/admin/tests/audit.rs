@@ -529,6 +529,31 @@ async fn an_errand_that_ended_twice_is_named() {
 }
 
 #[tokio::test]
+async fn a_queued_message_without_a_journey_is_named_unless_it_may_be_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let (world, waiting) = World::sample(folder.path()).await;
+    let mut batch = Batch::new();
+    let journey = Key::table(0x40).u64(waiting.0).prefix_range();
+    let snapshot = world.store.snapshot().await.unwrap();
+    for (key, _) in snapshot.scan(&journey, 100).await.unwrap() {
+        batch.delete(key);
+    }
+    assert!(!batch.is_empty());
+    world.store.commit(batch).await.unwrap();
+    let report = world.audit().await;
+    assert_eq!(codes(&report), ["journey-missing"]);
+    assert!(!report.balanced);
+    let missing = &report.findings[0];
+    assert_eq!(missing.place, format!("message {waiting}"));
+    assert!(missing.what.contains("a@example.net and 1 more"), "{missing:?}");
+    // As old as journeys are kept: it cannot be told from a forgotten one.
+    world.pass(admin::audit::JOURNEYS_KEPT - Duration::from_micros(1));
+    assert!(codes(&world.audit().await).contains(&"journey-missing"));
+    world.pass(Duration::from_secs(1));
+    assert!(!codes(&world.audit().await).contains(&"journey-missing"));
+}
+
+#[tokio::test]
 async fn what_makes_no_progress_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (world, _) = World::sample(folder.path()).await;

@@ -101,7 +101,8 @@ pub async fn audit(
     }
 }
 
-/// Whether anything is known of a message's journey.
+/// Whether anything is known of a message's journey. What was begun after the time up to which
+/// journeys are forgotten must be known.
 ///
 /// # Errors
 /// When the store cannot be read.

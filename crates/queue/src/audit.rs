@@ -82,6 +82,25 @@ pub async fn errands_of(snapshot: &dyn Snapshot, id: QueueId) -> Result<Vec<Erra
         .collect())
 }
 
+/// The ids of queued messages in a snapshot, from `from` on, in their order: at most `limit`, and
+/// none at the end. To go on, ask again from the one behind the last.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn queued_from(
+    snapshot: &dyn Snapshot,
+    from: QueueId,
+    limit: usize,
+) -> Result<Vec<QueueId>, Error> {
+    let range = KeyRange {
+        start: keys::message(from),
+        end: keys::messages().prefix_range().end,
+    };
+    let rows = snapshot.scan(&range, limit).await?;
+    let ids = rows.iter().filter_map(|(key, _)| key.reader().u64());
+    Ok(ids.map(QueueId).collect())
+}
+
 struct Work<'a> {
     snapshot: &'a dyn Snapshot,
     options: &'a Options,

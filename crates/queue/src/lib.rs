@@ -18,7 +18,7 @@ mod record;
 mod schedule;
 mod settle;
 
-pub use audit::{Audited, OVERDUE_AFTER, OVERSTAY, audit, errands_of, ledger_of};
+pub use audit::{Audited, OVERDUE_AFTER, OVERSTAY, audit, errands_of, ledger_of, queued_from};
 pub use due::{Claim, Due};
 pub use error::Error;
 pub use id::IdSource;
