@@ -252,7 +252,8 @@ impl<V: View + ?Sized> Work<'_, V> {
                 patch(&mut row_key[1..], key_patches, allocated)?;
                 // What this batch put there itself is always known.
                 if !fresh || self.changed.contains_key(&row_key) {
-                    self.drop_refs(&row_key)?;
+                    let refs = self.refs_of(&row_key)?;
+                    self.drop_refs(refs)?;
                 }
                 for id in refs {
                     *self.refs.entry(*id).or_default() += 1;
@@ -268,7 +269,19 @@ impl<V: View + ?Sized> Work<'_, V> {
             }
             Op::Delete(key) => {
                 let row_key = rows::entry_key(key);
-                self.drop_refs(&row_key)?;
+                let refs = match self.refs_of(&row_key) {
+                    // It must be possible to get rid of it. What it referred to is unknown and stays:
+                    // a blob that is kept too long costs room, one that goes too early is lost.
+                    Err(CommitError::Invalid(_)) => {
+                        tracing::error!(
+                            ?key,
+                            "a damaged row is removed; blobs it referred to stay in the store"
+                        );
+                        Vec::new()
+                    }
+                    refs => refs?,
+                };
+                self.drop_refs(refs)?;
                 self.changed.insert(row_key, None);
                 self.changed.insert(rows::counter_key(key), None);
             }
@@ -280,12 +293,19 @@ impl<V: View + ?Sized> Work<'_, V> {
         Ok(())
     }
 
+    /// The blobs that an entry refers to; none when there is no such entry. A damaged one is
+    /// [`CommitError::Invalid`].
+    fn refs_of(&self, row_key: &[u8]) -> Result<Vec<BlobId>, CommitError> {
+        match self.row(row_key)? {
+            Some(row) => Ok(Entry::decode(&row).ok_or(DAMAGED)?.refs),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Gives back the references of the entry that is about to go.
-    fn drop_refs(&mut self, row_key: &[u8]) -> Result<(), CommitError> {
-        if let Some(row) = self.row(row_key)? {
-            for id in Entry::decode(&row).ok_or(DAMAGED)?.refs {
-                *self.refs.entry(id).or_default() -= 1;
-            }
+    fn drop_refs(&mut self, refs: Vec<BlobId>) -> Result<(), CommitError> {
+        for id in refs {
+            *self.refs.entry(id).or_default() -= 1;
         }
         if self.refs.len() > REF_CHANGES_MAX {
             return Err(CommitError::Invalid(

@@ -193,7 +193,9 @@ impl Batch {
         });
     }
 
-    /// Removes a key.
+    /// Removes a key, with its entry and its counter. An entry that is damaged goes too, and is told
+    /// in the log: the blobs it referred to can't be known and stay in the store. (To put something
+    /// else in the place of a damaged entry, delete it first: a put alone is refused.)
     pub fn delete(&mut self, key: Key) {
         self.ops.push(Op::Delete(key));
     }

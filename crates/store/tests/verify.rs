@@ -3,12 +3,14 @@
 
 mod common;
 
-use common::{commit, eager, key, lazy, open, pattern, put, put_blob};
+use common::{commit, eager, key, lazy, open, pattern, put, put_blob, value};
 use redb::{Database, ReadableDatabase, TableDefinition};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use store::{Batch, BlobId, CommitId, Finding, LogStore, Severity, Verified, VerifyOptions, Where};
+use store::{
+    Batch, BlobId, CommitError, CommitId, Finding, LogStore, Severity, Verified, VerifyOptions, Where,
+};
 
 const ROWS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("rows");
 
@@ -262,6 +264,54 @@ fn a_damaged_row_is_named_and_excuses_the_count_of_its_blob() {
     assert_eq!(row.place, Where::Entry(key(103)));
     let references = findings.iter().find(|f| f.code == "references-wrong").unwrap();
     assert_eq!(references.severity, Severity::Warning);
+}
+
+/// The one way to get rid of a damaged row, so that something whole can take its place.
+#[test]
+fn a_damaged_row_can_be_deleted_and_takes_no_blob_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = sample(folder.path());
+    // One that is no entry, and one that is not what was written.
+    alter(folder.path(), &row_key(1, key(103).as_bytes()), |row| {
+        row.truncate(9)
+    });
+    flip(&folder.path().join("index.redb"), b"a second reference", 3);
+    let store = open(folder.path(), lazy());
+    assert_eq!(
+        codes(&verify(&store).0),
+        [
+            "references-wrong",
+            "references-wrong",
+            "row-damaged",
+            "row-damaged"
+        ]
+    );
+    for damaged in [key(103), key(200)] {
+        let mut batch = Batch::new();
+        batch.put(damaged, b"over it".to_vec());
+        let refused = commit(&*store, batch);
+        assert!(matches!(refused, Err(CommitError::Invalid(_))), "{refused:?}");
+    }
+    let mut batch = Batch::new();
+    batch.delete(key(200));
+    batch.delete(key(103));
+    batch.put(key(103), b"whole".to_vec());
+    commit(&*store, batch).unwrap();
+    assert_eq!(value(&*store, &key(200)), None);
+    store.close();
+    let store = open(folder.path(), lazy());
+    assert_eq!(value(&*store, &key(103)).unwrap(), b"whole");
+    assert_eq!(value(&*store, &key(200)), None);
+    let (findings, verified) = verify(&store);
+    assert_eq!(codes(&findings), ["references-wrong", "references-wrong"]);
+    let expected = [blobs[3], blobs[1]];
+    let kept = |id: &BlobId| {
+        findings
+            .iter()
+            .any(|f| matches!(f.place, Where::Blob(blob, _) if blob == *id))
+    };
+    assert!(expected.iter().all(kept), "{findings:?}");
+    assert_eq!(verified.blobs_read, 5, "every blob is still there, and whole");
 }
 
 #[test]
