@@ -6,6 +6,7 @@
 //! nothing and is survived; a failed sync stops the store for good.
 //! Never: a write to the index (see `applier`), a second sync for the same group.
 
+use super::gather::Gather;
 use super::group::{Buffers, Builder, Position};
 use super::log::{AppendError, Writer};
 use super::shared::{Applied, ApplyJob, Job, Queue, Shared};
@@ -35,6 +36,7 @@ pub(crate) struct Committer {
     /// The applier could not do its last work and is trying again.
     applier_fails: bool,
     buffers: Buffers,
+    gather: Gather,
 }
 
 /// What the committer found in its inbox.
@@ -61,7 +63,9 @@ type Answered = (Job, Result<Resolved, CommitError>);
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>, log: Writer, store: u64) -> Self {
         let work = (*shared.state()).clone();
+        let gather = Gather::new(shared.options.gather_wait);
         Self {
+            gather,
             shared,
             log,
             store,
@@ -160,10 +164,19 @@ impl Committer {
         }
     }
 
-    fn wait(&self) -> Turn {
-        let mut queue = self.shared.queue();
-        while let Err(left) = self.ready(&queue) {
-            let changed = &self.shared.queue_changed;
+    fn wait(&mut self) -> Turn {
+        let shared = self.shared.clone();
+        let mut queue = shared.queue();
+        loop {
+            let left = match self.ready(&queue) {
+                Ok(()) => match self.gathers(&queue) {
+                    Some(left) => Some(left),
+                    None => break,
+                },
+                Err(left) => left,
+            };
+            queue.wanted = self.gather.company();
+            let changed = &shared.queue_changed;
             queue = match left {
                 Some(left) => match changed.wait_timeout(queue, left) {
                     Ok((queue, _)) => queue,
@@ -175,7 +188,21 @@ impl Committer {
                 },
             };
         }
-        self.collect(&mut queue)
+        let turn = self.collect(&mut queue);
+        drop(queue);
+        if !turn.jobs.is_empty() {
+            self.gather.went(turn.jobs.len());
+        }
+        turn
+    }
+
+    /// For how long to wait for more batches, when batches are all there is to do.
+    fn gathers(&mut self, queue: &Queue) -> Option<Duration> {
+        let only_batches = !queue.jobs.is_empty() && queue.applied.is_none() && !queue.closing;
+        if !only_batches || self.shared.stopped().is_some() {
+            return None;
+        }
+        self.gather.left(queue.jobs.len(), Instant::now())
     }
 
     /// Takes what waits, up to a group.

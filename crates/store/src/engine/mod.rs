@@ -13,6 +13,7 @@ pub(crate) mod check;
 mod collect;
 mod committer;
 pub(crate) mod dump;
+mod gather;
 mod group;
 mod index;
 mod keeper;
@@ -79,6 +80,9 @@ pub struct Options {
     pub group_batches: usize,
     /// A group takes no further batch when it has reached this many octets (8 MiB; 64 at most).
     pub group_octets: usize,
+    /// While batches come together, a group waits this long (2 ms) for as many as came lately. Who
+    /// commits alone never waits. Zero: never wait.
+    pub gather_wait: Duration,
     /// Batches that may wait (16,384); more are answered `Busy`.
     pub queue_batches: usize,
     /// Octets that may wait (128 MiB); more are answered `Busy`.
@@ -109,6 +113,7 @@ impl Default for Options {
             collect_octets_per_second: 32 << 20,
             group_batches: 1024,
             group_octets: 8 << 20,
+            gather_wait: Duration::from_millis(2),
             queue_batches: 16_384,
             queue_octets: 128 << 20,
             apply_interval: Duration::from_millis(500),

@@ -41,6 +41,8 @@ pub(crate) struct Job {
 pub(crate) struct Queue {
     pub(crate) jobs: VecDeque<Job>,
     pub(crate) octets: usize,
+    /// The number of jobs at which the committer wants to be woken, beside the first.
+    pub(crate) wanted: usize,
     pub(crate) applied: Option<Applied>,
     pub(crate) closing: bool,
 }
@@ -314,10 +316,11 @@ impl Shared {
         }
         queue.octets += job.octets;
         queue.jobs.push_back(job);
-        // The committer does not wait while there are jobs that it may take.
-        let first = queue.jobs.len() == 1;
+        // The committer waits for the first job, and then perhaps for company.
+        let jobs = queue.jobs.len();
+        let wake = jobs == 1 || jobs == queue.wanted;
         drop(queue);
-        if first {
+        if wake {
             self.queue_changed.notify_one();
         }
         None
