@@ -8,7 +8,7 @@
 //! cargo run -p store --release --example recovery -- --sizes 100M,1G --folder /var/tmp --json
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Command, Stdio};
@@ -175,16 +175,14 @@ fn measure(size: u64, settings: &Settings) -> Measured {
     let mut messages = 0;
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         messages = line.unwrap().parse().unwrap();
-        eprint!(
-            "\r{} of {} MiB",
-            (messages * settings.message_octets) >> 20,
-            size >> 20
-        );
+        if std::io::stderr().is_terminal() {
+            let written = (messages * settings.message_octets) >> 20;
+            eprint!("\r{written} of {} MiB", size >> 20);
+        }
         if messages * settings.message_octets >= size {
             break;
         }
     }
-    eprintln!();
     child.kill().unwrap();
     child.wait().unwrap();
     let log_octets = size_of(&folder.join("log"));
@@ -273,6 +271,6 @@ fn main() {
         );
     }
     println!("a new store opens in {new_ms:.1} ms");
-    println!("Every acknowledged message was there. The time follows the replayed octets (the log behind");
-    println!("the index, at most about a second of mail), not the size of the store.");
+    println!("Every acknowledged message was there. What is replayed is the log behind the index, at most");
+    println!("about a second of mail: compare its column, and that of the store's size, with the times.");
 }
