@@ -154,7 +154,7 @@ class Backup(unittest.TestCase):
         self.assertIn("DAMAGED", refused.stdout)
         elsewhere = self.folder / "elsewhere"
         refused = self.server.cli("--data", elsewhere, "restore", stream, check=False)
-        self.assertEqual(refused.returncode, 1)
+        self.assertEqual(refused.returncode, 4)
         self.assertIn("--skip-damage", refused.stderr)
         self.assertFalse((elsewhere / "store").exists())
         went_on = self.server.cli("--data", elsewhere, "restore", "--skip-damage", stream, check=False)

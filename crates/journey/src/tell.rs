@@ -77,7 +77,9 @@ fn summary(records: &[Record]) -> String {
     if records.is_empty() {
         return "Nothing is known of it.".to_owned();
     }
-    if count(|e| matches!(e, Event::Accepted { .. })) == 0 {
+    // Our own reports are written here: nobody was told that they are accepted.
+    let is_ours = count(|e| matches!(e, Event::Received { service, .. } if service == "local")) > 0;
+    if count(|e| matches!(e, Event::Accepted { .. })) == 0 && !is_ours {
         let refused = records.iter().rev().find_map(|r| match &r.event {
             Event::Refused { reply, .. } => Some(reply.code),
             _ => None,
@@ -115,7 +117,8 @@ fn summary(records: &[Record]) -> String {
         _ => None,
     });
     let ended: usize = ends.iter().map(|(n, _)| n).sum();
-    let waiting = all.unwrap_or(ended).saturating_sub(ended);
+    let queued = count(|e| matches!(e, Event::Queued { .. }));
+    let waiting = all.unwrap_or(ended.max(queued)).saturating_sub(ended);
     let mut parts: Vec<String> = ends
         .iter()
         .filter(|(n, _)| *n > 0)
@@ -124,7 +127,15 @@ fn summary(records: &[Record]) -> String {
     if waiting > 0 {
         parts.push(format!("{} waiting in the queue", recipients(waiting)));
     }
-    format!("It was accepted: {}.", parts.join("; "))
+    let what = if is_ours {
+        "It is a report of this server"
+    } else {
+        "It was accepted"
+    };
+    if parts.is_empty() {
+        return format!("{what}.");
+    }
+    format!("{what}: {}.", parts.join("; "))
 }
 
 fn recipients(n: usize) -> String {

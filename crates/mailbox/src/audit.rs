@@ -17,8 +17,7 @@ use store::{Finding, Key, KeyRange, ReadError, Severity, Snapshot, Tell, Where};
 const PAGE: usize = 1_000;
 
 const RESTORE: &str = "check the disk, then restore what is named from a backup";
-const RECOUNT: &str =
-    "no message is lost by it; restore the mailbox from a backup, or move its messages to a new one";
+const RECOUNT: &str = "if no other finding and no word of damage in the log explains it, no message is lost by it; restore the mailbox from a backup, or move its messages to a new one";
 const LEFT_OVER: &str = "no message in use is lost by it; it takes room until the account is removed";
 
 /// What the audit of the mailboxes counted.

@@ -93,6 +93,7 @@ pub enum Command {
     },
     /// Write mailboxes as Maildir or mbox, for any other program. Never stops at a bad record: each
     /// is named in export-report.txt, and the exit code is 1 then.
+    #[command(override_usage = "posthaste export [OPTIONS] [ACCOUNT] FOLDER")]
     Export {
         /// The account (default: all), and the folder, which must be empty or not there.
         #[arg(required = true, num_args = 1..=2, value_names = ["ACCOUNT", "FOLDER"])]

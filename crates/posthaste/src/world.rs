@@ -55,6 +55,17 @@ pub struct World {
 }
 
 impl World {
+    /// The same for a command that a person typed: what was found broken is told on standard error,
+    /// because this opening is the only one that sees it. Answers also how many places there were.
+    pub fn open_told(settings: &Settings) -> Result<(Self, usize), Failure> {
+        let world = Self::open(settings)?;
+        for damage in world.store.damage() {
+            eprintln!("posthaste: the store is damaged: {damage}");
+        }
+        let places = world.store.damage().len();
+        Ok((world, places))
+    }
+
     /// Opens (or makes) the data folder.
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
         Self::open_store(settings, false)

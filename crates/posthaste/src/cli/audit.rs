@@ -52,10 +52,12 @@ fn ask(settings: &Settings, deep: bool, bar: &mut Bar) -> Result<AuditReport, Fa
     }
     office::must_be_there(settings)?;
     world::block_on(async {
-        let world = World::open(settings)?;
+        let (world, damaged) = World::open_told(settings)?;
         let report = watched(&world.office, deep, bar).await;
         world.close().await;
-        Ok(report?)
+        let mut report = report?;
+        report.balanced &= damaged == 0;
+        Ok(report)
     })
 }
 

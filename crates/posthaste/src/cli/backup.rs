@@ -26,6 +26,12 @@ pub fn run(global: &Global, order: &Backup) -> Result<ExitCode, Failure> {
     }
     let settings = settings(global)?;
     let to_stdout = order.place.as_os_str() == "-";
+    if !to_stdout && std::path::absolute(&order.place)?.starts_with(std::path::absolute(&settings.data)?) {
+        return Err(Failure::Usage(format!(
+            "{} lies in the data folder that it is to save: choose another place, best on another disk",
+            order.place.display()
+        )));
+    }
     let request = Request::Backup {
         to: match to_stdout {
             true => None,
@@ -93,7 +99,7 @@ fn collect(
             let octets = entry.metadata().map_err(failed)?.len();
             *total += octets;
             if octets > FILE_OCTETS_MAX || *total > FILES_OCTETS_MAX {
-                return Err(Failure::No(format!(
+                return Err(Failure::store(format!(
                     "{} is too large to be a file of the server; move it out of the data folder",
                     entry.path().display()
                 )));
@@ -151,7 +157,7 @@ fn verify(global: &Global, place: &Path) -> Result<ExitCode, Failure> {
         true
     });
     line.clear();
-    let survey = survey.map_err(|why| Failure::No(format!("{}: {why}", place.display())))?;
+    let survey = survey.map_err(|why| Failure::store(format!("{}: {why}", place.display())))?;
     survey_in_words(&survey, global.json);
     Ok(ExitCode::from(u8::from(!survey.findings.is_empty())))
 }

@@ -11,6 +11,12 @@ use std::process::ExitCode;
 
 pub fn run(global: &Global, what: &[String], format: MailFormat) -> Result<ExitCode, Failure> {
     let (account, folder) = match what {
+        // Without its folder an account would become one, full of everybody's mail.
+        [folder] if EmailAddress::parse(folder).is_ok() => {
+            return Err(Failure::Usage(format!(
+                "say where to: export {folder} FOLDER (or ./{folder} for a folder of that name)"
+            )));
+        }
         [folder] => (None, folder),
         [account, folder] => {
             let address = EmailAddress::parse(account);

@@ -56,7 +56,7 @@ fn ask(
         )));
     }
     world::block_on(async {
-        let world = World::open(settings)?;
+        let (world, _) = World::open_told(settings)?;
         let handle = tokio::runtime::Handle::current();
         // On a thread on which blocking is allowed.
         let answer = std::thread::scope(|scope| {

@@ -49,7 +49,7 @@ pub fn converse(
         must_be_there(settings)?;
     }
     world::block_on(async {
-        let world = world::World::open(settings)?;
+        let (world, _) = world::World::open_told(settings)?;
         let done = async {
             let mut wanted = Some(first);
             while let Some(request) = wanted {

@@ -68,7 +68,7 @@ fn must_be_empty(data: &Path) -> Result<(), Failure> {
         true => "a restore into it did not come to its end; remove the folder and restore again",
         false => "a backup is restored into an empty data folder only; name another one with --data",
     };
-    Err(Failure::No(format!("{} is not empty: {hint}", data.display())))
+    Err(Failure::store(format!("{} is not empty: {hint}", data.display())))
 }
 
 fn into(from: &Path, to: &Path, skip_damage: bool, quiet: bool) -> Result<Restored, Failure> {
@@ -87,13 +87,13 @@ fn into(from: &Path, to: &Path, skip_damage: bool, quiet: bool) -> Result<Restor
         RestoreError::Damaged(findings) => {
             let named: Vec<&str> = findings.named.iter().take(20).map(String::as_str).collect();
             let named = named.join("\n  ");
-            Failure::No(format!(
+            Failure::store(format!(
                 "the backup is damaged in {} places; nothing was restored. Try an older one, or go on without \
                  what is lost: --skip-damage\n  {named}",
                 findings.count
             ))
         }
-        RestoreError::NotReadable { .. } | RestoreError::NotEmpty(_) => Failure::No(error.to_string()),
+        RestoreError::NotReadable { .. } | RestoreError::NotEmpty(_) => Failure::store(error.to_string()),
         RestoreError::Write { .. } => Failure::store(error.to_string()),
     })
 }

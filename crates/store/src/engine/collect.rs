@@ -198,8 +198,8 @@ impl Collector {
             }
             Ok(_) => self.finish(&work),
             Err(error) => {
-                tracing::warn!(segment = work.segment, %error, "a half-dead segment can't be read");
-                self.stuck.insert(work.segment);
+                tracing::warn!(segment = work.segment, %error, "a half-dead segment can't be read now");
+                self.not_before = Some(Instant::now() + RETRY);
             }
         }
     }
@@ -213,8 +213,8 @@ impl Collector {
         let file = match self.shared.segments.read(segment) {
             Ok(file) => file,
             Err(error) => {
-                tracing::warn!(segment, %error, "a half-dead segment can't be opened");
-                self.stuck.insert(segment);
+                tracing::warn!(segment, %error, "a half-dead segment can't be opened now");
+                self.not_before = Some(Instant::now() + RETRY);
                 return;
             }
         };
@@ -265,10 +265,12 @@ impl Collector {
             match self.shared.blob_row(id) {
                 Ok(row) if row.place == place => {}
                 Ok(_) | Err(BlobError::NotFound(_)) => continue,
-                Err(error) => {
+                Err(error @ BlobError::Corrupt(_)) => {
                     self.damaged(work, id, place, &error);
                     continue;
                 }
+                // It passes: the index is opened anew after a write that failed.
+                Err(error) => return Err(io::Error::other(error.to_string())),
             }
             match self.shared.read_blob(id, 0..u64::MAX) {
                 Ok((bytes, row)) if row.place == place => {
@@ -376,7 +378,14 @@ impl Collector {
 
     /// The segment was read to its end, and all copies are committed.
     fn finish(&mut self, work: &Work) {
-        let row = self.shared.segment_row(work.segment);
+        let row = match self.shared.segment_row(work.segment) {
+            Ok(row) => row,
+            Err(error) => {
+                tracing::warn!(segment = work.segment, %error, "a segment's figures can't be read now");
+                self.not_before = Some(Instant::now() + RETRY);
+                return;
+            }
+        };
         self.candidates.remove(&work.segment);
         if row.is_none() {
             self.shared.collected.segments.fetch_add(1, Ordering::Relaxed);

@@ -99,9 +99,10 @@ impl Committer {
         if let Some(applied) = turn.applied {
             self.take_applied(applied);
         }
-        let idle = turn.jobs.is_empty();
+        let none_taken = turn.jobs.is_empty();
         self.commit_all(turn.jobs);
         self.hand_over(turn.closing);
+        let idle = none_taken && self.shared.queue().jobs.is_empty();
         let applied_all = self.work.active.is_empty() && self.work.frozen.is_none();
         // What is not in the index by now is in the log, and the next opening replays it.
         let gives_up = self.applier_fails || self.shared.stopped().is_some();
@@ -276,6 +277,12 @@ impl Committer {
             self.shared.disk_is_full();
             let mut small = refuse_blobs(full);
             while !small.is_empty() {
+                // A sync on the full disk may have failed: what comes after it must not be answered.
+                if let Some(stopped) = self.shared.stopped() {
+                    answer_all(small, &stopped);
+                    answer_all(jobs, &stopped);
+                    return;
+                }
                 if let Err(refused) = self.commit_group(&mut small) {
                     answer_all(refused, &CommitError::Full);
                 }

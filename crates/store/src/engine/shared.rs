@@ -258,12 +258,9 @@ impl Shared {
     }
 
     /// Figures of a segment as they are now; `None` when nothing lives in it.
-    pub(crate) fn segment_row(&self, segment: u64) -> Option<SegmentRow> {
-        let row = self.state().row(&rows::segment_key(segment));
-        match row {
-            Ok(row) => SegmentRow::decode(&row?),
-            Err(_) => Some(SegmentRow::default()),
-        }
+    pub(crate) fn segment_row(&self, segment: u64) -> Result<Option<SegmentRow>, ReadError> {
+        let row = self.state().row(&rows::segment_key(segment))?;
+        Ok(row.map(|row| SegmentRow::decode(&row).unwrap_or_default()))
     }
 
     /// The row of a blob as it is now.

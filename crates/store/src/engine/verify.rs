@@ -40,7 +40,7 @@ const NAMED_BLOBS_MAX: usize = 10_000;
 const MOVES_MAX: usize = 8;
 
 const RESTORE: &str = "check the disk, then restore what is named from a backup";
-const RECOUNT: &str = "nobody's mail is lost by it; the room may not come back, or come back too early: make a backup now and restore it into a new store";
+const RECOUNT: &str = "the figure itself loses nobody's mail (damage that is told elsewhere may); the room may not come back, or come back too early: make a backup now and restore it into a new store";
 
 /// What to verify.
 #[derive(Clone, Copy, Debug, Default)]
