@@ -8,6 +8,7 @@
 //! Promises: nothing is accepted that the driver did not say yes to; MAIL before login or TLS where
 //! these are due never reaches the driver; memory is bounded by [`Options`]. Never: a wait, a clock.
 
+mod auth;
 mod commands;
 mod input;
 mod options;
