@@ -144,6 +144,50 @@ pub fn parse_imap_internal_date(text: &str) -> Option<Timestamp> {
     assemble(year, month, day, hour, minute, second, offset)
 }
 
+/// Reads `2026-11-23T13:04:13Z` or with an offset like `+01:00` (RFC 3339 §5.6). Fractions of a second
+/// are dropped.
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let (date, time) = text.split_once(['T', 't'])?;
+    let mut date = date.split('-');
+    let (year, month, day) = (date.next()?, date.next()?, date.next()?);
+    let zone_at = time.find(['Z', 'z', '+', '-'])?;
+    let (clock, zone) = time.split_at(zone_at);
+    let mut clock = clock.split(['.', ':']);
+    let (hour, minute, second) = (clock.next()?, clock.next()?, clock.next()?);
+    let digits = |text: &str, len: usize| -> Option<i64> {
+        let is_number = text.len() == len && text.bytes().all(|b| b.is_ascii_digit());
+        is_number.then(|| text.parse().ok()).flatten()
+    };
+    let offset = match zone {
+        "Z" | "z" => 0,
+        _ => {
+            let (hours, minutes) = zone.get(1..)?.split_once(':')?;
+            let secs = digits(hours, 2)? * 3_600 + digits(minutes, 2)? * 60;
+            if zone.starts_with('-') { -secs } else { secs }
+        }
+    };
+    let fraction_is_good = clock
+        .next()
+        .is_none_or(|f| !f.is_empty() && f.bytes().all(|b| b.is_ascii_digit()));
+    if date.next().is_some() || clock.next().is_some() || !fraction_is_good {
+        return None;
+    }
+    let [month, day] = [month, day].map(|n| digits(n, 2).and_then(|n| u8::try_from(n).ok()));
+    if !month.is_some_and(|m| (1..=12).contains(&m)) {
+        return None;
+    }
+    assemble(
+        digits(year, 4)?,
+        month?,
+        day?,
+        digits(hour, 2)?,
+        digits(minute, 2)?,
+        digits(second, 2)?,
+        offset,
+    )
+}
+
 /// The number (1 to 12) of a month's three-letter name, case ignored.
 #[must_use]
 pub fn month_number(name: &str) -> Option<u8> {
@@ -224,6 +268,27 @@ fn without_comments(text: &str) -> Option<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn rfc_3339() {
+        let at = parse_rfc3339("2026-11-23T13:04:13Z").unwrap();
+        assert_eq!(iso8601(at), "2026-11-23T13:04:13Z");
+        for same in ["2026-11-23T14:04:13.250+01:00", "2026-11-23t11:34:13-01:30"] {
+            assert_eq!(parse_rfc3339(same), Some(at), "{same}");
+        }
+        for bad in [
+            "",
+            "2026-11-23",
+            "2026-11-23T13:04Z",
+            "2026-13-23T13:04:13Z",
+            "2026-11-23T13:04:13",
+            "2026-11-23T13:04:13.Z",
+            "2026-11-23T13:04:13+0100",
+            "2026-11-23T+3:04:13Z",
+        ] {
+            assert_eq!(parse_rfc3339(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn known_dates() {

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod date;
+pub mod delivery;
 pub mod domain;
 pub mod header;
 pub mod ids;
