@@ -6,8 +6,10 @@
 
 use crate::attempt::RECIPIENTS_MAX;
 use mail::QueueId;
+use mail::delivery::Priority;
 use queue::Due;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 /// Errands that are remembered, if one domain has them all; about three times as many when it is
 /// many domains. Some 100 octets each.
@@ -33,11 +35,53 @@ impl Room<'_> {
     }
 }
 
+/// What waits for one domain: higher priorities first (RFC 6710), and among equal ones in the order in
+/// which it was found, the longest due first.
+#[derive(Default)]
+struct Waiting {
+    by_priority: BTreeMap<Reverse<Priority>, VecDeque<Due>>,
+    len: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, due: Due) {
+        let of_priority = self.by_priority.entry(Reverse(due.priority)).or_default();
+        of_priority.push_back(due);
+        self.len += 1;
+    }
+
+    fn front(&self) -> Option<&Due> {
+        self.by_priority.values().next()?.front()
+    }
+
+    fn pop_front(&mut self) -> Option<Due> {
+        let mut first = self.by_priority.first_entry()?;
+        let due = first.get_mut().pop_front();
+        if first.get().is_empty() {
+            first.remove();
+        }
+        self.len -= usize::from(due.is_some());
+        due
+    }
+
+    /// Forgets the last one, if it is less urgent than this. Answers whether it was.
+    fn make_room_for(&mut self, due: &Due) -> bool {
+        let Some(mut last) = self.by_priority.last_entry().filter(|e| e.key().0 < due.priority) else {
+            return false;
+        };
+        last.get_mut().pop_back();
+        if last.get().is_empty() {
+            last.remove();
+        }
+        self.len -= 1;
+        true
+    }
+}
+
 /// What waits for room.
 #[derive(Default)]
 pub(crate) struct Backlog {
-    /// In the order in which it was found, the longest due first.
-    waiting: HashMap<String, VecDeque<Due>>,
+    waiting: HashMap<String, Waiting>,
     /// Domains of which not all was remembered.
     left_out: HashSet<String>,
 }
@@ -47,22 +91,30 @@ impl Backlog {
     pub(crate) fn remember(&mut self, due: Due) {
         let most = (REMEMBERED_MAX / self.waiting.len().max(1)).max(OF_A_DOMAIN);
         match self.waiting.get_mut(&due.domain) {
-            Some(waiting) if waiting.len() >= most => {
-                self.left_out.insert(due.domain);
+            Some(waiting) if waiting.len >= most => {
+                self.left_out.insert(due.domain.clone());
+                if waiting.make_room_for(&due) {
+                    waiting.push(due);
+                }
             }
-            Some(waiting) => waiting.push_back(due),
+            Some(waiting) => waiting.push(due),
             None => {
-                self.waiting.insert(due.domain.clone(), VecDeque::from([due]));
+                let domain = due.domain.clone();
+                self.waiting.entry(domain).or_default().push(due);
             }
         }
     }
 
     /// Takes the errands for which there is room, counted in connections: one for each message and
-    /// [`RECIPIENTS_MAX`] of its recipients. The domain that waits longest comes first.
+    /// [`RECIPIENTS_MAX`] of its recipients. The domain with the most urgent one comes first, and among
+    /// equals the one that waits longest.
     pub(crate) fn choose(&mut self, mut room: Room<'_>) -> Vec<Due> {
         let ready = self.waiting.iter().filter(|(domain, _)| room.at(domain) > 0);
         let mut ready: Vec<_> = ready
-            .map(|(domain, waiting)| (waiting.front().map(|due| due.at), domain.clone()))
+            .map(|(domain, waiting)| {
+                let first = waiting.front().map(|due| (Reverse(due.priority), due.at));
+                (first, domain.clone())
+            })
             .collect();
         ready.sort_unstable();
         let mut chosen = Vec::new();
@@ -72,7 +124,7 @@ impl Backlog {
                 continue;
             };
             room.all -= take(waiting, here, &mut chosen);
-            if waiting.is_empty() {
+            if waiting.len == 0 {
                 self.waiting.remove(&domain);
             }
         }
@@ -109,7 +161,7 @@ impl Backlog {
 }
 
 /// Takes what `connections` have room for. Answers how many of them are used.
-fn take(waiting: &mut VecDeque<Due>, connections: usize, chosen: &mut Vec<Due>) -> usize {
+fn take(waiting: &mut Waiting, connections: usize, chosen: &mut Vec<Due>) -> usize {
     let mut used = 0;
     let mut recipients: HashMap<QueueId, usize> = HashMap::new();
     while let Some(due) = waiting.front() {
@@ -137,6 +189,14 @@ mod tests {
             message: QueueId(message),
             no,
             domain: domain.to_owned(),
+            priority: Priority::NORMAL,
+        }
+    }
+
+    fn urgent(priority: i8, due: Due) -> Due {
+        Due {
+            priority: Priority::new(priority).unwrap(),
+            ..due
         }
     }
 
@@ -182,6 +242,29 @@ mod tests {
     }
 
     #[test]
+    fn higher_priorities_go_first() {
+        let none = HashMap::new();
+        let list = [
+            due(1, 0, "a.example"),
+            urgent(-9, due(2, 0, "a.example")),
+            urgent(3, due(3, 0, "a.example")),
+            urgent(3, due(4, 0, "a.example")),
+            urgent(4, due(5, 0, "b.example")),
+        ];
+        let mut backlog = of(list.clone());
+        let order: Vec<u64> = std::iter::repeat_with(|| backlog.choose(room(1, 1, &none)))
+            .take_while(|chosen| !chosen.is_empty())
+            .flatten()
+            .map(|due| due.message.0)
+            .collect();
+        assert_eq!(order, [5, 3, 4, 1, 2]);
+        let mut full = of((0..40_000).map(|m| due(m, 0, "a.example")));
+        full.remember(urgent(1, due(50_000, 0, "a.example")));
+        assert_eq!(full.waiting["a.example"].len, REMEMBERED_MAX);
+        assert_eq!(full.choose(room(1, 1, &none))[0].message, QueueId(50_000));
+    }
+
+    #[test]
     fn many_recipients_of_one_message_take_more_connections() {
         let none = HashMap::new();
         let count = |all| {
@@ -195,7 +278,7 @@ mod tests {
     #[test]
     fn a_million_that_are_due_are_not_remembered() {
         let mut backlog = of((0..1_000_000).map(|m| due(m, 0, "slow.example")));
-        assert_eq!(backlog.waiting["slow.example"].len(), REMEMBERED_MAX);
+        assert_eq!(backlog.waiting["slow.example"].len, REMEMBERED_MAX);
         let none = HashMap::new();
         let full = HashMap::from([("slow.example".to_owned(), 20)]);
         assert!(!backlog.starves(&room(100, 20, &none)), "some are remembered");
@@ -211,8 +294,8 @@ mod tests {
     #[test]
     fn many_long_domains_share_the_memory() {
         let backlog = of((0..500_000).map(|m| due(m, 0, &format!("d{}.example", m % 10))));
-        let remembered: usize = backlog.waiting.values().map(VecDeque::len).sum();
+        let remembered: usize = backlog.waiting.values().map(|of| of.len).sum();
         assert!(remembered <= 3 * REMEMBERED_MAX, "{remembered}");
-        assert!(backlog.waiting.values().all(|of| of.len() >= REMEMBERED_MAX / 10));
+        assert!(backlog.waiting.values().all(|of| of.len >= REMEMBERED_MAX / 10));
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::explain::explain;
 use crate::failure::Failure;
+use mail::delivery::OriginalRecipient;
 use mail::{Domain, EmailAddress, QueueId, Timestamp, date, header};
 use std::fmt::Write as _;
 
@@ -43,7 +44,7 @@ pub struct Reported<'a> {
     /// The address that failed.
     pub recipient: &'a EmailAddress,
     /// The address as the sender gave it, with its type (RFC 3461 §4.2 ORCPT).
-    pub original_recipient: Option<&'a str>,
+    pub original_recipient: Option<&'a OriginalRecipient>,
     /// Why.
     pub failure: &'a Failure,
     /// When it was last tried.
@@ -229,7 +230,11 @@ impl Report<'_> {
             };
             out.push_str("\r\n");
             if let Some(original) = r.original_recipient {
-                let _ = write!(out, "Original-Recipient: {}\r\n", plain(original));
+                let _ = write!(
+                    out,
+                    "Original-Recipient: {}\r\n",
+                    original_recipient(original, global)
+                );
             }
             let _ = write!(
                 out,
@@ -261,6 +266,17 @@ impl Report<'_> {
         };
         mail::EnhancedStatus::new(class, s.subject, s.detail)
     }
+}
+
+/// RFC 3464 §2.3.1: the address as it was meant, not as the parameter encodes it. Beyond ASCII it can
+/// stand in the UTF-8 form only (RFC 6533 §3).
+fn original_recipient(original: &OriginalRecipient, global: bool) -> String {
+    if global || original.address.is_ascii() {
+        let mut text = format!("{}; {}", original.addr_type, original.address);
+        text.truncate(text.floor_char_boundary(WORDS_OCTETS_MAX));
+        return text;
+    }
+    plain(&original.to_string())
 }
 
 /// An address in a subject, where only ASCII may stand without encoding.
@@ -327,6 +343,7 @@ mod tests {
         let to = EmailAddress::parse("alice@gmail.com").unwrap();
         let host_name = Domain::parse("mail.gmail.com").unwrap();
         let postmaster_of = Domain::parse("gmail.com").unwrap();
+        let original_recipient = OriginalRecipient::parse("rfc822;bob@example.com");
         let report = Report {
             kind,
             host_name: &host_name,
@@ -340,7 +357,7 @@ mod tests {
             original,
             recipients: &[Reported {
                 recipient: &recipient,
-                original_recipient: Some("rfc822;bob@example.com"),
+                original_recipient: original_recipient.as_ref(),
                 failure,
                 last_attempt: Timestamp::from_secs(1_795_439_050),
                 attempts: 3,
@@ -372,7 +389,7 @@ mod tests {
             "  Problem:     The address does not exist there.\r\n",
             "  They said:   550 5.1.1 No such user (mx.example.com)\r\n",
             "Reporting-MTA: dns; mail.gmail.com\r\n",
-            "\r\n\r\nOriginal-Recipient: rfc822;bob@example.com\r\nFinal-Recipient: rfc822; bob@example.com\r\nAction: failed\r\nStatus: 5.1.1\r\n",
+            "\r\n\r\nOriginal-Recipient: rfc822; bob@example.com\r\nFinal-Recipient: rfc822; bob@example.com\r\nAction: failed\r\nStatus: 5.1.1\r\n",
             "Remote-MTA: dns; mx.example.com\r\nDiagnostic-Code: smtp; 550 5.1.1 No such user\r\n",
             "Content-Type: text/rfc822-headers\r\n",
             "Subject: Hello!\r\n",

@@ -108,7 +108,7 @@ async fn carry(ctx: &Context, claims: &[Claim]) {
         prefix: message.prefix.clone(),
         blob: message.blob,
         blob_len: message.blob_len,
-        eight_bit: message.body == queue::Body::EightBit,
+        eight_bit: message.body != queue::Body::SevenBit,
         smtputf8: message.smtputf8,
     };
     let mut under_way = ctx.courier.begin(&plan, &letter);

@@ -50,7 +50,7 @@ pub(crate) async fn add(
         original: &original,
         recipients: &[Reported {
             recipient: &claim.errand.recipient,
-            original_recipient: claim.errand.original_recipient.as_deref(),
+            original_recipient: claim.errand.original_recipient.as_ref(),
             failure,
             last_attempt: now,
             attempts: claim.errand.attempts.saturating_add(1),
@@ -160,6 +160,9 @@ fn enqueue(
         smtputf8: report.needs_smtputf8(),
         envid: None,
         ret: None,
+        require_tls: false,
+        deliver_by: None,
+        priority: mail::delivery::Priority::NORMAL,
     };
     let errand = NewErrand {
         recipient: sender.clone(),

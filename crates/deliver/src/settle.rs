@@ -6,6 +6,7 @@ use crate::dsn::Kind;
 use crate::explain::explain;
 use crate::failure::Failure;
 use journey::{Event, Reply};
+use mail::delivery::Notify;
 use mail::{ReversePath, Timestamp};
 use queue::{Errand, LastOutcome, Next, Outcome, Schedule};
 
@@ -89,7 +90,7 @@ fn ended(
     Decision {
         outcome,
         event,
-        report: wants(errand, sender, "FAILURE").then(|| (Kind::Failed, failure.clone())),
+        report: wants(errand, sender, |n| n.failure).then(|| (Kind::Failed, failure.clone())),
     }
 }
 
@@ -103,7 +104,7 @@ fn deferred(
 ) -> Decision {
     let expires = schedule.expires(errand.first_queued);
     let tell = schedule.delay_notice_due(errand.first_queued, now, errand.delay_told)
-        && wants(errand, sender, "DELAY");
+        && wants(errand, sender, |n| n.delay);
     Decision {
         outcome: Outcome::Deferred {
             next,
@@ -123,16 +124,8 @@ fn deferred(
 
 /// Whether the sender is to be told. Never without a reverse-path (RFC 5321 §6.1); otherwise as it
 /// asked (RFC 3461 §4.1), and when it did not ask, of failures and delays.
-fn wants(errand: &Errand, sender: &ReversePath, what: &str) -> bool {
-    if sender.is_null() {
-        return false;
-    }
-    match &errand.notify {
-        None => true,
-        Some(notify) => notify
-            .split(',')
-            .any(|wish| wish.trim().eq_ignore_ascii_case(what)),
-    }
+fn wants(errand: &Errand, sender: &ReversePath, what: impl Fn(Notify) -> bool) -> bool {
+    !sender.is_null() && errand.notify.is_none_or(what)
 }
 
 fn last_of(failure: &Failure, now: Timestamp) -> LastOutcome {

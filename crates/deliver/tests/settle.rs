@@ -34,11 +34,14 @@ async fn errand(notify: Option<&str>) -> Errand {
         smtputf8: false,
         envid: None,
         ret: None,
+        require_tls: false,
+        deliver_by: None,
+        priority: mail::delivery::Priority::NORMAL,
     };
     let new = NewErrand {
         recipient: EmailAddress::parse("bob@example.com").unwrap(),
         original_recipient: None,
-        notify: notify.map(str::to_owned),
+        notify: notify.map(|n| mail::delivery::Notify::parse(n).unwrap()),
         next_attempt: START,
     };
     let mut batch = Batch::new();
@@ -80,7 +83,7 @@ async fn outcome_and_report_by_fate_age_and_wish() {
         (
             450,
             5 * HOUR,
-            Some("failure, delay"),
+            Some("failure,delay"),
             true,
             "deferred",
             Some("delayed"),

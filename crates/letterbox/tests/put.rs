@@ -111,6 +111,9 @@ impl World {
             smtputf8: false,
             envid: None,
             ret: None,
+            require_tls: false,
+            deliver_by: None,
+            priority: mail::delivery::Priority::NORMAL,
         };
         let errand = NewErrand {
             recipient: to.clone(),

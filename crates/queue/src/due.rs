@@ -5,13 +5,16 @@
 
 use crate::codec::{decode_errand, decode_message, encode_errand};
 use crate::{CONFLICT_RETRIES_MAX, Errand, ErrandState, Error, Message, Queue, keys};
-use mail::{EmailAddress, QueueId, Timestamp};
+use mail::delivery::Priority;
+use mail::{QueueId, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Batch, CommitError, Key, KeyRange, Require, Snapshot};
 
 const VERSION: u8 = 1;
+/// A line in the due index that holds a priority, as one signed octet before the domain.
+const VERSION_PRIORITY: u8 = 2;
 /// Leases that are ended in one commit at start.
 const RECOVER_ROWS: usize = 1_000;
 /// When a damaged errand is looked at again.
@@ -28,6 +31,8 @@ pub struct Due {
     pub no: u32,
     /// The recipient's domain (or address literal), to group attempts by.
     pub domain: String,
+    /// What goes first among those that are due (RFC 6710).
+    pub priority: Priority,
 }
 
 /// An errand that this caller holds: nobody else attempts it until the claim ends or lapses.
@@ -148,7 +153,13 @@ impl Queue {
                         // It stays for the operator to see, but must not come up again and again.
                         tracing::error!(%error, "an errand cannot be claimed; looked at again in an hour");
                         batch.delete(keys::due(d.at, d.message, d.no));
-                        put_due_line(&mut batch, now.plus(LOOK_AGAIN), d.message, d.no, &d.domain);
+                        put_due_line(
+                            &mut batch,
+                            now.plus(LOOK_AGAIN),
+                            d.message,
+                            d.no,
+                            (&d.domain, d.priority),
+                        );
                     }
                     Err(error) => return Err(error),
                 }
@@ -174,19 +185,14 @@ impl Queue {
         let until = now.plus(self.options.lease_for);
         let mut batch = Batch::new();
         claim.require_held(&mut batch);
-        let Errand {
-            message,
-            no,
-            recipient,
-            ..
-        } = &claim.errand;
+        let Errand { message, no, .. } = &claim.errand;
         batch.delete(keys::due(claim.until, *message, *no));
         let lease = Lease {
             epoch: claim.epoch,
             until,
         };
         put_lease(&mut batch, *message, *no, lease);
-        put_due(&mut batch, until, *message, *no, recipient);
+        put_due(&mut batch, until, &claim.errand);
         self.commit_held(batch).await?;
         claim.until = until;
         Ok(())
@@ -292,7 +298,7 @@ impl Queue {
         batch.delete(keys::due(due_at, due.message, due.no));
         batch.delete(keys::due(due.at, due.message, due.no));
         put_lease(batch, due.message, due.no, Lease { epoch, until });
-        put_due(batch, until, due.message, due.no, &errand.recipient);
+        put_due(batch, until, &errand);
         Ok(Some(Claim {
             message,
             errand,
@@ -328,16 +334,26 @@ impl Claim {
 /// Stores an errand that waits, with its line in the due index, and wakes the deliverer.
 pub(crate) fn put_waiting(batch: &mut Batch, errand: &Errand, value: Vec<u8>, next: Timestamp) {
     batch.put(keys::errand(errand.message, errand.no), value);
-    put_due(batch, next, errand.message, errand.no, &errand.recipient);
+    put_due(batch, next, errand);
     batch.notify(crate::topic());
 }
 
-pub(crate) fn put_due(batch: &mut Batch, at: Timestamp, id: QueueId, no: u32, recipient: &EmailAddress) {
-    put_due_line(batch, at, id, no, &recipient.host().to_string());
+pub(crate) fn put_due(batch: &mut Batch, at: Timestamp, errand: &Errand) {
+    let domain = errand.recipient.host().to_string();
+    put_due_line(batch, at, errand.message, errand.no, (&domain, errand.priority));
 }
 
-fn put_due_line(batch: &mut Batch, at: Timestamp, id: QueueId, no: u32, domain: &str) {
-    let mut value = vec![VERSION];
+fn put_due_line(
+    batch: &mut Batch,
+    at: Timestamp,
+    id: QueueId,
+    no: u32,
+    (domain, priority): (&str, Priority),
+) {
+    let mut value = match priority {
+        Priority::NORMAL => vec![VERSION],
+        other => vec![VERSION_PRIORITY, other.value() as u8],
+    };
     value.extend_from_slice(domain.as_bytes());
     batch.put(keys::due(at, id, no), value);
 }
@@ -367,11 +383,17 @@ pub(crate) fn decode_lease(key: &Key, value: &[u8]) -> Result<Lease, Error> {
 
 pub(crate) fn decode_due(key: &Key, value: &[u8]) -> Option<Due> {
     let mut parts = key.reader();
+    let (priority, domain) = match value {
+        [VERSION_PRIORITY, priority, domain @ ..] => (Priority::new(*priority as i8)?, domain),
+        [_, domain @ ..] => (Priority::NORMAL, domain),
+        [] => return None,
+    };
     let due = Due {
         at: Timestamp(i64::try_from(parts.u64()?).unwrap_or(i64::MAX)),
         message: QueueId(parts.u64()?),
         no: parts.u32()?,
-        domain: String::from_utf8_lossy(value.get(1..)?).into_owned(),
+        domain: String::from_utf8_lossy(domain).into_owned(),
+        priority,
     };
     Some(due)
 }

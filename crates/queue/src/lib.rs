@@ -25,8 +25,8 @@ pub use id::IdSource;
 pub use ledger::Ledger;
 pub use operate::{Filter, Listed, Page, Retried, Stats};
 pub use record::{
-    Body, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, LastOutcome, Message, NewErrand, PREFIX_OCTETS_MAX,
-    REPLY_OCTETS_MAX,
+    Body, Deadline, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, LastOutcome, Message, NewErrand,
+    PREFIX_OCTETS_MAX, REPLY_OCTETS_MAX,
 };
 pub use schedule::{Next, Schedule};
 pub use settle::{Outcome, Settled};
@@ -108,7 +108,7 @@ impl Queue {
         for (new, no) in errands.iter().zip(0u32..) {
             let errand = Errand::new(message, no, new);
             batch.put(keys::errand(message.id, no), codec::encode_errand(&errand));
-            due::put_due(batch, new.next_attempt, message.id, no, &new.recipient);
+            due::put_due(batch, new.next_attempt, &errand);
         }
         let count = i64::try_from(errands.len()).unwrap_or(i64::MAX);
         if count > 1 {

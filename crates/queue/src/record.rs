@@ -1,6 +1,7 @@
 //! The nouns of the queue. Their serde form is what machines read in listings, and what version 1 of
 //! the stored values was; see `codec` for the bytes that are stored now.
 
+use mail::delivery::{ByMode, Notify, OriginalRecipient, Priority, Ret};
 use mail::{EmailAddress, EnhancedStatus, QueueId, ReversePath, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::BlobId;
@@ -22,6 +23,20 @@ pub enum Body {
     SevenBit,
     /// Octets above 127: the next server must say 8BITMIME.
     EightBit,
+    /// Any octets, also line endings that are none (RFC 3030 §3): the next server must say BINARYMIME
+    /// and CHUNKING.
+    Binary,
+}
+
+/// By when a message is to be there (RFC 2852), as it is kept: the moment, not the time left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Deadline {
+    /// The moment.
+    pub at: Timestamp,
+    /// What happens then.
+    pub mode: ByMode,
+    /// Whether each hand-over on the way is to be reported.
+    pub trace: bool,
 }
 
 /// A queued message: the bytes, once, and their envelope.
@@ -58,8 +73,17 @@ pub struct Message {
     #[serde(default)]
     pub envid: Option<String>,
     /// Whether the sender asked for headers only or the full text in reports (RFC 3461 §4.3 RET).
+    #[serde(default, with = "ret_text")]
+    pub ret: Option<Ret>,
+    /// Whether it may only go over verified TLS to servers that promise the same (RFC 8689).
     #[serde(default)]
-    pub ret: Option<String>,
+    pub require_tls: bool,
+    /// By when it is to be there (RFC 2852 BY).
+    #[serde(default)]
+    pub deliver_by: Option<Deadline>,
+    /// What goes first (RFC 6710 MT-PRIORITY); normal is 0.
+    #[serde(default)]
+    pub priority: Priority,
 }
 
 impl Message {
@@ -75,12 +99,26 @@ impl Message {
 pub struct NewErrand {
     /// To whom.
     pub recipient: EmailAddress,
-    /// The recipient that the sender named, when it is another (RFC 3461 §4.2 ORCPT).
-    pub original_recipient: Option<String>,
-    /// The sender's wishes for reports (RFC 3461 §4.1 NOTIFY).
-    pub notify: Option<String>,
-    /// When it is due; the time of acceptance for a first attempt at once.
+    /// The recipient that the sender named, when it said so (RFC 3461 §4.2 ORCPT).
+    pub original_recipient: Option<OriginalRecipient>,
+    /// The sender's wishes for reports, when it said any (RFC 3461 §4.1 NOTIFY).
+    pub notify: Option<Notify>,
+    /// When it is due: the time of acceptance for a first attempt at once; later for a message that is
+    /// held until then (RFC 4865), whose time to expiry begins then.
     pub next_attempt: Timestamp,
+}
+
+impl NewErrand {
+    /// An errand without wishes, for a first attempt at once when `due` is now.
+    #[must_use]
+    pub fn to(recipient: EmailAddress, due: Timestamp) -> Self {
+        Self {
+            recipient,
+            original_recipient: None,
+            notify: None,
+            next_attempt: due,
+        }
+    }
 }
 
 /// How an errand stands.
@@ -154,17 +192,20 @@ pub struct Errand {
     /// To whom.
     pub recipient: EmailAddress,
     /// See [`NewErrand::original_recipient`].
-    #[serde(default)]
-    pub original_recipient: Option<String>,
+    #[serde(default, with = "orcpt_text")]
+    pub original_recipient: Option<OriginalRecipient>,
     /// See [`NewErrand::notify`].
+    #[serde(default, with = "notify_text")]
+    pub notify: Option<Notify>,
+    /// See [`Message::priority`].
     #[serde(default)]
-    pub notify: Option<String>,
+    pub priority: Priority,
     /// How it stands.
     pub state: ErrandState,
     /// Attempts made so far.
     #[serde(default)]
     pub attempts: u32,
-    /// When it entered the queue.
+    /// From when its time runs: when it entered the queue, or until when it is held.
     pub first_queued: Timestamp,
     /// What the last attempt brought.
     #[serde(default)]
@@ -172,6 +213,9 @@ pub struct Errand {
     /// Whether the sender was told of the delay.
     #[serde(default)]
     pub delay_told: bool,
+    /// Whether the sender was told that the deadline passed (RFC 2852, mode N).
+    #[serde(default)]
+    pub deadline_told: bool,
     /// The epoch of the last settled lease.
     #[serde(default)]
     pub(crate) epoch: u64,
@@ -184,15 +228,31 @@ impl Errand {
             no,
             recipient: new.recipient.clone(),
             original_recipient: new.original_recipient.clone(),
-            notify: new.notify.clone(),
+            notify: new.notify,
+            priority: message.priority,
             state: ErrandState::Waiting {
                 next_attempt: new.next_attempt,
             },
             attempts: 0,
-            first_queued: message.received_at,
+            first_queued: message.received_at.max(new.next_attempt),
             last: None,
             delay_told: false,
+            deadline_told: false,
             epoch: 0,
+        }
+    }
+}
+
+impl Errand {
+    /// Until when it is held (RFC 4865), when it has not been tried yet and that lies ahead of `now`.
+    #[must_use]
+    pub fn held_until(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.state {
+            ErrandState::Waiting { next_attempt } => {
+                (self.attempts == 0 && next_attempt == self.first_queued && next_attempt > now)
+                    .then_some(next_attempt)
+            }
+            _ => None,
         }
     }
 }
@@ -220,3 +280,33 @@ mod blob_text {
         BlobId::parse(&text).ok_or_else(|| D::Error::custom("not a blob id"))
     }
 }
+
+/// Optional parameter values as the text that the parameter has.
+macro_rules! parameter_text {
+    ($module:ident, $type:ty) => {
+        mod $module {
+            use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+            pub(super) fn serialize<S: Serializer>(value: &Option<$type>, s: S) -> Result<S::Ok, S::Error> {
+                match value {
+                    Some(value) => s.serialize_some(&value.to_string()),
+                    None => s.serialize_none(),
+                }
+            }
+
+            pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<$type>, D::Error> {
+                let Some(text) = Option::<String>::deserialize(d)? else {
+                    return Ok(None);
+                };
+                let value = <$type>::parse(&text);
+                value
+                    .map(Some)
+                    .ok_or_else(|| D::Error::custom("not a value of the parameter"))
+            }
+        }
+    };
+}
+
+parameter_text!(ret_text, mail::delivery::Ret);
+parameter_text!(notify_text, mail::delivery::Notify);
+parameter_text!(orcpt_text, mail::delivery::OriginalRecipient);

@@ -230,6 +230,9 @@ impl World {
             smtputf8: false,
             envid: None,
             ret: None,
+            require_tls: false,
+            deliver_by: None,
+            priority: mail::delivery::Priority::NORMAL,
         };
         let mut errands = Vec::new();
         for (secs, no) in due_after_secs.iter().zip(0..) {

@@ -75,6 +75,9 @@ async fn accept(
         smtputf8: true,
         envid: None,
         ret: None,
+        require_tls: false,
+        deliver_by: None,
+        priority: mail::delivery::Priority::NORMAL,
     };
     let mut batch = Batch::new();
     queue.accept(&mut batch, &message, errands).unwrap();

@@ -138,6 +138,9 @@ impl Session {
             smtputf8: transaction.smtputf8,
             envid: None,
             ret: None,
+            require_tls: false,
+            deliver_by: None,
+            priority: mail::delivery::Priority::NORMAL,
         };
         let errands: Vec<NewErrand> = recipients
             .iter()

@@ -169,6 +169,9 @@ impl World {
             smtputf8: false,
             envid: None,
             ret: None,
+            require_tls: false,
+            deliver_by: None,
+            priority: mail::delivery::Priority::NORMAL,
         };
         let errands: Vec<NewErrand> = to
             .iter()

@@ -186,6 +186,9 @@ async fn message(
         smtputf8: false,
         envid: None,
         ret: None,
+        require_tls: false,
+        deliver_by: None,
+        priority: mail::delivery::Priority::NORMAL,
     };
     let errand = NewErrand {
         recipient: address(format!("user{}@d{domain}.example.net", random % 100_000))?,
