@@ -68,6 +68,9 @@ pub struct Load {
     /// Send MAIL, RCPT and DATA in one write (RFC 2920).
     #[arg(long)]
     pub pipelining: bool,
+    /// Inside TLS, after STARTTLS; any certificate will do.
+    #[arg(long)]
+    pub tls: bool,
     /// Seconds that one answer may take.
     #[arg(long, default_value_t = 60)]
     pub timeout_secs: u64,
@@ -132,6 +135,22 @@ pub enum Variant {
     Default,
     /// `in_flow_delay = 0`: senders are not slowed down when the queue grows.
     Nodelay,
+    /// The same, and the load comes inside TLS.
+    Tls,
+}
+
+/// How Posthaste is spoken to, or set.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// In clear; every message is judged, and is unsigned.
+    Plain,
+    /// Inside TLS.
+    Tls,
+    /// Every message bears a DKIM signature (RSA, 2048 bit), which is verified.
+    Signed,
+    /// Nothing is judged: `judge.unjudged_from` names the sender's network.
+    Unjudged,
 }
 
 /// `bench compare`.
@@ -164,12 +183,15 @@ pub struct Compare {
     /// Count syncs under strace too, in runs of their own, also where the kernel's tracing counts them.
     #[arg(long, conflicts_with = "no_counts")]
     pub strace: bool,
+    /// How Posthaste is spoken to, or set; each way is a row of its own.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "plain")]
+    pub ways: Vec<Way>,
     /// Which Postfix instances run beside; `--postfix none` leaves it out.
     #[arg(
         long,
         value_delimiter = ',',
         default_value = "default,nodelay",
-        value_name = "default|nodelay|none"
+        value_name = "default|nodelay|tls|none"
     )]
     pub postfix: Vec<String>,
     /// What Postfix does with the messages.

@@ -49,6 +49,8 @@ fn run_load(order: &Load, json: bool) -> Outcome<()> {
         users: order.users,
         pipelining: order.pipelining,
         timeout: Duration::from_secs(order.timeout_secs.max(1)),
+        tls: order.tls.then(load::any_tls).transpose()?,
+        letters: None,
     })?;
     if json {
         print_json(&report)?;

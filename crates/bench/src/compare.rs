@@ -10,7 +10,11 @@ use crate::disk::{self, DiskRow};
 use crate::measure::{self, Cell, Counts, Manner, Measurement};
 use crate::problem::{Outcome, Problem, Trying};
 use crate::target::postfix::{self, Postfix};
-use crate::target::{Target, bare::Bare, posthaste::Posthaste};
+use crate::target::{
+    Target,
+    bare::Bare,
+    posthaste::{Installation, Posthaste},
+};
 use crate::tracer::Tracer;
 use crate::volume::Volume;
 use crate::{account::Account, syncs};
@@ -19,6 +23,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -181,11 +186,11 @@ fn bar() -> ProgressBar {
 }
 
 fn targets(order: &Compare, plan: &Plan, folder: &Path, bar: &ProgressBar) -> Outcome<Vec<Box<dyn Target>>> {
-    let mut targets: Vec<Box<dyn Target>> = vec![Box::new(Posthaste::prepare(
-        &order.posthaste,
-        folder,
-        order.accounts,
-    )?)];
+    let installation = Rc::new(Installation::prepare(&order.posthaste, folder, order.accounts)?);
+    let mut targets: Vec<Box<dyn Target>> = Vec::new();
+    for way in &order.ways {
+        targets.push(Box::new(Posthaste::new(&installation, *way)));
+    }
     let wanted: Vec<&String> = order.postfix.iter().filter(|v| *v != "none").collect();
     if !wanted.is_empty() && !postfix::is_there() {
         bar.suspend(|| eprintln!("bench: {}", postfix::HOW_TO_INSTALL));
@@ -193,7 +198,7 @@ fn targets(order: &Compare, plan: &Plan, folder: &Path, bar: &ProgressBar) -> Ou
         let sessions_max = plan.cells.iter().map(|c| c.sessions).max().unwrap_or(1) as u16;
         for word in wanted {
             let variant = Variant::from_str(word, true)
-                .map_err(|_| Problem(format!("--postfix {word}: default, nodelay or none")))?;
+                .map_err(|_| Problem(format!("--postfix {word}: default, nodelay, tls or none")))?;
             targets.push(Box::new(Postfix::new(
                 variant,
                 order.postfix_deliver,

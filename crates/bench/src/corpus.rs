@@ -88,7 +88,7 @@ pub struct Heading<'a> {
 }
 
 /// One message, ready to be written in three parts: head, slice of the corpus, tail.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Letter {
     /// The header and the empty line.
     pub head: String,

@@ -21,6 +21,7 @@ pub mod procfs;
 pub mod quantile;
 pub mod reply;
 pub mod report;
+pub mod signing;
 pub mod sink;
 pub mod start;
 pub mod syncs;

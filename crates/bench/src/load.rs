@@ -6,6 +6,7 @@
 //! Never: an address that is not on loopback; a message offered again after its bytes were sent.
 
 mod conversation;
+mod line;
 
 use crate::corpus::{Corpus, Dice, Heading, Letter, SIZE_OCTETS_MIN};
 use crate::problem::{Outcome, Problem, Trying, only_loopback};
@@ -15,6 +16,7 @@ use rustix::event::{Timespec, epoll};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Connections that are being opened at the same time: more would overflow short listen queues.
@@ -53,6 +55,28 @@ pub struct Load {
     pub pipelining: bool,
     /// How long one answer may take.
     pub timeout: Duration,
+    /// STARTTLS with these settings, on every connection.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Letters to send in turn instead of new ones: signed beforehand.
+    pub letters: Option<Arc<Signed>>,
+}
+
+/// Letters that were written and signed beforehand, and the text that their bodies are cut from.
+#[derive(Debug)]
+pub struct Signed {
+    /// The text.
+    pub corpus: Corpus,
+    /// The letters; at least one.
+    pub letters: Vec<Letter>,
+}
+
+/// TLS that takes any certificate, as mail servers do among themselves (RFC 7435).
+///
+/// # Errors
+/// When the TLS library refuses its own defaults.
+pub fn any_tls() -> Outcome<Arc<rustls::ClientConfig>> {
+    let client = tls::Client::new(&tls::Roots::public()).trying(|| "TLS".into())?;
+    Ok(client.config(tls::Verification::Opportunistic).0)
 }
 
 impl Load {
@@ -132,6 +156,14 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
+    /// The text that bodies are cut from.
+    fn corpus(&self) -> &Corpus {
+        self.load
+            .letters
+            .as_ref()
+            .map_or(&self.corpus, |signed| &signed.corpus)
+    }
+
     /// The number of a message that is still to be sent.
     fn claim(&mut self) -> Option<u64> {
         if let Some(number) = self.again.pop() {
@@ -151,6 +183,10 @@ impl Desk<'_> {
             )
         };
         let to: Vec<String> = (0..self.load.recipients).map(user).collect();
+        if let Some(signed) = &self.load.letters {
+            let letter = signed.letters[number as usize % signed.letters.len()].clone();
+            return Errand::new(number, &self.load.from, &to, letter);
+        }
         let heading = Heading {
             from: &self.load.from,
             to: &to[0],
@@ -318,13 +354,14 @@ impl Hall<'_> {
 
     fn say_goodbye(&mut self, at: usize) {
         if let Some(talk) = &mut self.seats[at].talk {
-            talk.say_goodbye(&self.desk.corpus, &self.epoll, at as u64);
+            talk.say_goodbye(self.desk.corpus(), &self.epoll, at as u64);
         }
     }
 
     fn open(&mut self, at: usize) {
         self.seats[at].used = 0;
-        match Conversation::open(self.desk.load.to, &self.epoll, at as u64) {
+        let load = self.desk.load;
+        match Conversation::open(load.to, load.tls.clone(), &self.epoll, at as u64) {
             Ok(talk) => {
                 self.seats[at].talk = Some(talk);
                 self.opening += 1;
@@ -376,7 +413,7 @@ impl Hall<'_> {
             return;
         };
         let was_opening = talk.is_opening();
-        let corpus = &self.desk.corpus;
+        let corpus = self.desk.corpus();
         let steps = talk.advance(corpus, &self.epoll, at as u64);
         for step in steps {
             self.take(at, step, was_opening);
@@ -451,7 +488,13 @@ impl Hall<'_> {
         };
         let errand = self.desk.errand(number);
         if let Some(talk) = &mut self.seats[at].talk {
-            talk.send(errand, load.pipelining, &self.desk.corpus, &self.epoll, at as u64);
+            talk.send(
+                errand,
+                load.pipelining,
+                self.desk.corpus(),
+                &self.epoll,
+                at as u64,
+            );
         }
     }
 

@@ -86,8 +86,8 @@ pub struct Counts {
     pub flushes_per_message: Option<f64>,
 }
 
-fn order(running: &Running, cell: Cell, manner: Manner, messages: u64) -> Load {
-    Load {
+fn order(target: &dyn Target, running: &Running, cell: Cell, manner: Manner, messages: u64) -> Outcome<Load> {
+    let mut load = Load {
         to: running.address,
         sessions: cell.sessions,
         messages,
@@ -99,7 +99,11 @@ fn order(running: &Running, cell: Cell, manner: Manner, messages: u64) -> Load {
         users: manner.users,
         pipelining: manner.pipelining,
         timeout: Duration::from_secs(60),
-    }
+        tls: None,
+        letters: None,
+    };
+    target.dress(&mut load)?;
+    Ok(load)
 }
 
 /// The number of messages that last about `time` at `per_second`, within the limits.
@@ -129,17 +133,24 @@ pub fn once(
         strace: None,
     };
     let running = target.start(place.path(), &launch)?;
-    let warm = load::run(&order(&running, cell, manner, cell.sessions as u64 * 4 + 200))?;
+    let warm = load::run(&order(
+        target,
+        &running,
+        cell,
+        manner,
+        cell.sessions as u64 * 4 + 200,
+    )?)?;
     wait_until_quiet(&account, running.root());
     let messages = messages_for(cell, warm.per_second, time);
     let device = Device::under(place.path()).ok();
     let before = device.as_ref().and_then(|d| d.settled().ok());
     let syncs_before = tracer.map(|t| begin(t, &running)).transpose()?;
     let cpu = account.cpu(running.root());
+    let order = order(target, &running, cell, manner, messages);
     let peak = Peak::default();
     let (report, drained) = std::thread::scope(|scope| {
         scope.spawn(|| peak.watch(&account, running.root()));
-        let report = load::run(&order(&running, cell, manner, messages));
+        let report = order.and_then(|order| load::run(&order));
         let drained = wait_until_quiet(&account, running.root());
         peak.over.store(true, Ordering::SeqCst);
         (report, drained)
@@ -220,11 +231,11 @@ fn written(
         strace: None,
     };
     let running = target.start(place.path(), &launch)?;
-    load::run(&order(&running, cell, manner, cell.sessions as u64 + 20))?;
+    load::run(&order(target, &running, cell, manner, cell.sessions as u64 + 20)?)?;
     wait_until_quiet(&account, running.root());
     let device = Device::under(place.path())?;
     let before = device.settled()?;
-    let report = load::run(&order(&running, cell, manner, messages))?;
+    let report = load::run(&order(target, &running, cell, manner, messages)?)?;
     wait_until_quiet(&account, running.root());
     let after = device.settled()?;
     running.stop()?;
@@ -244,10 +255,10 @@ fn synced(target: &dyn Target, folder: &Path, cell: Cell, manner: Manner, messag
         strace: Some(log.clone()),
     };
     let running = target.start(place.path(), &launch)?;
-    load::run(&order(&running, cell, manner, cell.sessions as u64 + 20))?;
+    load::run(&order(target, &running, cell, manner, cell.sessions as u64 + 20)?)?;
     wait_until_quiet(&account, running.root());
     let before = syncs::counted(&log)?;
-    let report = load::run(&order(&running, cell, manner, messages))?;
+    let report = load::run(&order(target, &running, cell, manner, messages)?)?;
     wait_until_quiet(&account, running.root());
     let after = syncs::counted(&log)?;
     running.stop()?;

@@ -5,14 +5,16 @@
 //! Never: counts the making of keys and accounts: that is done once, before.
 
 use crate::account::Account;
+use crate::args::Way;
 use crate::measure::wait_until_quiet;
 use crate::problem::{Outcome, Trying};
 use crate::procfs;
 use crate::quantile::Spread;
-use crate::target::posthaste::Posthaste;
+use crate::target::posthaste::{Installation, Posthaste};
 use crate::target::{Launch, Target as _};
 use serde::Serialize;
 use std::path::Path;
+use std::rc::Rc;
 
 /// What the starts took.
 #[derive(Debug, Clone, Serialize)]
@@ -32,7 +34,8 @@ pub struct StartReport {
 /// # Errors
 /// When it does not start.
 pub fn run(program: &Path, folder: &Path, times: u16) -> Outcome<StartReport> {
-    let server = Posthaste::prepare(program, folder, 1)?;
+    let installation = Rc::new(Installation::prepare(program, folder, 1)?);
+    let server = Posthaste::new(&installation, Way::Plain);
     let (mut ready, mut resident, mut private) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..times {
         let place = tempfile::tempdir_in(folder).trying(|| folder.display().to_string())?;

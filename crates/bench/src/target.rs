@@ -8,6 +8,7 @@ pub mod postfix;
 pub mod posthaste;
 
 use crate::account::Account;
+use crate::load::Load;
 use crate::problem::{Outcome, Problem, Trying};
 use crate::syncs;
 use std::fs::File;
@@ -50,6 +51,15 @@ pub trait Target {
 
     /// What one must know to read its figures, for the foot of the table.
     fn describe(&self) -> String;
+
+    /// Changes how it is to be spoken to.
+    ///
+    /// # Errors
+    /// When what that needs cannot be made.
+    fn dress(&self, load: &mut Load) -> Outcome<()> {
+        let _ = load;
+        Ok(())
+    }
 
     /// Starts one with an empty store below `folder`, and returns when it listens.
     ///

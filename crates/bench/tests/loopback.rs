@@ -24,6 +24,8 @@ fn order(to: SocketAddr) -> Load {
         users: 10,
         pipelining: false,
         timeout: Duration::from_secs(30),
+        tls: None,
+        letters: None,
     }
 }
 

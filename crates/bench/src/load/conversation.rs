@@ -3,17 +3,16 @@
 //! Promises: never blocks; reports each message's end exactly once.
 //! Never: decides which message is next, or whether to connect again (the hall does).
 
+use super::line::Line;
 use crate::corpus::{Corpus, Letter};
 use crate::reply::{self, Reply};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read as _, Write as _};
+use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Octets read at once: answers are short.
-const READ_OCTETS: usize = 4096;
 
 /// One message on its way.
 #[derive(Debug)]
@@ -58,6 +57,7 @@ pub(super) enum Step {
 enum Awaited {
     Greeting,
     Ehlo,
+    StartTls,
     Mail,
     Rcpt,
     Data,
@@ -78,7 +78,9 @@ enum Outgoing {
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Conversation {
-    socket: TcpStream,
+    line: Line,
+    /// For STARTTLS, until it was said.
+    tls: Option<Arc<rustls::ClientConfig>>,
     input: Vec<u8>,
     awaited: VecDeque<Awaited>,
     outgoing: Outgoing,
@@ -92,13 +94,19 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// Connects (on loopback this is answered at once) and waits for the greeting.
-    pub(super) fn open(to: SocketAddr, epoll: &OwnedFd, token: u64) -> io::Result<Self> {
+    pub(super) fn open(
+        to: SocketAddr,
+        tls: Option<Arc<rustls::ClientConfig>>,
+        epoll: &OwnedFd,
+        token: u64,
+    ) -> io::Result<Self> {
         let socket = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
         epoll::add(epoll, &socket, EventData::new_u64(token), EventFlags::IN)?;
         Ok(Self {
-            socket,
+            line: Line::new(socket),
+            tls,
             input: Vec::new(),
             awaited: VecDeque::from([Awaited::Greeting]),
             outgoing: Outgoing::Nothing,
@@ -178,13 +186,12 @@ impl Conversation {
             steps.push(self.give_up(format!("write: {}", error.kind())));
             return steps;
         }
-        let mut room = [0; READ_OCTETS];
-        match self.socket.read(&mut room) {
+        match self.line.read(&mut self.input) {
             Ok(0) => {
                 steps.push(self.give_up("closed by the server".into()));
                 return steps;
             }
-            Ok(octets) => self.input.extend_from_slice(&room[..octets]),
+            Ok(_) => {}
             Err(error)
                 if matches!(
                     error.kind(),
@@ -238,8 +245,19 @@ impl Conversation {
             errand.untouched = false;
         }
         match awaited {
-            Awaited::Greeting | Awaited::Ehlo if !reply.is(2) => Some(self.give_up(reply::kind(&reply.line))),
+            Awaited::Greeting | Awaited::Ehlo | Awaited::StartTls if !reply.is(2) => {
+                Some(self.give_up(reply::kind(&reply.line)))
+            }
             Awaited::Greeting => self.say("EHLO load.sender.example\r\n", Awaited::Ehlo),
+            Awaited::Ehlo if self.tls.is_some() => self.say("STARTTLS\r\n", Awaited::StartTls),
+            Awaited::StartTls => {
+                if let Some(config) = self.tls.take()
+                    && let Err(error) = self.line.start_tls(&config)
+                {
+                    return Some(self.give_up(format!("TLS: {error}")));
+                }
+                self.say("EHLO load.sender.example\r\n", Awaited::Ehlo)
+            }
             Awaited::Ehlo => {
                 self.opening = false;
                 Some(Step::Opened)
@@ -307,11 +325,11 @@ impl Conversation {
     fn write(&mut self, corpus: &Corpus, epoll: &OwnedFd, token: u64) -> io::Result<()> {
         let full = loop {
             let wrote = match (&self.outgoing, &self.errand) {
-                (Outgoing::Words(words, done), _) => (&self.socket).write(&words[*done..]),
+                (Outgoing::Words(words, done), _) => self.line.write(&[IoSlice::new(&words[*done..])]),
                 (Outgoing::Letter(done), Some(errand)) => {
-                    write_letter(&self.socket, &errand.letter, corpus, *done)
+                    write_letter(&mut self.line, &errand.letter, corpus, *done)
                 }
-                (Outgoing::Nothing, _) | (Outgoing::Letter(_), None) => break false,
+                (Outgoing::Nothing, _) | (Outgoing::Letter(_), None) => break self.line.flush()?,
             };
             match wrote {
                 Ok(octets) => self.wrote(octets),
@@ -326,7 +344,8 @@ impl Conversation {
             } else {
                 EventFlags::IN
             };
-            epoll::modify(epoll, &self.socket, EventData::new_u64(token), wanted).map_err(io::Error::from)?;
+            epoll::modify(epoll, &self.line.socket, EventData::new_u64(token), wanted)
+                .map_err(io::Error::from)?;
             self.waits_for_room = full;
         }
         Ok(())
@@ -357,7 +376,7 @@ fn length(letter: &Letter) -> usize {
 }
 
 /// Writes a letter from octet `done` on, without copying its parts together.
-fn write_letter(mut socket: &TcpStream, letter: &Letter, corpus: &Corpus, done: usize) -> io::Result<usize> {
+fn write_letter(line: &mut Line, letter: &Letter, corpus: &Corpus, done: usize) -> io::Result<usize> {
     let mut parts = [
         IoSlice::new(letter.head.as_bytes()),
         IoSlice::new(corpus.at(letter.body.clone())),
@@ -365,5 +384,5 @@ fn write_letter(mut socket: &TcpStream, letter: &Letter, corpus: &Corpus, done: 
     ];
     let mut rest = &mut parts[..];
     IoSlice::advance_slices(&mut rest, done);
-    socket.write_vectored(rest)
+    line.write(rest)
 }

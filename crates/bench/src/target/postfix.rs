@@ -6,6 +6,7 @@
 
 use super::{Launch, Running, Stop, Target, free_port, wait_for_port};
 use crate::args::{Deliver, Variant};
+use crate::load::{self, Load};
 use crate::problem::{Outcome, Problem, Trying};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -41,6 +42,7 @@ impl Postfix {
         let name = match variant {
             Variant::Default => "postfix",
             Variant::Nodelay => "postfix-nodelay",
+            Variant::Tls => "postfix-tls",
         };
         Self {
             name,
@@ -76,7 +78,6 @@ impl Postfix {
              relay_transport = error:the bench sends nothing out\n\
              maillog_file = {at}/log/mail.log\n\
              maillog_file_prefixes = {at}\n\
-             smtpd_tls_security_level = none\n\
              default_process_limit = {}\n\
              virtual_mailbox_domains = bench.example\n\
              virtual_mailbox_base = {at}/mail\n\
@@ -88,8 +89,17 @@ impl Postfix {
         if self.deliver == Deliver::Discard {
             text.push_str("virtual_transport = discard:\n");
         }
-        if self.variant == Variant::Nodelay {
+        if self.variant != Variant::Default {
             text.push_str("in_flow_delay = 0\n");
+        }
+        if self.variant == Variant::Tls {
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "smtpd_tls_security_level = may\nsmtpd_tls_chain_files = {at}/etc/tls.pem"
+            );
+        } else {
+            text.push_str("smtpd_tls_security_level = none\n");
         }
         text
     }
@@ -117,6 +127,9 @@ impl Postfix {
             let _ = writeln!(users, "user{n}@bench.example user{n}/Maildir/");
         }
         write(&etc.join("users"), &users)?;
+        if self.variant == Variant::Tls {
+            write(&etc.join("tls.pem"), &certificate()?)?;
+        }
         write(&etc.join("main.cf"), &self.main_cf(folder))
     }
 }
@@ -136,12 +149,20 @@ impl Target for Postfix {
             match self.variant {
                 Variant::Default => "otherwise its defaults",
                 Variant::Nodelay => "in_flow_delay=0",
+                Variant::Tls => "in_flow_delay=0, the load inside TLS",
             },
             match self.deliver {
                 Deliver::Discard => "discard(8) after the durable queue, which is less than a mailbox",
                 Deliver::Maildir => "virtual(8) into Maildirs",
             }
         )
+    }
+
+    fn dress(&self, load: &mut Load) -> Outcome<()> {
+        if self.variant == Variant::Tls {
+            load.tls = Some(load::any_tls()?);
+        }
+        Ok(())
     }
 
     fn start(&self, folder: &Path, launch: &Launch<'_>) -> Outcome<Running> {
@@ -200,6 +221,13 @@ fn master_cf(example: &str, address: SocketAddr) -> String {
         out.push('\n');
     }
     out
+}
+
+/// A self-signed certificate and its key, as PEM: of the same kind as Posthaste makes for itself.
+fn certificate() -> Outcome<String> {
+    let made = rcgen::generate_simple_self_signed(["mail.bench.example".to_owned()])
+        .trying(|| "a certificate".into())?;
+    Ok(made.signing_key.serialize_pem() + &made.cert.pem())
 }
 
 fn postconf(arguments: &[&str]) -> Outcome<String> {

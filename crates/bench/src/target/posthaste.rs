@@ -6,11 +6,18 @@
 //! Never: a setting changed but for the limits that 127.0.0.1 alone would run into; `describe` names them.
 
 use super::{Launch, Running, Stop, Target, start_until_ready};
+use crate::args::Way;
+use crate::load::{self, Load};
 use crate::problem::{Outcome, Problem, Trying};
+use crate::signing::{SELECTOR, Signing};
+use mail::Timestamp;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Every listener takes a free port of loopback.
 const LISTENERS: [&str; 7] = [
@@ -45,9 +52,17 @@ $TTL 3600
 1 IN PTR load.sender.example.
 ";
 
-/// A prepared Posthaste.
+/// Posthaste, spoken to or set in one way.
 #[derive(Debug)]
 pub struct Posthaste {
+    installation: Rc<Installation>,
+    way: Way,
+}
+
+/// A prepared folder, and the world outside.
+#[derive(Debug)]
+pub struct Installation {
+    signing: Signing,
     program: PathBuf,
     template: PathBuf,
     accounts: u16,
@@ -56,7 +71,7 @@ pub struct Posthaste {
     dns_address: SocketAddr,
 }
 
-impl Posthaste {
+impl Installation {
     /// Makes the folder that every start gets a copy of, and starts the DNS server.
     ///
     /// # Errors
@@ -106,8 +121,10 @@ impl Posthaste {
             ]);
             order(&mut add, "a password of the bench\n")?;
         }
-        let (dns, dns_address) = start_dns(&program, folder, &zone)?;
+        let signing = Signing::new("sender.example")?;
+        let (dns, dns_address) = start_dns(&program, folder, &zone, &signing)?;
         Ok(Self {
+            signing,
             program,
             template,
             accounts,
@@ -118,30 +135,70 @@ impl Posthaste {
     }
 }
 
+impl Posthaste {
+    /// This installation in this way.
+    pub fn new(installation: &Rc<Installation>, way: Way) -> Self {
+        Self {
+            installation: Rc::clone(installation),
+            way,
+        }
+    }
+}
+
 impl Target for Posthaste {
     fn name(&self) -> &str {
-        "posthaste"
+        match self.way {
+            Way::Plain => "posthaste",
+            Way::Tls => "posthaste-tls",
+            Way::Signed => "posthaste-signed",
+            Way::Unjudged => "posthaste-unjudged",
+        }
     }
 
     fn describe(&self) -> String {
+        let other = match self.way {
+            Way::Plain => None,
+            Way::Tls => Some("the load inside TLS (1.3, after STARTTLS)"),
+            Way::Signed => Some("every message bears a DKIM signature (RSA, 2048 bit)"),
+            Way::Unjudged => Some("nothing judged, by judge.unjudged_from"),
+        };
+        if let Some(other) = other {
+            return format!("{}: the same installation; {other}.", self.name());
+        }
         format!(
             "posthaste: {}, defaults but for {}; SMTP listener, mail from a stranger: SPF, DKIM, DMARC, ARC and \
              reverse DNS judged against a DNS server on loopback (outside its CPU figure), messages unsigned; \
              delivered into INBOX of {} accounts. Log level and file: its defaults, to a file.",
-            self.version,
+            self.installation.version,
             SETTINGS.join(", "),
-            self.accounts
+            self.installation.accounts
         )
+    }
+
+    fn dress(&self, load: &mut Load) -> Outcome<()> {
+        match self.way {
+            Way::Plain | Way::Unjudged => {}
+            Way::Tls => load.tls = Some(load::any_tls()?),
+            Way::Signed => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let now = Timestamp::from_secs(now.as_secs() as i64);
+                load.letters = Some(Arc::new(self.installation.signing.letters(load, now)?));
+            }
+        }
+        Ok(())
     }
 
     fn start(&self, folder: &Path, launch: &Launch<'_>) -> Outcome<Running> {
         let place = folder.join("posthaste");
-        copy(&self.template, &place)?;
-        let mut command = launch.command(&self.program);
+        copy(&self.installation.template, &place)?;
+        let mut command = launch.command(&self.installation.program);
         command.arg("--config").arg(place.join("posthaste.toml"));
         command
             .arg("--set")
-            .arg(format!("dns.servers=[\"{}\"]", self.dns_address));
+            .arg(format!("dns.servers=[\"{}\"]", self.installation.dns_address));
+        if self.way == Way::Unjudged {
+            command.arg("--set").arg("judge.unjudged_from=[\"127.0.0.0/8\"]");
+        }
         command.arg("serve");
         let started = start_until_ready(&mut command, &folder.join("stderr.log"))?;
         let address = started.address("smtp")?;
@@ -149,21 +206,18 @@ impl Target for Posthaste {
     }
 }
 
-impl Drop for Posthaste {
+impl Drop for Installation {
     fn drop(&mut self) {
         let _ = self.dns.kill();
         let _ = self.dns.wait();
     }
 }
 
-fn start_dns(program: &Path, folder: &Path, zone: &str) -> Outcome<(Child, SocketAddr)> {
+fn start_dns(program: &Path, folder: &Path, zone: &str, signing: &Signing) -> Outcome<(Child, SocketAddr)> {
     let mut command = Command::new(program);
     command.args(["lab", "dns", "--listen", "127.0.0.1:0"]);
-    let zones = [
-        ("bench", zone),
-        ("sender", SENDER_ZONE),
-        ("reverse", REVERSE_ZONE),
-    ];
+    let sender = format!("{SENDER_ZONE}{SELECTOR}._domainkey IN TXT {}\n", signing.record());
+    let zones = [("bench", zone), ("sender", &sender), ("reverse", REVERSE_ZONE)];
     for (name, text) in zones {
         let file = folder.join(format!("{name}.zone"));
         std::fs::write(&file, text).trying(|| file.display().to_string())?;
