@@ -1,13 +1,13 @@
 //! The loop that accepts connections, contains their panics and lets them end.
 
+use crate::listener::{Listener, origin};
+use crate::peer::Peer;
 use crate::stream::Io;
 use futures_util::FutureExt;
 use std::any::Any;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -21,14 +21,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// the name for the log.
 pub async fn serve<S, F>(
     service: &'static str,
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     grace: Duration,
     mut shutdown: watch::Receiver<bool>,
     session: S,
 ) where
-    S: Fn(Box<dyn Io>, SocketAddr) -> F,
+    S: Fn(Box<dyn Io>, Peer) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
+    let listener = listener.into();
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
@@ -36,10 +37,12 @@ pub async fn serve<S, F>(
             () = stopped(&mut shutdown) => break,
             Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    // Replies are small and wait for nobody.
-                    let _ = stream.set_nodelay(true);
-                    sessions.spawn(contain(service, peer, session(Box::new(stream), peer)));
+                Ok((io, peer)) if listener.is_proxy(peer) => {
+                    let session = proxied(service, io, peer, session.clone());
+                    sessions.spawn(contain(service, peer, session));
+                }
+                Ok((io, peer)) => {
+                    sessions.spawn(contain(service, peer, session(io, peer)));
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
@@ -57,6 +60,19 @@ pub async fn serve<S, F>(
     }
 }
 
+/// Runs the session of the client that a balancer tells of. Without a good header there is none, and
+/// nothing is said: whoever is at the other end, it is not a client that could read it.
+async fn proxied<S, F>(service: &'static str, mut io: Box<dyn Io>, proxy: Peer, session: S)
+where
+    S: Fn(Box<dyn Io>, Peer) -> F + Send,
+    F: Future<Output = ()> + Send,
+{
+    match origin(&mut io, proxy).await {
+        Ok(peer) => session(io, peer).await,
+        Err(why) => tracing::warn!(service, %proxy, %why, "a connection from listen.proxy_from was closed"),
+    }
+}
+
 /// Waits for the order to stop, or for the end of whoever could give it. Cancel-safe. Answers
 /// nothing, so that no lock of the channel is held while its arm of a `select!` waits for something
 /// else.
@@ -71,7 +87,7 @@ fn is_the_peers(error: &io::Error) -> bool {
 }
 
 /// A panic in a session is our bug: it is told, and only that session ends.
-async fn contain(service: &'static str, peer: SocketAddr, session: impl Future<Output = ()>) {
+async fn contain(service: &'static str, peer: Peer, session: impl Future<Output = ()>) {
     if let Err(panic) = AssertUnwindSafe(session).catch_unwind().await {
         let why = words(&*panic);
         tracing::error!(service, %peer, why, "a session ended by a panic: a fault of ours");
@@ -88,8 +104,9 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
 
     async fn listening() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! What every listener shares: the gate, the guard against guessing, whether a login still holds,
+//! What every listener shares: sockets and balancers, the gate, the guard against guessing, whether a login still holds,
 //! TLS, the end.
 //!
 //! Promises: connections, password checks and the memory of failed logins are bounded; a panic ends
@@ -7,12 +7,19 @@
 
 mod accept;
 mod gate;
+mod listener;
 mod login;
+mod network;
+mod peer;
+pub mod proxy;
 mod standing;
 mod stream;
 
 pub use accept::{serve, stopped};
 pub use gate::{Full, Gate, Seat, network_of};
+pub use listener::{Listener, PROXY_HEADER_TIMEOUT};
 pub use login::{Attempt, FailureDelay, Login, LoginLimits, Logins};
+pub use network::{Network, NotANetwork};
+pub use peer::Peer;
 pub use standing::{Standing, unsettled};
 pub use stream::{Io, close, handshake, is_this_machine, refuse};

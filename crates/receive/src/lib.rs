@@ -15,6 +15,7 @@ mod header;
 mod login;
 mod mail_in;
 mod record;
+mod refused;
 mod serve;
 mod session;
 mod sign;
@@ -70,7 +71,7 @@ pub struct Options {
     pub login_failures_per_address_max: u32,
     /// How long failed logins are remembered. Default 10 minutes.
     pub login_failures_window: Duration,
-    /// Refused transactions whose journey is recorded, a second at most; the others are only logged,
+    /// Refusals, of transactions and of sessions, whose journey is recorded, a second at most; the others are only logged,
     /// so that nobody can fill the disk by being refused. Default 20.
     pub refusals_recorded_per_second: u32,
     /// How long connections may take to end at shutdown before they are cut. Default 10 seconds.

@@ -41,7 +41,7 @@ impl Session {
             return Login::Rejected;
         }
         let attempt = Attempt {
-            peer: self.peer,
+            peer: self.peer.address,
             protocol: Protocol::Smtp,
             user: &credentials.login,
             password: credentials.password.clone(),

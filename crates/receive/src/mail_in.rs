@@ -196,22 +196,7 @@ impl Session {
     }
 
     /// The machine ended the transaction without a message.
-    pub(crate) async fn dropped(&mut self, reply: Option<Reply>) {
-        if let Some(reply) = &reply
-            && let Some(transaction) = &mut self.transaction
-        {
-            let now = self.ctx.parts.clock.now();
-            transaction.note_refusal(
-                now,
-                Refusal {
-                    stage: "DATA",
-                    address: None,
-                    reply,
-                    rule: "the protocol's limits",
-                    remedy: None,
-                },
-            );
-        }
+    pub(crate) async fn dropped(&mut self) {
         self.end_transaction("the client dropped it").await;
     }
 }

@@ -3,8 +3,9 @@
 use crate::session::{Session, role_name};
 use crate::transaction::Transaction;
 use journey::{Event, TlsUsed};
+use listen::Peer;
 use mail::{EmailAddress, Timestamp};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use store::Batch;
 
@@ -42,6 +43,25 @@ impl Session {
         }
     }
 
+    /// Who the client is, as journeys keep it: its address and the name found for it; or the user of
+    /// this machine.
+    pub(crate) fn who(&self) -> (Option<IpAddr>, Option<String>) {
+        if let Some(user) = self.peer.user {
+            return (None, Some(format!("local, user {user}")));
+        }
+        let name = self.connection.as_ref().and_then(|c| c.iprev.name.as_ref());
+        (Some(self.ip()), name.map(ToString::to_string))
+    }
+
+    /// The connection's TLS, as journeys keep it.
+    pub(crate) fn tls_used(&self) -> Option<TlsUsed> {
+        self.tls.as_ref().map(|t| TlsUsed {
+            version: t.version.to_owned(),
+            cipher: t.cipher.clone(),
+            verified: None,
+        })
+    }
+
     /// Adds the first step of the journey, and by what it is found.
     pub(crate) fn record_arrival(
         &self,
@@ -60,21 +80,13 @@ impl Session {
             .chain(&transaction.refused_addresses)
             .collect();
         journey.index(batch, transaction.id, transaction.began, message_id, &addresses);
-        let peer_name = self
-            .connection
-            .as_ref()
-            .and_then(|c| c.iprev.name.as_ref())
-            .map(ToString::to_string);
+        let (peer_ip, peer_name) = self.who();
         let event = Event::Received {
             service: role_name(self.role).to_owned(),
-            peer_ip: Some(self.ip()),
+            peer_ip,
             peer_name,
             helo: transaction.helo.clone(),
-            tls: self.tls.as_ref().map(|t| TlsUsed {
-                version: t.version.to_owned(),
-                cipher: t.cipher.clone(),
-                verified: None,
-            }),
+            tls: self.tls_used(),
             login: self.login.as_ref().map(|l| l.address.to_string()),
             reverse_path: Some(transaction.reverse_path.clone()),
             size: transaction.octets,
@@ -88,7 +100,7 @@ impl Session {
 /// One log line that says what was refused, and why.
 fn log_refusal<'a>(
     transaction: &Transaction,
-    peer: SocketAddr,
+    peer: Peer,
     events: impl DoubleEndedIterator<Item = &'a (Timestamp, Event)>,
 ) {
     let last = events.rev().find_map(|(_, event)| match event {
@@ -117,7 +129,7 @@ impl RefusalBudget {
         }
     }
 
-    fn take(&self, now: Timestamp) -> bool {
+    pub(crate) fn take(&self, now: Timestamp) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.0 != now.secs() {
             *state = (now.secs(), 0);

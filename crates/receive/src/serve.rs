@@ -1,19 +1,22 @@
 //! What a listener does with a connection: a seat and a session, or a refusal.
 
 use crate::Context;
-use crate::session::{Session, role_name, written};
-use listen::{Full, Io};
-use smtp::{Role, replies};
-use std::net::SocketAddr;
+use crate::session::{Session, role_name};
+use listen::{Full, Io, Peer};
+use smtp::{Reply, Role, replies};
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// Accepts and serves connections until `shutdown` turns true, then lets them end.
-pub async fn serve(ctx: Arc<Context>, listener: TcpListener, role: Role, shutdown: watch::Receiver<bool>) {
+pub async fn serve(
+    ctx: Arc<Context>,
+    listener: impl Into<listen::Listener>,
+    role: Role,
+    shutdown: watch::Receiver<bool>,
+) {
     let grace = ctx.options.shutdown_grace;
     let for_sessions = shutdown.clone();
-    let session = |io, peer| serve_connection(ctx.clone(), io, peer, role, for_sessions.clone());
+    let session = move |io, peer: Peer| serve_connection(ctx.clone(), io, peer, role, for_sessions.clone());
     listen::serve(role_name(role), listener, grace, shutdown, session).await;
 }
 
@@ -21,22 +24,30 @@ pub async fn serve(ctx: Arc<Context>, listener: TcpListener, role: Role, shutdow
 pub async fn serve_connection(
     ctx: Arc<Context>,
     io: Box<dyn Io>,
-    peer: SocketAddr,
+    peer: impl Into<Peer>,
     role: Role,
     shutdown: watch::Receiver<bool>,
 ) {
-    let _seat = match ctx.gate.enter(peer.ip()) {
+    let peer = peer.into();
+    let _seat = match ctx.gate.enter(peer.address.ip()) {
         Ok(seat) => seat,
         Err(full) => {
-            tracing::info!(%peer, ?role, ?full, "connection refused");
             let reply = match full {
-                // Before the handshake of 465 there is no way to say why.
-                _ if role == Role::Submissions => Vec::new(),
-                Full::Total => written(&replies::TOO_MANY_CONNECTIONS),
-                Full::Address => written(&replies::TOO_MANY_CONNECTIONS_FROM_YOU),
+                Full::Total => replies::TOO_MANY_CONNECTIONS,
+                Full::Address => replies::TOO_MANY_CONNECTIONS_FROM_YOU,
             };
-            return listen::refuse(io, &reply).await;
+            return refuse(&ctx, io, peer, role, &reply).await;
         }
     };
     Session::new(Arc::clone(&ctx), peer, role).run(io, shutdown).await;
+}
+
+/// Tells a client that gets no session why, with a reference under which it is recorded.
+pub(crate) async fn refuse(ctx: &Arc<Context>, io: Box<dyn Io>, peer: Peer, role: Role, reply: &Reply) {
+    let said = Session::new(Arc::clone(ctx), peer, role)
+        .refuse_connection("connect", reply)
+        .await;
+    // Before the handshake of 465 there is no way to say why.
+    let said = if role == Role::Submissions { &[][..] } else { &said };
+    listen::refuse(io, said).await;
 }

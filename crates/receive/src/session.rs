@@ -7,11 +7,11 @@ use crate::transaction::Transaction;
 use crate::wire::Wire;
 use futures_util::FutureExt;
 use judge::evidence::ConnectionEvidence;
-use listen::{FailureDelay, Io, Standing, stopped, unsettled};
-use mail::{AccountId, EmailAddress};
+use listen::{FailureDelay, Io, Peer, Standing, stopped, unsettled};
+use mail::{AccountId, EmailAddress, QueueId};
 use smtp::{Question, Reply, Role, Server, Step, replies};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(crate) struct LoggedIn {
 /// A connection's own state.
 pub(crate) struct Session {
     pub(crate) ctx: Arc<Context>,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) role: Role,
     pub(crate) tls: Option<tls::TlsInfo>,
     pub(crate) login: Option<LoggedIn>,
@@ -39,6 +39,10 @@ pub(crate) struct Session {
     /// What the address alone tells; asked once, at the first sender.
     pub(crate) connection: Option<Arc<ConnectionEvidence>>,
     pub(crate) transaction: Option<Transaction>,
+    /// The session's own id: what is refused outside a transaction is recorded under it.
+    pub(crate) reference: QueueId,
+    /// Whether the session's own journey has begun.
+    pub(crate) is_recorded: bool,
 }
 
 /// What the machine waits for.
@@ -47,7 +51,7 @@ pub(crate) struct Session {
 enum Turn {
     Read,
     Ask(Question),
-    Dropped(Option<Reply>),
+    Dropped,
     StartTls,
     Close,
 }
@@ -63,9 +67,11 @@ enum Heard {
 }
 
 impl Session {
-    pub(crate) fn new(ctx: Arc<Context>, peer: SocketAddr, role: Role) -> Self {
+    pub(crate) fn new(ctx: Arc<Context>, peer: Peer, role: Role) -> Self {
         Self {
             failure_delay: FailureDelay::new(ctx.options.auth_failure_delay),
+            reference: ctx.parts.ids.next_id(),
+            is_recorded: false,
             ctx,
             peer,
             role,
@@ -78,7 +84,7 @@ impl Session {
 
     /// The client's address, as IPv4 where it is one.
     pub(crate) fn ip(&self) -> IpAddr {
-        self.peer.ip().to_canonical()
+        self.peer.address.ip().to_canonical()
     }
 
     /// Serves the connection to its end. A panic on the way ends this connection only, with 421.
@@ -106,8 +112,7 @@ impl Session {
         if self.role == Role::Submissions {
             self.handshake(wire, b"").await?;
         } else if self.talks_early(wire).await? {
-            tracing::info!(peer = %self.peer, "the client spoke before the greeting");
-            let reply = written(&replies::EARLY_TALKER);
+            let reply = self.refuse_connection("connect", &replies::EARLY_TALKER).await;
             return wire.write(&reply, CLOSE_WRITE_TIMEOUT).await;
         }
         let name = format!("{} {}", role_name(self.role), self.peer);
@@ -128,7 +133,7 @@ impl Session {
     /// Logins in clear, when the operator allows them at all, are for this machine alone.
     fn smtp_options(&self) -> Arc<smtp::Options> {
         let options = &self.ctx.smtp_options;
-        if options.allow_plaintext_auth && !listen::is_this_machine(self.peer.ip()) {
+        if options.allow_plaintext_auth && !listen::is_this_machine(self.peer.address.ip()) {
             return Arc::new(smtp::Options {
                 allow_plaintext_auth: false,
                 ..smtp::Options::clone(options)
@@ -146,14 +151,17 @@ impl Session {
         let mut stopping = false;
         let mut pace = Pace::of(&server);
         loop {
-            match self.turn(&mut server, wire) {
+            server.refer_to(self.reference_now());
+            let turn = self.turn(&mut server, wire);
+            self.hear_refused(&mut server).await;
+            match turn {
                 Turn::Ask(question) => {
                     if takes_long(&question) {
                         self.flush(&mut server, wire).await?;
                     }
                     self.answer(&mut server, question).await;
                 }
-                Turn::Dropped(reply) => self.dropped(reply).await,
+                Turn::Dropped => self.dropped().await,
                 Turn::StartTls => {
                     let output = server.take_output();
                     self.handshake(wire, &output).await?;
@@ -169,7 +177,7 @@ impl Session {
                     }
                     // A message that is coming in may come to its end.
                     if !server.is_receiving() && self.login_is_over().await {
-                        server.close_with(&replies::LOGIN_OVER);
+                        server.refuse_and_close(&replies::LOGIN_OVER);
                         continue;
                     }
                     if !wire.input().is_empty() {
@@ -208,7 +216,7 @@ impl Session {
                 }
                 Step::Read => Some(Turn::Read),
                 Step::Ask(question) => Some(Turn::Ask(question)),
-                Step::Dropped(reply) => Some(Turn::Dropped(reply)),
+                Step::Dropped(_) => Some(Turn::Dropped),
                 Step::StartTls => Some(Turn::StartTls),
                 Step::Close => Some(Turn::Close),
             };
@@ -264,7 +272,9 @@ impl Session {
         Ok(())
     }
 
-    async fn flush(&self, server: &mut Server, wire: &mut Wire) -> io::Result<()> {
+    async fn flush(&mut self, server: &mut Server, wire: &mut Wire) -> io::Result<()> {
+        // What the client reads now can be found from now on.
+        self.hear_refused(server).await;
         let output = server.take_output();
         if output.is_empty() {
             return Ok(());

@@ -24,7 +24,7 @@ fn with_client<F: Future<Output = ()>>(setup: Setup, client: impl FnOnce(DuplexS
     runtime.block_on(async {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let (_stop, stopped) = tokio::sync::watch::channel(false);
-        let peer = "192.0.2.1:1025".parse().unwrap();
+        let peer: std::net::SocketAddr = "192.0.2.1:1025".parse().unwrap();
         let session = receive::serve_connection(ctx, Box::new(theirs), peer, Role::Mta, stopped);
         tokio::join!(session, client(ours));
     });
@@ -130,7 +130,7 @@ fn a_plain_login_is_for_this_machine_alone() {
         world.runtime.block_on(async move {
             let (mut io, theirs) = tokio::io::duplex(4_096);
             let (_stop, stopped) = tokio::sync::watch::channel(false);
-            let peer = peer.parse().unwrap();
+            let peer: std::net::SocketAddr = peer.parse().unwrap();
             let session = receive::serve_connection(ctx, Box::new(theirs), peer, Role::Submission, stopped);
             let client = async {
                 until(&mut io, "220 ").await;

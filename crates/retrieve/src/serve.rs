@@ -2,22 +2,22 @@
 
 use crate::connection::Connection;
 use crate::{Context, Protocol, imap, pop3};
-use listen::Io;
+use listen::{Io, Peer};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// Accepts and serves connections until `shutdown` turns true, then lets them end.
 pub async fn serve(
     ctx: Arc<Context>,
-    listener: TcpListener,
+    listener: impl Into<listen::Listener>,
     protocol: Protocol,
     shutdown: watch::Receiver<bool>,
 ) {
     let grace = ctx.options.shutdown_grace;
     let for_sessions = shutdown.clone();
-    let session = |io, peer| serve_connection(ctx.clone(), io, peer, protocol, for_sessions.clone());
+    let session =
+        move |io, peer: Peer| serve_connection(ctx.clone(), io, peer.address, protocol, for_sessions.clone());
     listen::serve(protocol.name(), listener, grace, shutdown, session).await;
 }
 

@@ -64,6 +64,12 @@ impl Reply {
         }
     }
 
+    /// Whether the reply ends with a reference already.
+    #[must_use]
+    pub fn has_reference(&self) -> bool {
+        self.text.ends_with(')') && self.text.contains(" (reference ")
+    }
+
     /// Whether the command was done (2xx).
     #[must_use]
     pub const fn is_positive(&self) -> bool {

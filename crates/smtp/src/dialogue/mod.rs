@@ -175,9 +175,14 @@ fn cut(text: &str) -> &str {
     text.get(..200).unwrap_or(text)
 }
 
-/// Whether `text` is what `pattern` says; `*` stands for any run of characters.
+/// Whether `text` is what `pattern` says; `*` stands for any run of characters, and a reference at the
+/// end of the text may go without saying: the machine alone gives none, a whole server does.
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
+    let text = match text.rsplit_once(" (reference ") {
+        Some((words, _)) if !pattern.contains("(reference ") => words,
+        _ => text,
+    };
     let mut pieces = pattern.split('*');
     let first = pieces.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else {

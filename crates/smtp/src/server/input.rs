@@ -32,9 +32,11 @@ impl Server {
 
     fn whole_line(&mut self, line: &[u8], more_waits: bool) -> Option<Step<'static>> {
         if matches!(self.state, State::Auth(..)) {
+            self.refused.at("AUTH");
             self.hear(BLOTTED.as_bytes());
             return self.auth_response(line);
         }
+        self.refused.at_line(line);
         self.hear(&blotted(line));
         let is_auth = line.get(..5).is_some_and(|v| v.eq_ignore_ascii_case(b"AUTH "));
         if !is_auth && line.len() + 2 > self.options.command_octets_max {
@@ -52,6 +54,7 @@ impl Server {
 
     fn faulty_line(&mut self, fault: LineFault) {
         let in_auth = matches!(self.state, State::Auth(..));
+        self.refused.at(if in_auth { "AUTH" } else { "a command line" });
         let reply = match fault {
             LineFault::TooLong if in_auth => replies::AUTH_LINE_TOO_LONG,
             LineFault::TooLong => replies::LINE_TOO_LONG,

@@ -12,9 +12,11 @@ mod auth;
 mod commands;
 mod input;
 mod options;
+mod refused;
 mod state;
 
 pub use options::{Options, Role, Timeouts};
+pub use refused::Refused;
 pub use state::{AuthToken, BeginToken, Envelope, MessageToken, RecipientToken, SenderToken};
 
 use crate::command::{MailFrom, RcptTo};
@@ -108,6 +110,7 @@ pub struct Server {
     messages: u32,
     deferrals: usize,
     progress: u64,
+    refused: refused::Refusals,
     tap: Option<Tapped>,
 }
 
@@ -130,6 +133,7 @@ impl Server {
             messages: 0,
             deferrals: 0,
             progress: 0,
+            refused: refused::Refusals::default(),
             tap: tap.map(|(tap, name)| Tapped::new(tap, name)),
         };
         let greeting = replies::greeting(&session.options.hostname);
@@ -199,6 +203,13 @@ impl Server {
             self.say(reply);
         }
         self.state = State::Closed;
+    }
+
+    /// Refuses the client and closes, whatever is going on: [`Server::close_with`] for what is a
+    /// refusal, and so ends with a reference and is told by [`Server::take_refused`].
+    pub fn refuse_and_close(&mut self, reply: &Reply) {
+        let reply = self.referenced(reply);
+        self.close_with(&reply);
     }
 
     /// Refuses the message that is coming in. No more of it is handed out; the reply is told when
@@ -367,7 +378,8 @@ impl Server {
     /// Says a refusal and counts it. One that asks to come again later is no error of the client,
     /// but nobody may collect them without end either.
     fn refuse(&mut self, reply: &Reply) {
-        self.say(reply);
+        let said = self.referenced(reply);
+        self.say(&said);
         if reply.is_transient() {
             self.deferrals += 1;
         } else {
@@ -381,7 +393,8 @@ impl Server {
     }
 
     fn say_and_close(&mut self, reply: &Reply) {
-        self.say(reply);
+        let said = self.referenced(reply);
+        self.say(&said);
         self.state = State::Closed;
     }
 
