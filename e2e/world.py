@@ -75,18 +75,19 @@ class Process:
 class MailServer:
     """One posthaste with its own folder, made by `init` without questions."""
 
-    def __init__(self, folder, domain, address, dns_port, person, deliver_port=None):
+    def __init__(self, folder, domain, address, dns_port, person, deliver_port=None, ports=None, orders=()):
         self.folder, self.domain, self.address, self.person = folder, domain, address, person
         self.dns_port = dns_port
-        self.ports = {name: free_port(address) for name in SERVICES}
+        self.ports = ports or {name: free_port(address) for name in SERVICES}
         self.config, self.log = folder / "posthaste.toml", folder / "log"
         self.process = None
-        orders = [f'listen.{name}=["{address}:{port}"]' for name, port in self.ports.items()]
-        orders += [
+        orders = [
+            *[f'listen.{name}=["{address}:{port}"]' for name, port in self.ports.items()],
             f'dns.servers=["127.0.0.1:{dns_port}"]',
             f'deliver.source_addresses=["{address}"]',
             "queue.retry_first_secs=1",
             "queue.retry_max_secs=2",
+            *orders,
         ]
         if deliver_port:
             orders.append(f"deliver.port={deliver_port}")
