@@ -10,7 +10,7 @@ use journey::{Check, Event};
 use judge::{Disposition, Judgement};
 use mail::trace::Received;
 use mail::{Domain, Recipient, Timestamp};
-use smtp::{Reply, replies};
+use smtp::{Reply, Role, replies};
 use std::borrow::Cow;
 
 /// What keeps a message out.
@@ -67,6 +67,8 @@ impl Session {
         }
         if self.login.is_some() {
             self.prepare_submitted(transaction, found).await
+        } else if self.role == Role::Lmtp {
+            Ok(self.prepare_handed_over(transaction, found))
         } else {
             self.prepare_received(transaction, found).await
         }
@@ -115,6 +117,20 @@ impl Session {
             junk: (judgement.disposition == Disposition::Junk).then_some(judgement.because),
             events: vec![judged],
         })
+    }
+
+    /// From a mail server of the same operator, which has judged it already.
+    fn prepare_handed_over(&self, transaction: &mut Transaction, found: &Found) -> Ready {
+        Ready {
+            top: self.received_field(transaction, self.ctx.parts.clock.now()),
+            body: cut(
+                std::mem::take(&mut transaction.message),
+                found.return_paths.clone(),
+            ),
+            message_id: found.message_id.clone(),
+            junk: None,
+            events: Vec::new(),
+        }
     }
 
     /// From one of our own: checks the author, completes and signs.

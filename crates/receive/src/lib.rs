@@ -12,6 +12,7 @@ mod author;
 mod commit;
 mod gather;
 mod header;
+mod lmtp;
 mod login;
 mod mail_in;
 mod record;

@@ -8,7 +8,7 @@ use judge::judgement::judge_connection;
 use mail::{EmailAddress, Recipient};
 use smtp::command::{MailFrom, RcptTo};
 use smtp::server::Envelope;
-use smtp::{Reply, Server, replies};
+use smtp::{Reply, Role, Server, replies};
 use std::sync::Arc;
 
 /// Memory is taken in steps of this many units, so that small pieces do not each ask.
@@ -46,7 +46,7 @@ impl Session {
                 self.end_transaction("the sender was refused").await;
                 return Err(reply);
             }
-        } else if self.connection.is_none() {
+        } else if self.connection.is_none() && self.role != Role::Lmtp {
             let gathered = judge::evidence::gather_connection(
                 self.ctx.parts.resolver.as_ref(),
                 self.ip(),
@@ -81,30 +81,42 @@ impl Session {
         let address = self.full_address(&rcpt.recipient).await?;
         match self.target(&address).await {
             Ok(target) => {
+                let is_lmtp = self.role == Role::Lmtp;
                 if let Some(transaction) = &mut self.transaction {
-                    transaction.add(Accepted { address, target });
+                    let place = transaction.add(Accepted { address, target });
+                    if is_lmtp {
+                        transaction.answers_due.push(place);
+                    }
                 }
                 Ok(())
             }
-            Err(refused) => {
-                let now = self.ctx.parts.clock.now();
-                let Some(transaction) = &mut self.transaction else {
-                    return Err(refused.reply);
-                };
-                let reply = refused.reply.with_reference(transaction.id);
-                transaction.note_refusal(
-                    now,
-                    Refusal {
-                        stage: "RCPT",
-                        address: Some(&address),
-                        reply: &reply,
-                        rule: refused.rule,
-                        remedy: refused.remedy,
-                    },
-                );
-                Err(reply)
-            }
+            Err(refused) => Err(self.refuse_recipient("RCPT", &address, refused)),
         }
+    }
+
+    /// Notes that a recipient is refused, and gives the reply that says so.
+    pub(crate) fn refuse_recipient(
+        &mut self,
+        stage: &'static str,
+        address: &EmailAddress,
+        refused: RefusedRecipient,
+    ) -> Reply {
+        let now = self.ctx.parts.clock.now();
+        let Some(transaction) = &mut self.transaction else {
+            return refused.reply;
+        };
+        let reply = refused.reply.with_reference(transaction.id);
+        transaction.note_refusal(
+            now,
+            Refusal {
+                stage,
+                address: Some(address),
+                reply: &reply,
+                rule: refused.rule,
+                remedy: refused.remedy,
+            },
+        );
+        reply
     }
 
     /// The bare postmaster is the one of the first domain that is served here (RFC 5321 §4.5.1).
@@ -123,7 +135,7 @@ impl Session {
         Ok(recipient.address_at(domain))
     }
 
-    async fn target(&self, address: &EmailAddress) -> Result<Target, RefusedRecipient> {
+    pub(crate) async fn target(&self, address: &EmailAddress) -> Result<Target, RefusedRecipient> {
         // A listed stranger is told at RCPT, where every client reads the reply.
         if self.login.is_none()
             && let Some(connection) = &self.connection
@@ -202,7 +214,7 @@ impl Session {
 }
 
 /// Why a recipient is refused.
-struct RefusedRecipient {
+pub(crate) struct RefusedRecipient {
     reply: Reply,
     rule: &'static str,
     remedy: Option<String>,

@@ -117,7 +117,8 @@ impl Session {
         }
         let name = format!("{} {}", role_name(self.role), self.peer);
         let tap = self.ctx.tap.clone().map(|tap| (tap, name));
-        let server = Server::new(self.smtp_options(), self.role, self.tls.is_some(), tap);
+        let mut server = Server::new(self.smtp_options(), self.role, self.tls.is_some(), tap);
+        server.begins_at(self.ctx.parts.clock.now());
         self.converse(server, wire, shutdown).await
     }
 
@@ -250,6 +251,10 @@ impl Session {
                 server.begin(token, verdict);
             }
             Question::Message { token, .. } => {
+                if self.role == Role::Lmtp {
+                    let replies = self.accept_for_each().await;
+                    return server.message_each(token, &replies);
+                }
                 let reply = self.accept().await;
                 server.message(token, &reply);
             }
@@ -352,5 +357,6 @@ pub(crate) fn role_name(role: Role) -> &'static str {
         Role::Mta => "smtp",
         Role::Submission => "submission",
         Role::Submissions => "submissions",
+        Role::Lmtp => "lmtp",
     }
 }

@@ -32,6 +32,9 @@ pub(crate) struct Transaction {
     pub(crate) reverse_path: ReversePath,
     pub(crate) smtputf8: bool,
     pub(crate) recipients: Vec<Accepted>,
+    /// In LMTP: which recipient each accepted RCPT named, by its place. The message is answered once
+    /// for each of them.
+    pub(crate) answers_due: Vec<usize>,
     /// Refused recipients and other refusals, for the journey.
     pub(crate) refusals: Vec<(Timestamp, Event)>,
     /// Addresses that were refused, by which the journey can be found.
@@ -61,6 +64,7 @@ impl Transaction {
             reverse_path,
             smtputf8,
             recipients: Vec::new(),
+            answers_due: Vec::new(),
             refusals: Vec::new(),
             refused_addresses: Vec::new(),
             protocol: "ESMTP",
@@ -71,11 +75,17 @@ impl Transaction {
         }
     }
 
-    /// Adds a recipient unless it was named before: who is named twice gets one message.
-    pub(crate) fn add(&mut self, recipient: Accepted) {
-        if !self.recipients.iter().any(|r| r.address == recipient.address) {
+    /// Adds a recipient unless it was named before: who is named twice gets one message. Gives its
+    /// place.
+    pub(crate) fn add(&mut self, recipient: Accepted) -> usize {
+        let known = self
+            .recipients
+            .iter()
+            .position(|r| r.address == recipient.address);
+        known.unwrap_or_else(|| {
             self.recipients.push(recipient);
-        }
+            self.recipients.len() - 1
+        })
     }
 
     /// Keeps a refusal for the journey.

@@ -5,6 +5,7 @@
 
 use crate::replies;
 use crate::reply::Reply;
+use mail::delivery::{self, DeliverBy, Hold, Notify, OriginalRecipient, Priority, Ret, xtext};
 use mail::{EmailAddress, Recipient, ReversePath, Secret};
 
 /// Octets of the name in EHLO or HELO at most.
@@ -17,12 +18,16 @@ pub enum Command {
     Ehlo(String),
     /// HELO with the client's name.
     Helo(String),
+    /// LHLO with the client's name (RFC 2033 §4.1).
+    Lhlo(String),
     /// MAIL FROM.
     Mail(MailFrom),
     /// RCPT TO.
     Rcpt(RcptTo),
     /// DATA.
     Data,
+    /// BDAT (RFC 3030 §2); `None` when it does not say how long its chunk is.
+    Bdat(Option<ChunkSize>),
     /// RSET.
     Rset,
     /// NOOP.
@@ -33,6 +38,8 @@ pub enum Command {
     Vrfy,
     /// EXPN.
     Expn,
+    /// ETRN (RFC 1985).
+    Etrn,
     /// HELP.
     Help,
     /// STARTTLS (RFC 3207).
@@ -46,7 +53,16 @@ pub enum Command {
     },
 }
 
-/// How the message's octets are declared (RFC 6152).
+/// What BDAT says of the octets behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChunkSize {
+    /// How many they are.
+    pub octets: u64,
+    /// Whether the message ends with them.
+    pub last: bool,
+}
+
+/// How the message's octets are declared (RFC 6152, RFC 3030 §3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum BodyKind {
     /// Nothing was said, or BODY=7BIT.
@@ -54,6 +70,16 @@ pub enum BodyKind {
     SevenBit,
     /// BODY=8BITMIME.
     EightBitMime,
+    /// BODY=BINARYMIME.
+    BinaryMime,
+}
+
+impl BodyKind {
+    /// Whether any octet may stand in the message's body.
+    #[must_use]
+    pub const fn is_binary(self) -> bool {
+        matches!(self, BodyKind::BinaryMime)
+    }
 }
 
 /// MAIL FROM and its parameters.
@@ -63,10 +89,22 @@ pub struct MailFrom {
     pub path: ReversePath,
     /// SIZE= (RFC 1870), in octets.
     pub size_octets: Option<u64>,
-    /// BODY= (RFC 6152).
+    /// BODY= (RFC 6152, RFC 3030).
     pub body: BodyKind,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
+    /// RET= (RFC 3461 §4.3).
+    pub ret: Option<Ret>,
+    /// ENVID= (RFC 3461 §4.4), decoded.
+    pub envid: Option<String>,
+    /// REQUIRETLS (RFC 8689).
+    pub require_tls: bool,
+    /// HOLDFOR= or HOLDUNTIL= (RFC 4865).
+    pub hold: Option<Hold>,
+    /// BY= (RFC 2852).
+    pub deliver_by: Option<DeliverBy>,
+    /// MT-PRIORITY= (RFC 6710).
+    pub priority: Option<Priority>,
     /// Whether the path holds anything beyond ASCII.
     pub path_is_utf8: bool,
     /// Whether any parameter was given; none is allowed after HELO.
@@ -78,8 +116,16 @@ pub struct MailFrom {
 pub struct RcptTo {
     /// The forward-path.
     pub recipient: Recipient,
+    /// NOTIFY= (RFC 3461 §4.1).
+    pub notify: Option<Notify>,
+    /// ORCPT= (RFC 3461 §4.2, RFC 6533 §3).
+    pub orcpt: Option<OriginalRecipient>,
     /// Whether the path holds anything beyond ASCII.
     pub path_is_utf8: bool,
+    /// Whether a parameter holds anything beyond ASCII.
+    pub parameters_are_utf8: bool,
+    /// Whether any parameter was given; none is allowed after HELO.
+    pub has_parameters: bool,
 }
 
 /// Reads one line.
@@ -87,6 +133,10 @@ pub struct RcptTo {
 /// # Errors
 /// The reply to give when it is no command or an ill-formed one.
 pub fn parse(line: &[u8]) -> Result<Command, Reply> {
+    // Whatever is wrong with the line, octets follow it that are no commands.
+    if is_bdat(line) {
+        return Ok(Command::Bdat(bdat(line)));
+    }
     let line = std::str::from_utf8(line).map_err(|_| replies::NOT_UTF8)?;
     if line.chars().any(|c| c.is_control() && c != '\t') {
         return Err(replies::CONTROL_CHARACTER);
@@ -103,6 +153,7 @@ pub fn parse(line: &[u8]) -> Result<Command, Reply> {
     match verb.to_ascii_uppercase().as_str() {
         "EHLO" => helo_name(rest).map(Command::Ehlo),
         "HELO" => helo_name(rest).map(Command::Helo),
+        "LHLO" => helo_name(rest).map(Command::Lhlo),
         "MAIL" => mail_from(rest).map(Command::Mail),
         "RCPT" => rcpt_to(rest).map(Command::Rcpt),
         "DATA" => bare(Command::Data),
@@ -114,11 +165,41 @@ pub fn parse(line: &[u8]) -> Result<Command, Reply> {
         "VRFY" if rest.is_empty() => Err(replies::ARGUMENT_MISSING),
         "VRFY" => Ok(Command::Vrfy),
         "EXPN" => Ok(Command::Expn),
+        "ETRN" if rest.is_empty() => Err(replies::ARGUMENT_MISSING),
+        "ETRN" => Ok(Command::Etrn),
         "AUTH" => auth(rest),
         // Browsers can be led to talk to a mail server; what follows is not mail.
         "GET" | "POST" | "PUT" | "HEAD" | "OPTIONS" | "CONNECT" => Err(replies::NOT_HTTP),
         _ => Err(replies::UNKNOWN_COMMAND),
     }
+}
+
+/// Whether the line begins with BDAT, whatever follows.
+#[must_use]
+pub fn is_bdat(line: &[u8]) -> bool {
+    line.get(..4)
+        .is_some_and(|verb| verb.eq_ignore_ascii_case(b"BDAT"))
+        && line.get(4).is_none_or(|next| !next.is_ascii_alphanumeric())
+}
+
+/// RFC 3030 §2: a number, and possibly LAST.
+fn bdat(line: &[u8]) -> Option<ChunkSize> {
+    let mut words = std::str::from_utf8(line)
+        .ok()?
+        .split(' ')
+        .filter(|w| !w.is_empty());
+    let digits = words.nth(1)?;
+    let octets = digits
+        .bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| digits.parse())?
+        .ok()?;
+    let last = match words.next() {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case("LAST") => true,
+        Some(_) => return None,
+    };
+    words.next().is_none().then_some(ChunkSize { octets, last })
 }
 
 /// Any printable text without spaces: the name is not trusted, and refusing a badly named client
@@ -158,9 +239,24 @@ fn mail_from(rest: &str) -> Result<MailFrom, Reply> {
         size_octets: None,
         body: BodyKind::SevenBit,
         smtputf8: false,
+        ret: None,
+        envid: None,
+        require_tls: false,
+        hold: None,
+        deliver_by: None,
+        priority: None,
         path_is_utf8: !path.is_ascii(),
-        has_parameters: false,
+        has_parameters: !params.is_empty(),
     };
+    parameters(params, |key, value| mail_parameter(&mut mail, key, value))?;
+    Ok(mail)
+}
+
+/// Hands each parameter, with its name in upper case, to `take`.
+fn parameters(
+    params: &str,
+    mut take: impl FnMut(&str, Option<&str>) -> Result<(), Reply>,
+) -> Result<(), Reply> {
     let mut seen: Vec<String> = Vec::new();
     for param in params.split_ascii_whitespace() {
         let (key, value) = match param.split_once('=') {
@@ -171,11 +267,18 @@ fn mail_from(rest: &str) -> Result<MailFrom, Reply> {
         if seen.contains(&key) {
             return Err(replies::PARAMETER_TWICE);
         }
-        mail_parameter(&mut mail, &key, value)?;
-        mail.has_parameters = true;
+        take(&key, value)?;
         seen.push(key);
     }
-    Ok(mail)
+    Ok(())
+}
+
+/// The value, if there is one and it can be read.
+fn read<T>(value: Option<&str>, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Reply> {
+    match value.and_then(parse) {
+        Some(read) => Ok(Some(read)),
+        None => Err(replies::PARAMETER_VALUE),
+    }
 }
 
 fn mail_parameter(mail: &mut MailFrom, key: &str, value: Option<&str>) -> Result<(), Reply> {
@@ -191,45 +294,53 @@ fn mail_parameter(mail: &mut MailFrom, key: &str, value: Option<&str>) -> Result
         ("BODY", Some(kind)) if kind.eq_ignore_ascii_case("8BITMIME") => {
             mail.body = BodyKind::EightBitMime;
         }
+        ("BODY", Some(kind)) if kind.eq_ignore_ascii_case("BINARYMIME") => {
+            mail.body = BodyKind::BinaryMime;
+        }
         ("SMTPUTF8", None) => mail.smtputf8 = true,
+        ("RET", value) => mail.ret = read(value, Ret::parse)?,
+        ("ENVID", value) => mail.envid = read(value, delivery::parse_envid)?,
+        ("REQUIRETLS", None) => mail.require_tls = true,
+        // RFC 4865 §3: one of the two.
+        ("HOLDFOR" | "HOLDUNTIL", _) if mail.hold.is_some() => return Err(replies::PARAMETER_TWICE),
+        ("HOLDFOR", value) => mail.hold = read(value, Hold::parse_for)?,
+        ("HOLDUNTIL", value) => mail.hold = read(value, Hold::parse_until)?,
+        ("BY", value) => mail.deliver_by = read(value, DeliverBy::parse)?,
+        ("MT-PRIORITY", value) => mail.priority = read(value, Priority::parse)?,
         // RFC 4954 §5: who first submitted the message, by the word of somebody that we need not
         // trust. It must be well-formed and is not kept.
-        ("AUTH", Some(text)) if is_xtext(text) => {}
-        ("SIZE" | "BODY" | "SMTPUTF8" | "AUTH", _) => return Err(replies::PARAMETER_VALUE),
+        ("AUTH", Some(text)) if !text.is_empty() && xtext::decode(text).is_some() => {}
+        ("SIZE" | "BODY" | "SMTPUTF8" | "REQUIRETLS" | "AUTH", _) => return Err(replies::PARAMETER_VALUE),
         _ => return Err(replies::UNKNOWN_PARAMETER),
     }
     Ok(())
 }
 
-/// RFC 3461 §4: printable ASCII without `=`, and `+` only before two hexadecimal digits.
-fn is_xtext(text: &str) -> bool {
-    let b = text.as_bytes();
-    !b.is_empty()
-        && b.iter().enumerate().all(|(i, c)| match c {
-            b'+' => {
-                b.get(i + 1).is_some_and(u8::is_ascii_hexdigit)
-                    && b.get(i + 2).is_some_and(u8::is_ascii_hexdigit)
-            }
-            b'=' => false,
-            c => c.is_ascii_graphic(),
-        })
-}
-
 fn rcpt_to(rest: &str) -> Result<RcptTo, Reply> {
     let (path, params) = path(rest, "TO:").ok_or(replies::RCPT_SYNTAX)?;
-    if !params.is_empty() {
-        return Err(replies::UNKNOWN_PARAMETER);
-    }
     let recipient = match path {
         "" => return Err(replies::RCPT_SYNTAX),
         // RFC 5321 §4.5.1: the only recipient that needs no domain.
         path if path.eq_ignore_ascii_case("postmaster") => Recipient::Postmaster,
         path => Recipient::Address(address(path)?),
     };
-    Ok(RcptTo {
+    let mut rcpt = RcptTo {
         recipient,
+        notify: None,
+        orcpt: None,
         path_is_utf8: !path.is_ascii(),
-    })
+        parameters_are_utf8: !params.is_ascii(),
+        has_parameters: !params.is_empty(),
+    };
+    parameters(params, |key, value| {
+        match key {
+            "NOTIFY" => rcpt.notify = read(value, Notify::parse)?,
+            "ORCPT" => rcpt.orcpt = read(value, OriginalRecipient::parse)?,
+            _ => return Err(replies::UNKNOWN_PARAMETER),
+        }
+        Ok(())
+    })?;
+    Ok(rcpt)
 }
 
 fn address(path: &str) -> Result<EmailAddress, Reply> {
@@ -305,6 +416,14 @@ mod tests {
             (m.size_octets, m.body, m.smtputf8),
             (Some(100), BodyKind::EightBitMime, true)
         );
+        let m = mail(
+            "MAIL FROM:<a@b.c> RET=hdrs ENVID=QQ+2B1 REQUIRETLS HOLDFOR=60 BY=-5;NT MT-PRIORITY=-3 BODY=BINARYMIME",
+        )
+        .unwrap();
+        assert_eq!((m.ret, m.envid.as_deref()), (Some(Ret::Headers), Some("QQ+1")));
+        assert!(m.require_tls && m.body.is_binary());
+        assert_eq!((m.hold, m.priority), (Some(Hold::For(60)), Priority::new(-3)));
+        assert_eq!(m.deliver_by.unwrap().seconds, -5);
         for (line, code) in [
             ("MAIL", 501),
             ("MAIL FROM:a@b.c", 501),
@@ -313,8 +432,17 @@ mod tests {
             ("MAIL FROM:<a@b.c> SIZE=", 501),
             ("MAIL FROM:<a@b.c> SIZE=1 SIZE=1", 501),
             ("MAIL FROM:<a@b.c> SIZE=-1", 501),
-            ("MAIL FROM:<a@b.c> BODY=BINARYMIME", 501),
-            ("MAIL FROM:<a@b.c> RET=FULL", 555),
+            ("MAIL FROM:<a@b.c> BODY=BINARY", 501),
+            ("MAIL FROM:<a@b.c> RET=ALL", 501),
+            ("MAIL FROM:<a@b.c> RET", 501),
+            ("MAIL FROM:<a@b.c> ENVID=a+b", 501),
+            ("MAIL FROM:<a@b.c> REQUIRETLS=1", 501),
+            ("MAIL FROM:<a@b.c> HOLDFOR=0", 501),
+            ("MAIL FROM:<a@b.c> HOLDFOR=1 HOLDUNTIL=2030-01-01T00:00:00Z", 501),
+            ("MAIL FROM:<a@b.c> BY=0;R", 501),
+            ("MAIL FROM:<a@b.c> MT-PRIORITY=10", 501),
+            ("MAIL FROM:<a@b.c> AUTH=", 501),
+            ("MAIL FROM:<a@b.c> SUBMITTER=x", 555),
             ("MAIL FROM:<a b@c.d>", 553),
             ("MAIL FROM:<postmaster>", 553),
             ("MAIL TO:<a@b.c>", 501),
@@ -334,7 +462,11 @@ mod tests {
             ("", 500),
             ("EHLO a\tb", 501),
             ("RCPT TO:<>", 501),
-            ("RCPT TO:<a@b.c> NOTIFY=NEVER", 555),
+            ("RCPT TO:<a@b.c> NOTIFY=NEVER,SUCCESS", 501),
+            ("RCPT TO:<a@b.c> NOTIFY=DELAY NOTIFY=DELAY", 501),
+            ("RCPT TO:<a@b.c> ORCPT=a@b.c", 501),
+            ("RCPT TO:<a@b.c> RET=FULL", 555),
+            ("ETRN", 501),
             ("GET / HTTP/1.1", 421),
             ("VRFY", 501),
             ("AUTH", 501),
@@ -347,6 +479,31 @@ mod tests {
         );
         assert!(parse(b"NOOP \x1b[0m").is_err());
         assert!(parse(b"NOOP \xff").is_err());
+    }
+
+    #[test]
+    fn bdat_lines() {
+        let chunk = |octets, last| Some(ChunkSize { octets, last });
+        for (line, expected) in [
+            (&b"BDAT 10"[..], chunk(10, false)),
+            (b"bdat 0 last", chunk(0, true)),
+            (b"BDAT  7  LAST ", chunk(7, true)),
+            (b"BDAT", None),
+            (b"BDAT -1", None),
+            (b"BDAT +1", None),
+            (b"BDAT 1x", None),
+            (b"BDAT 99999999999999999999", None),
+            (b"BDAT 5 FIRST", None),
+            (b"BDAT 5 LAST x", None),
+            (b"BDAT\t5", None),
+            (b"BDAT 5\xff", None),
+        ] {
+            match parse(line) {
+                Ok(Command::Bdat(size)) => assert_eq!(size, expected, "{}", line.escape_ascii()),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(parse(b"BDATA 5").unwrap_err().code, 500);
     }
 
     proptest! {

@@ -14,6 +14,8 @@ pub enum LineFault {
     BareCr,
     /// An octet of value zero.
     Nul,
+    /// One of these in a line that begins with BDAT: where the next command begins is unknown.
+    OfChunk,
 }
 
 /// Cuts command lines.
@@ -69,6 +71,16 @@ impl Lines {
 
 /// The line without its ending, if it is clean. `line` ends with LF.
 fn checked(line: &[u8]) -> Result<&[u8], LineFault> {
+    clean(line).map_err(|fault| {
+        if crate::command::is_bdat(line) {
+            LineFault::OfChunk
+        } else {
+            fault
+        }
+    })
+}
+
+fn clean(line: &[u8]) -> Result<&[u8], LineFault> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").ok_or(LineFault::BareLf)?;
     match memchr::memchr2(b'\r', 0, line) {
@@ -295,6 +307,95 @@ impl Data {
         }
         *input = &[];
         None
+    }
+}
+
+/// Watches a message that comes in chunks (RFC 3030 §2): nothing is stuffed in it and nothing ends it,
+/// but text must be text, and the header section of a binary message too.
+#[derive(Debug)]
+pub struct Chunked {
+    at: At,
+    /// BODY=BINARYMIME.
+    binary: bool,
+    /// Whether any octet may come now: in the body of a binary message.
+    free: bool,
+    line_octets: usize,
+    line_octets_max: usize,
+}
+
+impl Chunked {
+    /// A watcher for one message. `line_octets_max` is the longest line of text, CRLF included.
+    #[must_use]
+    pub fn new(binary: bool, line_octets_max: usize) -> Self {
+        Self {
+            at: At::LineStart,
+            binary,
+            free: false,
+            line_octets: 0,
+            line_octets_max,
+        }
+    }
+
+    /// Looks at the next octets.
+    ///
+    /// # Errors
+    /// What is wrong with them. The message is of no use then.
+    pub fn watch(&mut self, octets: &[u8]) -> Result<(), DataFault> {
+        let mut rest = octets;
+        while let Some(&first) = rest.first() {
+            if self.free {
+                return Ok(());
+            }
+            if self.at == At::Cr {
+                if first != b'\n' {
+                    return Err(DataFault::BareCr);
+                }
+                // An empty line ends the header section.
+                self.free = self.binary && self.line_octets == 0;
+                self.at = At::LineStart;
+                self.line_octets = 0;
+                rest = &rest[1..];
+                continue;
+            }
+            rest = self.within_line(rest)?;
+        }
+        Ok(())
+    }
+
+    fn within_line<'a>(&mut self, rest: &'a [u8]) -> Result<&'a [u8], DataFault> {
+        let next = memchr::memchr3(b'\r', b'\n', 0, rest);
+        let plain = next.unwrap_or(rest.len());
+        self.at = At::Line;
+        self.line_octets = self.line_octets.saturating_add(plain);
+        if self.line_octets.saturating_add(2) > self.line_octets_max {
+            return Err(DataFault::LineTooLong);
+        }
+        match next.map(|i| rest[i]) {
+            None => Ok(&[]),
+            Some(b'\r') => {
+                self.at = At::Cr;
+                Ok(&rest[plain + 1..])
+            }
+            Some(b'\n') => Err(DataFault::BareLf),
+            Some(_) => Err(DataFault::Nul),
+        }
+    }
+
+    /// The missing CRLF of the last line was added.
+    pub fn end_line(&mut self) {
+        self.at = At::LineStart;
+    }
+
+    /// The message is over. Answers whether its last line lacks the CRLF, which text must have.
+    ///
+    /// # Errors
+    /// [`DataFault::BareCr`].
+    pub fn finish(&self) -> Result<bool, DataFault> {
+        match self.at {
+            At::Cr => Err(DataFault::BareCr),
+            At::Line => Ok(!self.free),
+            _ => Ok(false),
+        }
     }
 }
 

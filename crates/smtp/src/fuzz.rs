@@ -3,10 +3,11 @@
 //! Called by property tests and by fuzz targets. A broken promise is a panic.
 
 use crate::client::{self, Client, Outgoing};
+use crate::command::BodyKind;
 use crate::replies;
 use crate::reply::Reply;
 use crate::server::{Options, Question, Role, Server, Step};
-use mail::{EmailAddress, QueueId, Recipient, ReversePath};
+use mail::{EmailAddress, QueueId, Recipient, ReversePath, Timestamp};
 use std::sync::Arc;
 
 /// Octets that may wait unread in a server session, beyond what one step of input can cause.
@@ -17,6 +18,8 @@ const OUTPUT_OCTETS_MAX: usize = 1 << 20;
 struct Trace {
     events: Vec<String>,
     output: Vec<u8>,
+    /// Whether the message that comes in may hold any octet in its body.
+    binary: bool,
 }
 
 /// The server session, fed with `data`. The first octets choose role and cuts, the rest is input.
@@ -36,7 +39,8 @@ pub fn server(data: &[u8]) {
 }
 
 fn serve(choice: u8, data: &[u8], cuts: &[usize]) -> Trace {
-    let role = [Role::Mta, Role::Submission, Role::Submissions][usize::from(choice) % 3];
+    let roles = [Role::Mta, Role::Submission, Role::Submissions, Role::Lmtp];
+    let role = roles[usize::from(choice) % roles.len()];
     let mut options = Options::new("mail.example.com");
     options.size_max_octets = 200;
     options.discard_max_octets = u64::MAX / 2;
@@ -49,6 +53,7 @@ fn serve(choice: u8, data: &[u8], cuts: &[usize]) -> Trace {
     // Whether the client waited cannot be told from the bytes alone.
     options.refuse_early_data = false;
     let mut server = Server::new(Arc::new(options), role, role == Role::Submissions, None);
+    server.begins_at(Timestamp::from_secs(0));
     let mut trace = Trace::default();
     let mut body = Vec::new();
     let mut rest = data;
@@ -156,23 +161,39 @@ fn answer(server: &mut Server, question: Question, trace: &mut Trace, body: &mut
         }
         Question::Begin { token, envelope } => {
             trace.events.push(format!("begin {envelope:?}"));
+            trace.binary = envelope.mail.body == BodyKind::BinaryMime;
             server.begin(token, verdict(envelope.helo.len(), replies::BUSY));
         }
         Question::Message { token, octets } => {
             assert_eq!(octets, body.len() as u64, "the count is not what was handed out");
+            let text = if trace.binary { header_of(body) } else { &body[..] };
             assert!(
-                !has_bare_line_ending(body),
+                !has_bare_line_ending(text),
                 "a bare CR or LF was handed out as good"
             );
             trace.events.push(format!("message {}", body.escape_ascii()));
             body.clear();
-            server.message(token, &replies::queued(QueueId(octets)));
+            let good = replies::queued(QueueId(octets));
+            if octets % 3 == 0 {
+                server.message(token, &good);
+            } else {
+                server.message_each(token, &[good, replies::STORE_FAILED]);
+            }
         }
     }
 }
 
 fn verdict(seed: usize, refusal: Reply) -> Result<(), Reply> {
     if seed % 5 == 4 { Err(refusal) } else { Ok(()) }
+}
+
+/// The header section with its last line ending.
+fn header_of(message: &[u8]) -> &[u8] {
+    if message.starts_with(b"\r\n") {
+        return &message[..2];
+    }
+    let end = memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |i| i + 4);
+    &message[..end]
 }
 
 fn has_bare_line_ending(octets: &[u8]) -> bool {

@@ -24,6 +24,16 @@ pub fn greeting(hostname: &str) -> Reply {
     }
 }
 
+/// The greeting of LMTP (RFC 2033).
+#[must_use]
+pub fn lmtp_greeting(hostname: &str) -> Reply {
+    Reply {
+        code: 220,
+        status: None,
+        text: format!("{hostname} LMTP ready").into(),
+    }
+}
+
 /// The answer to EHLO: our name, then one extension a line.
 #[must_use]
 pub fn ehlo(hostname: &str, extensions: &[String]) -> Reply {
@@ -58,6 +68,11 @@ pub const SENDER_OK: Reply = Reply::fixed(250, s(2, 1, 0), "OK");
 pub const RECIPIENT_OK: Reply = Reply::fixed(250, s(2, 1, 5), "OK");
 /// DATA: the message may come.
 pub const START_MAIL_INPUT: Reply = Reply::bare(354, "Start mail input; end with <CRLF>.<CRLF>");
+/// BDAT: the chunk came, another one may follow (RFC 3030 §2).
+#[must_use]
+pub fn chunk_taken(octets: u64) -> Reply {
+    Reply::made(250, s(2, 0, 0), format!("OK, {octets} octets taken"))
+}
 /// VRFY: no list of who exists is given to strangers (RFC 5321 §7.3).
 pub const VRFY_UNTOLD: Reply = Reply::fixed(
     252,
@@ -68,7 +83,7 @@ pub const VRFY_UNTOLD: Reply = Reply::fixed(
 pub const HELP: Reply = Reply::fixed(
     214,
     s(2, 0, 0),
-    "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\n\
+    "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\n\
      A message goes: EHLO, MAIL FROM:<you>, RCPT TO:<them>, DATA, the message, a line with one dot\n\
      RFC 5321 has the details",
 );
@@ -148,6 +163,21 @@ pub const UNKNOWN_PARAMETER: Reply = Reply::fixed(
     s(5, 5, 4),
     "The command has a parameter that the answer to EHLO did not offer",
 );
+/// A hold that is longer than we keep messages for (RFC 4865 §3).
+#[must_use]
+pub fn held_too_long(secs_max: u64) -> Reply {
+    Reply::made(
+        501,
+        s(5, 5, 4),
+        format!("A message is held for at most {secs_max} seconds; send it later"),
+    )
+}
+/// BDAT that does not tell how long its chunk is. The connection closes.
+pub const CHUNK_SIZE: Reply = Reply::fixed(
+    501,
+    s(5, 5, 4),
+    "Write it so: BDAT 1000 or BDAT 1000 LAST; without a good length what follows cannot be read; closing",
+);
 /// An address that is none.
 #[must_use]
 pub fn bad_address(why: &AddressError) -> Reply {
@@ -164,6 +194,12 @@ pub const NEEDS_SMTPUTF8: Reply = Reply::fixed(
 
 /// Before EHLO or HELO.
 pub const EHLO_FIRST: Reply = Reply::fixed(503, s(5, 5, 1), "Say EHLO first");
+/// Before LHLO.
+pub const LHLO_FIRST: Reply = Reply::fixed(503, s(5, 5, 1), "Say LHLO first");
+/// EHLO or HELO in LMTP (RFC 2033 §4.1).
+pub const LHLO_HERE: Reply = Reply::fixed(500, s(5, 5, 1), "This is LMTP and not SMTP: say LHLO");
+/// LHLO in SMTP.
+pub const EHLO_HERE: Reply = Reply::fixed(500, s(5, 5, 1), "This is SMTP and not LMTP: say EHLO");
 /// RCPT or DATA before MAIL.
 pub const MAIL_FIRST: Reply = Reply::fixed(503, s(5, 5, 1), "Say MAIL FROM first");
 /// DATA before RCPT.
@@ -173,6 +209,30 @@ pub const MAIL_TWICE: Reply = Reply::fixed(
     503,
     s(5, 5, 1),
     "A message is begun already; say RSET to begin another",
+);
+/// RCPT or DATA between the chunks of a message (RFC 3030 §2).
+pub const CHUNKS_BEGUN: Reply = Reply::fixed(
+    503,
+    s(5, 5, 1),
+    "The message is coming by BDAT already; end it with BDAT 0 LAST, or say RSET",
+);
+/// DATA for BODY=BINARYMIME (RFC 3030 §3).
+pub const BINARY_NEEDS_BDAT: Reply = Reply::fixed(
+    503,
+    s(5, 5, 1),
+    "A binary message cannot come by DATA; send it by BDAT",
+);
+/// REQUIRETLS outside TLS (RFC 8689 §4.2.1).
+pub const REQUIRETLS_NEEDS_TLS: Reply = Reply::fixed(
+    530,
+    s(5, 7, 10),
+    "A message that must travel by TLS must come by TLS: say STARTTLS first",
+);
+/// ETRN (RFC 1985 §5.3): nobody's word makes us connect.
+pub const ETRN_REFUSED: Reply = Reply::fixed(
+    459,
+    s(4, 7, 1),
+    "Mail is sent when it is due and not on demand; ask the operator to retry it",
 );
 /// EXPN.
 pub const EXPN_UNKNOWN: Reply = Reply::fixed(502, s(5, 5, 1), "Mailing lists are not expanded here");
@@ -509,6 +569,14 @@ mod tests {
             RCPT_FIRST,
             MAIL_TWICE,
             EXPN_UNKNOWN,
+            ETRN_REFUSED,
+            LHLO_FIRST,
+            LHLO_HERE,
+            EHLO_HERE,
+            CHUNK_SIZE,
+            CHUNKS_BEGUN,
+            BINARY_NEEDS_BDAT,
+            REQUIRETLS_NEEDS_TLS,
             DATA_BEHIND_STARTTLS,
             TLS_ALREADY,
             TLS_UNAVAILABLE,

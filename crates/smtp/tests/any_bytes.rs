@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-const CLIENT_WORDS: [&str; 30] = [
+const CLIENT_WORDS: [&str; 47] = [
     "EHLO a.b\r\n",
     "HELO a\r\n",
     "MAIL FROM:<a@b.c>\r\n",
@@ -33,6 +33,23 @@ const CLIENT_WORDS: [&str; 30] = [
     "Ym9i\r\n",
     "*\r\n",
     "VRFY x\r\n",
+    "LHLO a\r\n",
+    "MAIL FROM:<a@b.c> BODY=BINARYMIME\r\n",
+    "MAIL FROM:<a@b.c> RET=FULL ENVID=x REQUIRETLS HOLDFOR=5 BY=5;R MT-PRIORITY=1\r\n",
+    "RCPT TO:<a@b.c> NOTIFY=SUCCESS,DELAY ORCPT=utf-8;\u{e9}@b.c\r\n",
+    "BDAT 5\r\n",
+    "BDAT 0\r\n",
+    "BDAT 3 LAST\r\n",
+    "BDAT 0 LAST\r\n",
+    "BDAT 150\r\n",
+    "BDAT 6\r\nNOOP\r\n",
+    "BDAT 4 LAST\r\n\r\n\n\0",
+    "BDAT 5 LAST\r\na: \r\n",
+    "BDAT x\r\n",
+    "BDAT 5\n",
+    "ETRN a\r\n",
+    "\r\n",
+    "\r",
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 ];
 
@@ -72,11 +89,21 @@ fn any_of(words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
 
 /// A client that gets somewhere: greeting, sender and recipient before the noise.
 fn deep() -> impl Strategy<Value = Vec<u8>> {
-    (any_of(&CLIENT_WORDS), 0usize..4).prop_map(|(noise, depth)| {
+    (any_of(&CLIENT_WORDS), 0usize..6).prop_map(|(noise, depth)| {
         let start = &CLIENT_WORDS[..1].concat();
-        let mail = [start, CLIENT_WORDS[3], CLIENT_WORDS[6]].concat();
+        let binary = CLIENT_WORDS[30];
+        let mail = [start, [CLIENT_WORDS[3], binary][depth % 2], CLIENT_WORDS[6]].concat();
         let data = format!("{mail}DATA\r\n");
-        let before = ["", start.as_str(), mail.as_str(), data.as_str()][depth];
+        let chunk = format!("{mail}BDAT 9\r\nSubject: ");
+        let befores = [
+            "",
+            start.as_str(),
+            mail.as_str(),
+            mail.as_str(),
+            data.as_str(),
+            chunk.as_str(),
+        ];
+        let before = befores[depth];
         [&noise[..3], before.as_bytes(), &noise[3..]].concat()
     })
 }

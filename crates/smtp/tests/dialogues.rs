@@ -24,13 +24,16 @@ fn all_hold() {
     let files = files();
     assert!(files.len() >= 25, "{} files", files.len());
     assert_eq!(files[0].0, "00-the-page.dialogue");
+    let mut wrong = String::new();
     for (name, text) in &files {
-        for piece in [1, 7, 65_536] {
+        for piece in [65_536, 7, 1] {
             if let Err(mismatch) = run(text, &mut MachinePeer::new(piece)) {
-                panic!("{name} (pieces of {piece} octets), {mismatch}");
+                wrong.push_str(&format!("{name} (pieces of {piece} octets), {mismatch}\n"));
+                break;
             }
         }
     }
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
 #[test]

@@ -460,6 +460,7 @@ impl SocketPeer {
             ["role", "mta"] => setup.role = Role::Mta,
             ["role", "submission"] => setup.role = Role::Submission,
             ["role", "submissions"] => setup.role = Role::Submissions,
+            ["role", "lmtp"] => setup.role = Role::Lmtp,
             ["no", "certificate"] => setup.certificate = false,
             ["the", "disk", "is", "full"] => self.world.disk.full.store(true, Ordering::Relaxed),
             ["logins", "in", "clear", "are", "allowed"] => setup.options.smtp.allow_plaintext_auth = true,
@@ -472,6 +473,7 @@ impl SocketPeer {
                     "recipients" => limits.recipients_max = n as usize,
                     "commands" => limits.idle_commands_max = n as u32,
                     "messages" => limits.messages_max = n as u32,
+                    "patience" => limits.timeouts.command = Duration::from_secs(n),
                     "line" => limits.data_line_octets_max = Some(n as usize),
                     _ => return Err(format!("no limit is called {name}")),
                 }
@@ -522,6 +524,25 @@ impl Peer for SocketPeer {
 
     fn tls(&mut self) -> Result<(), String> {
         self.talker()?.start_tls()
+    }
+
+    fn meanwhile(&mut self, event: &str) -> Result<(), String> {
+        let words: Vec<&str> = event.split(' ').collect();
+        match words[..] {
+            ["account", login, "is", "removed"] => {
+                let known = self.accounts.iter().find(|(name, _)| name == login);
+                let (_, id) = known.ok_or("there is no such account")?;
+                let removed = self.world.directory.remove_account(*id);
+                self.world.runtime.block_on(removed).map_err(|e| e.to_string())
+            }
+            // The next line is waited for.
+            ["the", "client", "is", "silent", "for", "too", "long"] => Ok(()),
+            ["the", "server", "shuts", "down"] => {
+                let serving = self.serving.as_ref().ok_or("nothing has begun yet")?;
+                serving.stop.send(true).map_err(|e| e.to_string())
+            }
+            _ => Err(format!("unknown event: {event}")),
+        }
     }
 
     fn then(&mut self, fact: &str) -> Result<(), String> {

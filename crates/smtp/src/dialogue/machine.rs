@@ -1,10 +1,12 @@
 //! A peer that is the server session alone, with a small table in place of a directory and a store.
 //!
 //! Facts that it knows:
-//! `given hostname N`, `given role mta|submission|submissions`, `given account A`,
+//! `given hostname N`, `given role mta|submission|submissions|lmtp`, `given account A`,
 //! `given account A with password P`, `given account A with password P and a second factor`,
 //! `given limit NAME N` (size, discard, recipients, errors, deferrals, logins, commands, messages,
-//! line), `given no certificate`, `given logins in clear are allowed`, `given the disk is full`;
+//! line, patience in seconds), `given no certificate`, `given logins in clear are allowed`, `given the disk is full`;
+//! `meanwhile account A is removed`, `meanwhile the client is silent for too long`,
+//! `meanwhile the server shuts down`;
 //! `then nothing was accepted`, `then N messages were accepted`, `then A has N messages`,
 //! `then a message holds TEXT`, `then no message holds TEXT`, `then the queue is empty`.
 
@@ -14,7 +16,7 @@ use crate::replies;
 use crate::reply::Reply;
 use crate::sasl::Credentials;
 use crate::server::{Envelope, Options, Question, Role, Server, Step};
-use mail::{QueueId, Recipient};
+use mail::{QueueId, Recipient, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -64,7 +66,9 @@ impl MachinePeer {
     fn feed(&mut self, mut input: &[u8]) {
         let mut server = self.server.take().unwrap_or_else(|| {
             let tls = self.role == Role::Submissions;
-            Server::new(Arc::new(self.options.clone()), self.role, tls, None)
+            let mut server = Server::new(Arc::new(self.options.clone()), self.role, tls, None);
+            server.begins_at(Timestamp::from_secs(1_700_000_000));
+            server
         });
         loop {
             match server.step(&mut input) {
@@ -108,17 +112,35 @@ impl MachinePeer {
             }
             Question::Message { token, .. } => {
                 let body = std::mem::take(&mut self.body);
-                let reply = match self.envelope.take() {
-                    Some(_) if self.disk_full => replies::DISK_FULL,
+                match self.envelope.take() {
+                    Some(_) if self.disk_full => server.message(token, &replies::DISK_FULL),
+                    Some(envelope) if self.role == Role::Lmtp => {
+                        server.message_each(token, &self.accept_each(envelope, body));
+                    }
                     Some(envelope) => {
                         self.accepted.push((envelope, body));
-                        replies::queued(QueueId(self.accepted.len() as u64))
+                        server.message(token, &replies::queued(QueueId(self.accepted.len() as u64)));
                     }
-                    None => replies::INTERNAL_ERROR,
-                };
-                server.message(token, &reply);
+                    None => server.message(token, &replies::INTERNAL_ERROR),
+                }
             }
         }
+    }
+
+    /// LMTP: takes the message for those who are still there, and answers for each.
+    fn accept_each(&mut self, mut envelope: Envelope, body: Vec<u8>) -> Vec<Reply> {
+        let id = QueueId(self.accepted.len() as u64 + 1);
+        let verdict = |recipient: &Recipient| match recipient {
+            Recipient::Address(a) if !self.accounts.contains_key(&a.folded()) => replies::unknown_user(a),
+            _ => replies::queued(id),
+        };
+        let answers: Vec<Reply> = envelope.recipients.iter().map(verdict).collect();
+        let mut good = answers.iter().map(Reply::is_positive);
+        envelope.recipients.retain(|_| good.next().unwrap_or(false));
+        if !envelope.recipients.is_empty() {
+            self.accepted.push((envelope, body));
+        }
+        answers
     }
 
     fn login(&self, credentials: &Credentials) -> Result<String, Reply> {
@@ -172,6 +194,7 @@ impl MachinePeer {
             "logins" => options.auth_failures_max = n as u32,
             "commands" => options.idle_commands_max = n as u32,
             "messages" => options.messages_max = n as u32,
+            "patience" => options.timeouts.command = std::time::Duration::from_secs(n),
             "line" => options.data_line_octets_max = Some(n as usize),
             _ => return Err(format!("no limit is called {name:?}")),
         }
@@ -201,6 +224,7 @@ impl Peer for MachinePeer {
             ["role", "mta"] => self.role = Role::Mta,
             ["role", "submission"] => self.role = Role::Submission,
             ["role", "submissions"] => self.role = Role::Submissions,
+            ["role", "lmtp"] => self.role = Role::Lmtp,
             ["limit", name, n] => {
                 let n = n.parse().map_err(|_| format!("not a number: {n}"))?;
                 return self.limit(name, n);
@@ -267,6 +291,22 @@ impl Peer for MachinePeer {
         if let Some(server) = &mut self.server {
             server.tls_started();
         }
+        Ok(())
+    }
+
+    fn meanwhile(&mut self, event: &str) -> Result<(), String> {
+        let server = self.server.as_mut().ok_or("nothing has begun yet")?;
+        let words: Vec<&str> = event.split(' ').collect();
+        match words[..] {
+            ["account", address, "is", "removed"] => {
+                self.accounts.remove(address).ok_or("there is no such account")?;
+                return Ok(());
+            }
+            ["the", "client", "is", "silent", "for", "too", "long"] => server.close_with(&replies::TIMED_OUT),
+            ["the", "server", "shuts", "down"] => server.close_with(&replies::SHUTTING_DOWN),
+            _ => return Err(format!("unknown event: {event}")),
+        }
+        self.feed(b"");
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 //! | `C*100: text` | the same line 100 times |
 //! | `C! text` | raw octets, nothing added: `\r \n \0 \t \\ \xNN`, and `\{ab*300}` for 300 × `ab` |
 //! | `(TLS handshake happens)` | it does |
+//! | `meanwhile event` | something happens on the side; the peer knows the events |
 //! | `then fact` | must hold now; `then the connection is closed` is known everywhere |
 //!
 //! Client lines without a server line between them travel together, as pipelining clients do.
@@ -53,6 +54,14 @@ pub trait Peer {
     /// # Errors
     /// When it fails.
     fn tls(&mut self) -> Result<(), String>;
+
+    /// Lets something happen in the middle of the conversation.
+    ///
+    /// # Errors
+    /// When the event is not known, or cannot be brought about.
+    fn meanwhile(&mut self, event: &str) -> Result<(), String> {
+        Err(format!("unknown event: {event}"))
+    }
 
     /// Checks a fact.
     ///
@@ -141,6 +150,7 @@ impl Runner<'_> {
                 Ok(())
             }
             Line::Tls => self.peer.tls(),
+            Line::Meanwhile(event) => self.peer.meanwhile(event),
             Line::Then(fact) if fact == CLOSED_FACT => match self.next()? {
                 None => Ok(()),
                 Some(said) => Err(format!("expected the connection's end, the server said {said:?}")),

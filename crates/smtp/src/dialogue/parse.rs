@@ -15,6 +15,8 @@ pub enum Line {
     Tls,
     /// `then …`
     Then(String),
+    /// `meanwhile …`
+    Meanwhile(String),
 }
 
 /// Times that a `C*n:` line or a `\{…*n}` piece may be repeated at most.
@@ -46,6 +48,9 @@ fn line(text: &str) -> Option<Line> {
     }
     if let Some(fact) = text.strip_prefix("then ") {
         return Some(Line::Then(fact.trim().to_owned()));
+    }
+    if let Some(event) = text.strip_prefix("meanwhile ") {
+        return Some(Line::Meanwhile(event.trim().to_owned()));
     }
     if let Some(raw) = text.strip_prefix("C! ") {
         return unescape(raw).map(Line::Client);
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn kinds_of_lines() {
-        let text = "# x\ngiven a\nS: 220 *\nS*: 250-*\nC: a: b\nC:\nC*2: x\nC! a\\{bc*2}\\r\\n\\x00\n(TLS handshake happens)\nthen z\n";
+        let text = "# x\ngiven a\nS: 220 *\nS*: 250-*\nC: a: b\nC:\nC*2: x\nC! a\\{bc*2}\\r\\n\\x00\n(TLS handshake happens)\nmeanwhile y\nthen z\n";
         let lines: Vec<Line> = parse(text).unwrap().into_iter().map(|(_, l)| l).collect();
         assert_eq!(
             lines,
@@ -117,6 +122,7 @@ mod tests {
                 Line::Client(b"x\r\nx\r\n".to_vec()),
                 Line::Client(b"abcbc\r\n\0".to_vec()),
                 Line::Tls,
+                Line::Meanwhile("y".into()),
                 Line::Then("z".into()),
             ]
         );

@@ -21,7 +21,9 @@ impl Server {
             return Err(replies::AUTH_NOT_HERE);
         }
         match &self.state {
-            State::MailGiven(_) | State::RcptGiven(_) => return Err(replies::AUTH_IN_TRANSACTION),
+            State::MailGiven(_) | State::RcptGiven(_) | State::BetweenChunks(_) => {
+                return Err(replies::AUTH_IN_TRANSACTION);
+            }
             State::Greeted(greeted) if greeted.extended => {}
             _ => return Err(replies::EHLO_FIRST),
         }

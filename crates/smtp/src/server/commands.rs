@@ -1,23 +1,18 @@
 //! What each command does, given the state: "may it?" first, then "do it".
 
 use super::state::{BeginToken, Envelope, Greeted, MailGiven, RcptGiven, RecipientToken, SenderToken, State};
-use super::{Question, Server, Step};
+use super::{Question, Role, Server, Step};
 use crate::command::{Command, MailFrom, RcptTo};
 use crate::replies;
 use crate::reply::Reply;
 
-/// What EHLO offers on top of SIZE, STARTTLS and AUTH.
-const EXTENSIONS: [&str; 5] = [
-    "PIPELINING",
-    "8BITMIME",
-    "SMTPUTF8",
-    "ENHANCEDSTATUSCODES",
-    "HELP",
-];
-
 impl Server {
     /// Does one command. `more_waits` tells whether the client sent further octets already.
     pub(super) fn command(&mut self, command: Command, more_waits: bool) -> Option<Step<'static>> {
+        if let Command::Bdat(size) = command {
+            return self.bdat(size);
+        }
+        self.chunk_refused = false;
         if let Err(reply) = self.may(&command, more_waits) {
             if reply.code == 421 {
                 self.drop_transaction(Some(&reply));
@@ -26,11 +21,12 @@ impl Server {
             return None;
         }
         match command {
-            Command::Ehlo(name) => self.hello(name, true),
+            Command::Ehlo(name) | Command::Lhlo(name) => self.hello(name, true),
             Command::Helo(name) => self.hello(name, false),
             Command::Mail(mail) => return self.mail(mail),
             Command::Rcpt(rcpt) => return self.rcpt(rcpt),
             Command::Data => return self.data(),
+            Command::Bdat(_) => {}
             Command::StartTls => {
                 self.drop_transaction(None);
                 self.say(&replies::READY_FOR_TLS);
@@ -41,6 +37,7 @@ impl Server {
             Command::Noop => self.say(&replies::NOOP),
             Command::Vrfy => self.say(&replies::VRFY_UNTOLD),
             Command::Expn => self.refuse(&replies::EXPN_UNKNOWN),
+            Command::Etrn => self.refuse(&replies::ETRN_REFUSED),
             Command::Help => self.say(&replies::HELP),
             Command::Quit => {
                 self.drop_transaction(None);
@@ -58,7 +55,27 @@ impl Server {
             Command::Rcpt(_) | Command::Data => self.may_go_on(command, more_waits),
             Command::StartTls => self.may_start_tls(more_waits),
             Command::Auth { mechanism, .. } => self.may_auth(mechanism),
+            Command::Ehlo(_) | Command::Helo(_) if self.role == Role::Lmtp => Err(replies::LHLO_HERE),
+            Command::Lhlo(_) if self.role != Role::Lmtp => Err(replies::EHLO_HERE),
+            Command::Etrn => self.may_etrn(),
             _ => Ok(()),
+        }
+    }
+
+    /// What to say before the client has said its name.
+    pub(super) fn hello_first(&self) -> Reply {
+        match self.role {
+            Role::Lmtp => replies::LHLO_FIRST,
+            _ => replies::EHLO_FIRST,
+        }
+    }
+
+    /// RFC 1985 §5: like MAIL, outside a transaction.
+    fn may_etrn(&self) -> Result<(), Reply> {
+        match &self.state {
+            State::Greeted(greeted) if greeted.extended => Ok(()),
+            State::Fresh | State::Greeted(_) => Err(self.hello_first()),
+            _ => Err(replies::MAIL_TWICE),
         }
     }
 
@@ -75,8 +92,10 @@ impl Server {
     fn may_mail(&self, mail: &MailFrom) -> Result<(), Reply> {
         let greeted = match &self.state {
             State::Greeted(greeted) => greeted,
-            State::MailGiven(_) | State::RcptGiven(_) => return Err(replies::MAIL_TWICE),
-            _ => return Err(replies::EHLO_FIRST),
+            State::MailGiven(_) | State::RcptGiven(_) | State::BetweenChunks(_) => {
+                return Err(replies::MAIL_TWICE);
+            }
+            _ => return Err(self.hello_first()),
         };
         if self.role.is_submission() && self.options.auth_required && self.login.is_none() {
             return Err(if self.may_show_password() {
@@ -98,27 +117,32 @@ impl Server {
         if mail.size_octets.is_some_and(|n| n > size_max) {
             return Err(replies::size_declared_too_large(size_max));
         }
-        Ok(())
+        self.may_wish(mail)
     }
 
     /// RCPT and DATA.
     fn may_go_on(&self, command: &Command, more_waits: bool) -> Result<(), Reply> {
-        let (mail, recipients) = match &self.state {
-            State::MailGiven(given) => (&given.mail, 0),
-            State::RcptGiven(given) => (&given.given.mail, given.recipients.len()),
+        let is_data = matches!(command, Command::Data);
+        let (MailGiven { greeted, mail }, recipients) = match &self.state {
+            State::MailGiven(given) => (given, 0),
+            State::RcptGiven(given) => (&given.given, given.recipients.len()),
             State::Greeted(_) => return Err(replies::MAIL_FIRST),
-            _ => return Err(replies::EHLO_FIRST),
+            State::BetweenChunks(_) if is_data && more_waits && self.options.refuse_early_data => {
+                return Err(replies::DATA_TOO_EARLY);
+            }
+            State::BetweenChunks(_) => return Err(replies::CHUNKS_BEGUN),
+            _ => return Err(self.hello_first()),
         };
         match command {
-            Command::Rcpt(rcpt) if rcpt.path_is_utf8 && !mail.smtputf8 => Err(replies::NEEDS_SMTPUTF8),
             Command::Rcpt(_) if recipients >= self.options.recipients_max => {
                 Err(replies::TOO_MANY_RECIPIENTS)
             }
-            Command::Rcpt(_) => Ok(()),
+            Command::Rcpt(rcpt) => Self::may_wish_for(rcpt, mail, greeted.extended),
             // RFC 2920 §3.1: DATA ends a group. A client that goes on does not read replies, and
             // what it sends next must not be taken for commands, whatever the reply is.
             _ if more_waits && self.options.refuse_early_data => Err(replies::DATA_TOO_EARLY),
             _ if recipients == 0 => Err(replies::RCPT_FIRST),
+            _ if mail.body.is_binary() => Err(replies::BINARY_NEEDS_BDAT),
             _ => Ok(()),
         }
     }
@@ -131,7 +155,7 @@ impl Server {
             return Err(replies::TLS_UNAVAILABLE);
         }
         if matches!(self.state, State::Fresh) {
-            return Err(replies::EHLO_FIRST);
+            return Err(self.hello_first());
         }
         // RFC 3207 §4.2: what came in clear must never be taken for what came inside TLS.
         if more_waits {
@@ -151,21 +175,12 @@ impl Server {
         self.say(&reply);
     }
 
-    fn extensions(&self) -> Vec<String> {
-        let mut offered = vec![format!("SIZE {}", self.options.size_max_octets)];
-        if !self.tls && self.options.offer_starttls {
-            offered.push("STARTTLS".to_owned());
-        }
-        offered.extend(self.auth_offered());
-        offered.extend(EXTENSIONS.map(str::to_owned));
-        offered
-    }
-
     fn reset(&mut self) {
         self.drop_transaction(None);
         self.state = match std::mem::replace(&mut self.state, State::Closed) {
             State::MailGiven(given) => State::Greeted(given.greeted),
             State::RcptGiven(given) => State::Greeted(given.given.greeted),
+            State::BetweenChunks(chunks) => State::Greeted(chunks.greeted),
             other => other,
         };
         self.say(&replies::RESET);
@@ -201,23 +216,35 @@ impl Server {
         let State::RcptGiven(given) = std::mem::replace(&mut self.state, State::Asking) else {
             return None;
         };
+        let envelope = self.envelope(&given);
+        Some(Step::Ask(Question::Begin {
+            token: BeginToken { given, chunk: None },
+            envelope,
+        }))
+    }
+
+    pub(super) fn envelope(&self, given: &RcptGiven) -> Envelope {
         let MailGiven { greeted, mail } = &given.given;
-        let envelope = Envelope {
+        Envelope {
             helo: greeted.helo.clone(),
             protocol: self.protocol(greeted.extended, mail.smtputf8),
             mail: mail.clone(),
             recipients: given.recipients.clone(),
-        };
-        Some(Step::Ask(Question::Begin {
-            token: BeginToken(given),
-            envelope,
-        }))
+        }
     }
 
     /// RFC 3848 and RFC 6531 §4.3.
     fn protocol(&self, extended: bool, utf8: bool) -> &'static str {
         match (utf8, self.tls, self.login.is_some()) {
             _ if !extended => "SMTP",
+            (false, false, false) if self.role == Role::Lmtp => "LMTP",
+            (false, true, false) if self.role == Role::Lmtp => "LMTPS",
+            (false, false, true) if self.role == Role::Lmtp => "LMTPA",
+            (false, true, true) if self.role == Role::Lmtp => "LMTPSA",
+            (true, false, false) if self.role == Role::Lmtp => "UTF8LMTP",
+            (true, true, false) if self.role == Role::Lmtp => "UTF8LMTPS",
+            (true, false, true) if self.role == Role::Lmtp => "UTF8LMTPA",
+            (true, true, true) if self.role == Role::Lmtp => "UTF8LMTPSA",
             (false, false, false) => "ESMTP",
             (false, true, false) => "ESMTPS",
             (false, false, true) => "ESMTPA",

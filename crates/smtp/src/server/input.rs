@@ -2,6 +2,7 @@
 
 use super::state::{Body, MessageToken, State};
 use super::{Question, Server, Step};
+use crate::command::is_bdat;
 use crate::framer::{DataFault, DataPiece, LineFault};
 use crate::replies;
 use crate::reply::Reply;
@@ -38,6 +39,10 @@ impl Server {
         }
         self.refused.at_line(line);
         self.hear(&blotted(line));
+        if line.len() + 2 > self.options.command_octets_max && is_bdat(line) {
+            self.chunk_of_unknown_length();
+            return None;
+        }
         let is_auth = line.get(..5).is_some_and(|v| v.eq_ignore_ascii_case(b"AUTH "));
         if !is_auth && line.len() + 2 > self.options.command_octets_max {
             self.refuse(&replies::LINE_TOO_LONG);
@@ -61,11 +66,14 @@ impl Server {
             LineFault::BareLf => replies::BARE_LF,
             LineFault::BareCr => replies::BARE_CR,
             LineFault::Nul => replies::NUL,
+            LineFault::OfChunk => replies::CHUNK_SIZE,
         };
         self.hear(b"(a line that is not shown: wrong line ending, zero octet or too long)");
         if let State::Auth(greeted, _) = &self.state {
             // An exchange that went wrong is over.
             self.state = State::Greeted(greeted.clone());
+        } else if fault == LineFault::OfChunk {
+            return self.chunk_of_unknown_length();
         }
         self.refuse(&reply);
     }
@@ -80,7 +88,7 @@ impl Server {
         match piece {
             DataPiece::End => return Some(self.body_end(*body)),
             DataPiece::LooseEnd => {
-                let reply = body.refusal.or(fault_reply(body.framer.fault()));
+                let reply = body.refusal.or(body.framer.fault().map(fault_reply));
                 let reply = reply.unwrap_or(replies::DATA_BARE_LF);
                 self.say_and_close(&reply);
                 return Some(Step::Dropped(Some(reply)));
@@ -120,16 +128,20 @@ impl Server {
             tap.line(true, b".");
         }
         self.progress += 1;
-        match body.refusal.or(fault_reply(body.framer.fault())) {
+        match body.refusal.or(body.framer.fault().map(fault_reply)) {
             Some(reply) => {
                 self.state = State::Greeted(body.greeted);
-                self.refuse(&reply);
+                let times = self.replies_due(body.recipients);
+                self.conclude(std::iter::repeat_n(&reply, times));
                 Step::Dropped(Some(reply))
             }
             None => {
                 self.state = State::Asking;
                 Step::Ask(Question::Message {
-                    token: MessageToken(body.greeted),
+                    token: MessageToken {
+                        greeted: body.greeted,
+                        recipients: body.recipients,
+                    },
                     octets: body.octets,
                 })
             }
@@ -137,13 +149,13 @@ impl Server {
     }
 }
 
-fn fault_reply(fault: Option<DataFault>) -> Option<Reply> {
-    Some(match fault? {
+pub(super) fn fault_reply(fault: DataFault) -> Reply {
+    match fault {
         DataFault::BareLf => replies::DATA_BARE_LF,
         DataFault::BareCr => replies::DATA_BARE_CR,
         DataFault::Nul => replies::DATA_NUL,
         DataFault::LineTooLong => replies::DATA_LINE_TOO_LONG,
-    })
+    }
 }
 
 /// The line as it may be shown: without the initial response of AUTH.

@@ -9,8 +9,10 @@
 //! these are due never reaches the driver; memory is bounded by [`Options`]. Never: a wait, a clock.
 
 mod auth;
+mod chunks;
 mod commands;
 mod input;
+mod offers;
 mod options;
 mod refused;
 mod state;
@@ -25,6 +27,7 @@ use crate::replies;
 use crate::reply::Reply;
 use crate::sasl::{Credentials, Mechanism};
 use crate::tap::{TLS_REMARK, Tap, Tapped};
+use mail::Timestamp;
 use state::{Body, State};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +114,12 @@ pub struct Server {
     deferrals: usize,
     progress: u64,
     refused: refused::Refusals,
+    /// Octets of refused chunks since the last accepted message.
+    swallowed: u64,
+    /// The command before was a chunk that ended its message badly.
+    chunk_refused: bool,
+    /// When the session began, if the driver told.
+    began: Option<Timestamp>,
     tap: Option<Tapped>,
 }
 
@@ -134,11 +143,23 @@ impl Server {
             deferrals: 0,
             progress: 0,
             refused: refused::Refusals::default(),
+            swallowed: 0,
+            chunk_refused: false,
+            began: None,
             tap: tap.map(|(tap, name)| Tapped::new(tap, name)),
         };
-        let greeting = replies::greeting(&session.options.hostname);
+        let greeting = match role {
+            Role::Lmtp => replies::lmtp_greeting(&session.options.hostname),
+            _ => replies::greeting(&session.options.hostname),
+        };
         session.say(&greeting);
         session
+    }
+
+    /// Tells when the session begins. Without it nothing can be held for later (RFC 4865), because the
+    /// offer names a date.
+    pub fn begins_at(&mut self, now: Timestamp) {
+        self.began = Some(now);
     }
 
     /// Goes on until something has to be done outside. Takes what it uses off `input`.
@@ -157,6 +178,16 @@ impl Server {
                 State::Asking => self.say_and_close(&replies::INTERNAL_ERROR),
                 State::Body(body) => {
                     if let Some(step) = self.body(body, input) {
+                        return step;
+                    }
+                }
+                State::Chunk(chunks) => {
+                    if let Some(step) = self.chunk(chunks, input) {
+                        return step;
+                    }
+                }
+                State::Swallow(swallow) => {
+                    if let Some(step) = self.swallowing(swallow, input) {
                         return step;
                     }
                 }
@@ -215,8 +246,14 @@ impl Server {
     /// Refuses the message that is coming in. No more of it is handed out; the reply is told when
     /// it ends, with [`Step::Dropped`].
     pub fn refuse_message(&mut self, reply: Reply) {
-        if let State::Body(body) = &mut self.state {
-            body.refusal.get_or_insert(reply);
+        match &mut self.state {
+            State::Body(body) => {
+                body.refusal.get_or_insert(reply);
+            }
+            State::Chunk(chunks) => {
+                chunks.refusal.get_or_insert(reply);
+            }
+            _ => {}
         }
     }
 
@@ -224,7 +261,7 @@ impl Server {
     #[must_use]
     pub fn timeout(&self) -> Duration {
         match self.state {
-            State::Body(_) => self.options.timeouts.data,
+            State::Body(_) | State::Chunk(_) | State::Swallow(_) => self.options.timeouts.data,
             State::Handshake => self.options.timeouts.handshake,
             _ => self.options.timeouts.command,
         }
@@ -246,10 +283,13 @@ impl Server {
         )
     }
 
-    /// Whether a message is coming in.
+    /// Whether a message is coming in, also while its next chunk is waited for.
     #[must_use]
     pub fn is_receiving(&self) -> bool {
-        matches!(self.state, State::Body(_))
+        matches!(
+            self.state,
+            State::Body(_) | State::Chunk(_) | State::BetweenChunks(_) | State::Swallow(_)
+        )
     }
 
     /// Whether the session has ended.
@@ -327,12 +367,18 @@ impl Server {
 
     /// Answers [`Question::Begin`]. A refusal ends the transaction.
     pub fn begin(&mut self, token: BeginToken, verdict: Result<(), Reply>) {
-        let greeted = token.0.given.greeted;
+        let BeginToken { given, chunk } = token;
+        if let Some(size) = chunk {
+            return self.chunks_begin(given, size, verdict);
+        }
+        let recipients = given.recipients.len();
+        let greeted = given.given.greeted;
         match verdict {
             Ok(()) => {
                 let line_max = self.options.data_line_octets_max.unwrap_or(usize::MAX);
                 self.state = State::Body(Box::new(Body {
                     greeted,
+                    recipients,
                     framer: crate::framer::Data::new(line_max),
                     octets: 0,
                     wire_octets: 0,
@@ -347,16 +393,52 @@ impl Server {
         }
     }
 
-    /// Answers [`Question::Message`]. The transaction is over either way.
+    /// Answers [`Question::Message`], for all recipients alike. The transaction is over either way.
     pub fn message(&mut self, token: MessageToken, reply: &Reply) {
-        self.state = State::Greeted(token.0);
-        if !reply.is_positive() {
-            self.refuse(reply);
-            return;
+        let times = self.replies_due(token.recipients);
+        self.state = State::Greeted(token.greeted);
+        self.conclude(std::iter::repeat_n(reply, times));
+    }
+
+    /// Answers [`Question::Message`] in LMTP: one reply for each accepted RCPT, in their order
+    /// (RFC 2033 §4.2). Replies that are missing are temporary refusals; in SMTP the first counts.
+    pub fn message_each(&mut self, token: MessageToken, replies: &[Reply]) {
+        let times = self.replies_due(token.recipients);
+        self.state = State::Greeted(token.greeted);
+        let missing = replies::STORE_FAILED;
+        let replies = replies.iter().chain(std::iter::repeat(&missing));
+        self.conclude(replies.take(times));
+    }
+
+    /// How many replies the end of a message asks for.
+    fn replies_due(&self, recipients: usize) -> usize {
+        match self.role {
+            Role::Lmtp => recipients.max(1),
+            _ => 1,
         }
-        self.say(reply);
-        self.idle_commands = 0;
-        self.messages += 1;
+    }
+
+    /// Says how a message ended.
+    fn conclude<'r>(&mut self, replies: impl Iterator<Item = &'r Reply>) {
+        let mut refusal = None;
+        let mut accepted = false;
+        for reply in replies {
+            if reply.is_positive() {
+                self.say(reply);
+                accepted = true;
+            } else {
+                let said = self.referenced(reply);
+                self.say(&said);
+                refusal.get_or_insert(reply);
+            }
+        }
+        if accepted {
+            self.idle_commands = 0;
+            self.swallowed = 0;
+            self.messages += 1;
+        } else if let Some(refusal) = refusal {
+            self.count_refusal(refusal);
+        }
     }
 
     /// Says a reply. 421 ends the session (RFC 5321 §3.8).
@@ -380,6 +462,10 @@ impl Server {
     fn refuse(&mut self, reply: &Reply) {
         let said = self.referenced(reply);
         self.say(&said);
+        self.count_refusal(reply);
+    }
+
+    fn count_refusal(&mut self, reply: &Reply) {
         if reply.is_transient() {
             self.deferrals += 1;
         } else {
@@ -400,7 +486,10 @@ impl Server {
 
     /// Remembers to tell the driver that the open transaction, if there is one, is over.
     fn drop_transaction(&mut self, why: Option<&Reply>) {
-        if matches!(self.state, State::MailGiven(_) | State::RcptGiven(_)) {
+        if matches!(
+            self.state,
+            State::MailGiven(_) | State::RcptGiven(_) | State::BetweenChunks(_)
+        ) {
             self.dropped = Some(why.cloned());
         }
     }

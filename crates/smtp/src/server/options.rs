@@ -11,6 +11,9 @@ pub enum Role {
     Submission,
     /// Port 465: our users, with TLS from the first octet (RFC 8314 §3.3).
     Submissions,
+    /// LMTP (RFC 2033): a mail server of the same operator hands over mail for mailboxes here. Each
+    /// recipient gets a reply of its own to the message.
+    Lmtp,
 }
 
 impl Role {
@@ -63,6 +66,9 @@ pub struct Options {
     /// Whether a client that sends the message before the 354 is cut off. Default true; such
     /// clients do not read replies.
     pub refuse_early_data: bool,
+    /// For how long a submitted message may ask to be held (RFC 4865). Default 7 days; zero: the
+    /// extension is not offered.
+    pub hold_max: Duration,
     /// How long the client may take.
     pub timeouts: Timeouts,
 }
@@ -112,6 +118,7 @@ impl Options {
             allow_plaintext_auth: false,
             offer_starttls: true,
             refuse_early_data: true,
+            hold_max: Duration::from_secs(7 * 86_400),
             timeouts: Timeouts::default(),
         }
     }

@@ -74,6 +74,7 @@ impl Server {
             | State::Auth(greeted, _) => &greeted.helo,
             State::RcptGiven(given) => &given.given.greeted.helo,
             State::Body(body) => &body.greeted.helo,
+            State::Chunk(chunks) | State::BetweenChunks(chunks) => &chunks.greeted.helo,
             _ => "",
         }
     }

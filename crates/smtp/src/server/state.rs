@@ -1,7 +1,7 @@
 //! The states of a server session. Each owns what it may know; going on consumes it, so that "DATA
 //! before RCPT" has nowhere to hide.
 
-use crate::command::{MailFrom, RcptTo};
+use crate::command::{ChunkSize, MailFrom, RcptTo};
 use crate::framer;
 use crate::reply::Reply;
 use mail::Recipient;
@@ -32,6 +32,8 @@ pub(crate) struct RcptGiven {
 #[derive(Debug)]
 pub(crate) struct Body {
     pub(crate) greeted: Greeted,
+    /// How many there are.
+    pub(crate) recipients: usize,
     pub(crate) framer: framer::Data,
     /// Octets of the message so far, dots unstuffed.
     pub(crate) octets: u64,
@@ -39,6 +41,40 @@ pub(crate) struct Body {
     pub(crate) wire_octets: u64,
     /// What will be said at the end instead of asking the driver.
     pub(crate) refusal: Option<Reply>,
+}
+
+/// The message is coming in, in chunks (RFC 3030).
+#[derive(Debug)]
+pub(crate) struct Chunks {
+    pub(crate) greeted: Greeted,
+    /// How many there are.
+    pub(crate) recipients: usize,
+    pub(crate) framer: framer::Chunked,
+    /// Octets of the message so far.
+    pub(crate) octets: u64,
+    /// The chunk that came last or is coming.
+    pub(crate) size: ChunkSize,
+    /// Octets of it that are still to come.
+    pub(crate) left: u64,
+    /// What the driver wants said instead of going on.
+    pub(crate) refusal: Option<Reply>,
+}
+
+/// A chunk is thrown away.
+#[derive(Debug)]
+pub(crate) struct Swallow {
+    /// Octets of it that are still to come.
+    pub(crate) left: u64,
+    /// What is said then.
+    pub(crate) reply: Reply,
+    /// How many times.
+    pub(crate) times: usize,
+    /// Whether that counts as an error.
+    pub(crate) counts: bool,
+    /// Whether it ends the transaction.
+    pub(crate) drops: bool,
+    /// How the session goes on.
+    pub(crate) then: State,
 }
 
 /// Which response of an AUTH exchange is awaited.
@@ -57,6 +93,10 @@ pub(crate) enum State {
     MailGiven(MailGiven),
     RcptGiven(RcptGiven),
     Body(Box<Body>),
+    Chunk(Box<Chunks>),
+    /// A chunk came, and another one will.
+    BetweenChunks(Box<Chunks>),
+    Swallow(Box<Swallow>),
     Auth(Greeted, AuthStep),
     /// A question is out; its token holds the state.
     Asking,
@@ -102,12 +142,19 @@ pub struct RecipientToken {
 /// The right to answer [`super::Question::Begin`].
 #[must_use = "the session waits for the answer"]
 #[derive(Debug)]
-pub struct BeginToken(pub(crate) RcptGiven);
+pub struct BeginToken {
+    pub(crate) given: RcptGiven,
+    /// The first chunk, when the message comes by BDAT.
+    pub(crate) chunk: Option<ChunkSize>,
+}
 
 /// The right to answer [`super::Question::Message`].
 #[must_use = "the session waits for the answer"]
 #[derive(Debug)]
-pub struct MessageToken(pub(crate) Greeted);
+pub struct MessageToken {
+    pub(crate) greeted: Greeted,
+    pub(crate) recipients: usize,
+}
 
 impl RcptGiven {
     /// Back to the state that fits the number of recipients.
