@@ -337,7 +337,9 @@ fn begin(client: &mut Client, trace: &mut Trace, open: &mut u32) {
         recipients: vec![recipient("a@b.c"), recipient("d@e.f"), Recipient::Postmaster],
         size_octets: 10,
         eight_bit: true,
+        binary: false,
         smtputf8: false,
+        wishes: crate::client::Wishes::default(),
     };
     match client.send(outgoing) {
         Ok(()) => *open += 1,

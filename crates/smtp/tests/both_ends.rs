@@ -28,7 +28,9 @@ fn to(addresses: &[&str]) -> Outgoing {
             .collect(),
         size_octets: 20,
         eight_bit: false,
+        binary: false,
         smtputf8: false,
+        wishes: client::Wishes::default(),
     }
 }
 

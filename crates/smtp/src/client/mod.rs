@@ -11,11 +11,13 @@ mod options;
 mod outcome;
 mod reply;
 mod transaction;
+mod wishes;
 
 pub use options::{Capabilities, Options, Timeouts, TlsWish};
 pub use outcome::{CannotSend, Failure, Outcome, Stage, Verdict};
 pub use reply::{LINE_OCTETS_MAX, LINES_MAX, Replies, ReplyError, ServerReply};
 pub use transaction::{OUTSTANDING_MAX, Outgoing};
+pub use wishes::{PassedOn, RecipientWishes, Wishes};
 
 use crate::framer::Stuffer;
 use crate::sasl;
@@ -75,6 +77,8 @@ pub struct Client {
     greeting: Option<ServerReply>,
     replies: Replies,
     stuffer: Stuffer,
+    /// Octets of a binary message that are still to come; none while it goes by DATA.
+    chunk_left: Option<u64>,
     output: Vec<u8>,
     tap: Option<Tapped>,
 }
@@ -92,6 +96,7 @@ impl Client {
             greeting: None,
             replies: Replies::default(),
             stuffer: Stuffer::default(),
+            chunk_left: None,
             output: Vec::new(),
             tap: tap.map(|(tap, name)| Tapped::new(tap, name)),
         }
@@ -160,53 +165,59 @@ impl Client {
             return Err(CannotSend::NotReady);
         }
         let offered = &self.capabilities;
-        let smtputf8 = outgoing.needs_smtputf8();
-        if smtputf8 && !offered.smtputf8 {
-            return Err(CannotSend::NeedsSmtpUtf8);
-        }
-        let mut parameters = String::new();
-        if let Some(max_octets) = offered.size_max_octets {
-            if max_octets != 0 && outgoing.size_octets > max_octets {
-                return Err(CannotSend::TooLarge { max_octets });
-            }
-            parameters.push_str(&format!(" SIZE={}", outgoing.size_octets));
-        }
-        if outgoing.eight_bit && offered.eight_bit {
-            parameters.push_str(" BODY=8BITMIME");
-        }
-        if smtputf8 {
-            parameters.push_str(" SMTPUTF8");
-        }
+        let parameters = wishes::mail_parameters(&outgoing, offered, self.tls)?;
+        let passed_on = PassedOn {
+            dsn: offered.dsn,
+            deliver_by: offered.deliver_by.is_some(),
+        };
         let pipelining = self.options.pipelining && offered.pipelining;
-        let mut transaction = Box::new(Transaction::new(outgoing, parameters, pipelining));
+        self.chunk_left = outgoing.binary.then_some(outgoing.size_octets);
+        let mut transaction = Box::new(Transaction::new(outgoing, parameters, passed_on, pipelining));
         self.say_commands(&mut transaction);
         self.state = State::Transaction(transaction);
         Ok(())
     }
 
-    /// The next octets of the message. Line endings become CRLF and dots are stuffed.
+    /// The next octets of the message. Line endings become CRLF and dots are stuffed, so that nothing
+    /// in it can end it early; a binary message goes as it is, behind its length.
     pub fn body(&mut self, octets: &[u8]) {
-        if matches!(self.state, State::Body(_)) {
-            self.stuffer.push(octets, &mut self.output);
-            if let Some(tap) = &mut self.tap {
-                tap.body(octets);
-            }
+        if !matches!(self.state, State::Body(_)) {
+            return;
+        }
+        match &mut self.chunk_left {
+            None => self.stuffer.push(octets, &mut self.output),
+            Some(left) => match left.checked_sub(octets.len() as u64) {
+                Some(rest) => {
+                    *left = rest;
+                    self.output.extend_from_slice(octets);
+                }
+                None => return self.fail(Failure::Miscounted),
+            },
+        }
+        if let Some(tap) = &mut self.tap {
+            tap.body(octets);
         }
     }
 
     /// The message is whole.
     pub fn body_end(&mut self) {
-        match std::mem::replace(&mut self.state, State::Closed) {
-            State::Body(mut transaction) => {
-                self.stuffer.finish(&mut self.output);
-                if let Some(tap) = &mut self.tap {
-                    tap.body_end();
-                    tap.line(true, b".");
-                }
-                transaction.body_sent();
-                self.state = State::Transaction(transaction);
+        if !matches!(self.state, State::Body(_)) {
+            return;
+        }
+        match self.chunk_left {
+            None => self.stuffer.finish(&mut self.output),
+            Some(0) => {}
+            Some(_) => return self.fail(Failure::Miscounted),
+        }
+        if let Some(tap) = &mut self.tap {
+            tap.body_end();
+            if self.chunk_left.is_none() {
+                tap.line(true, b".");
             }
-            other => self.state = other,
+        }
+        if let State::Body(mut transaction) = std::mem::replace(&mut self.state, State::Closed) {
+            transaction.body_sent();
+            self.state = State::Transaction(transaction);
         }
     }
 

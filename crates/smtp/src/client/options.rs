@@ -88,6 +88,18 @@ pub struct Capabilities {
     pub eight_bit: bool,
     /// SMTPUTF8.
     pub smtputf8: bool,
+    /// DSN.
+    pub dsn: bool,
+    /// CHUNKING.
+    pub chunking: bool,
+    /// BINARYMIME.
+    pub binary_mime: bool,
+    /// REQUIRETLS.
+    pub require_tls: bool,
+    /// DELIVERBY, with the fewest seconds that it takes; 0 when it did not say.
+    pub deliver_by: Option<u64>,
+    /// MT-PRIORITY.
+    pub mt_priority: bool,
     /// SIZE, with the most octets that it takes; 0 when it did not say.
     pub size_max_octets: Option<u64>,
     /// The mechanisms of AUTH, in upper case.
@@ -106,6 +118,14 @@ impl Capabilities {
                 Some("PIPELINING") => found.pipelining = true,
                 Some("8BITMIME") => found.eight_bit = true,
                 Some("SMTPUTF8") => found.smtputf8 = true,
+                Some("DSN") => found.dsn = true,
+                Some("CHUNKING") => found.chunking = true,
+                Some("BINARYMIME") => found.binary_mime = true,
+                Some("REQUIRETLS") => found.require_tls = true,
+                Some("DELIVERBY") => {
+                    found.deliver_by = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0));
+                }
+                Some("MT-PRIORITY") => found.mt_priority = true,
                 Some("SIZE") => {
                     found.size_max_octets = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0));
                 }

@@ -1,6 +1,7 @@
 //! What became of a session and of a message: who said what, and what that allows.
 
 use super::reply::{ReplyError, ServerReply};
+use super::wishes::PassedOn;
 use std::fmt;
 
 /// What the server was asked when something happened.
@@ -97,6 +98,8 @@ impl Verdict {
 pub struct Outcome {
     /// The verdicts.
     pub recipients: Vec<Verdict>,
+    /// What of the sender's wishes the server was told.
+    pub passed_on: PassedOn,
 }
 
 /// Why a session came to nothing. Only [`Failure::Refused`] with a 5xx reply is final, and even
@@ -139,6 +142,10 @@ pub enum Failure {
     /// The server sent more behind its answer to STARTTLS (an attempt to slip in words in clear).
     #[error("the server sent data in clear behind its answer to STARTTLS")]
     DataBehindStartTls,
+    /// The caller gave another number of octets than it had announced: a fault of the caller. The
+    /// session ends before the server could take half a message for a whole one.
+    #[error("the message does not have the size that was announced for it")]
+    Miscounted,
     /// The connection was lost.
     #[error("the connection was lost at {stage}")]
     Lost {
@@ -165,6 +172,24 @@ pub enum CannotSend {
         /// What the server offered.
         max_octets: u64,
     },
+    /// A binary body, and no BINARYMIME with CHUNKING (RFC 3030 §3). Permanent: 5.6.3.
+    #[error("the message has a binary body, and the server does not offer BINARYMIME and CHUNKING")]
+    NeedsBinaryMime,
+    /// The sender requires TLS and the connection has none (RFC 8689). Permanent: 5.7.10.
+    #[error("the sender requires TLS, and the server does not offer STARTTLS")]
+    NeedsTls,
+    /// The sender requires TLS all the way, and the server does not promise that (RFC 8689).
+    /// Permanent: 5.7.30.
+    #[error("the sender requires TLS all the way, and the server does not offer REQUIRETLS")]
+    NeedsRequireTls,
+    /// The message is to come back when it is late, and the server knows no deadlines (RFC 2852
+    /// §4.1.4). Permanent: 5.4.7.
+    #[error("the sender set a deadline for the message, and the server does not offer DELIVERBY")]
+    NeedsDeliverBy,
+    /// The message is to come back when it is late, and the server cannot make it in time (RFC 2852).
+    /// Permanent: 5.4.7.
+    #[error("the sender set a deadline for the message, and the server does not take one as near")]
+    TooLate,
     /// The session is not ready for a message: a fault of the caller.
     #[error("the session is not ready for a message")]
     NotReady,

@@ -4,6 +4,7 @@
 
 use super::outcome::{Failure, Outcome, Stage, Verdict};
 use super::reply::ServerReply;
+use super::wishes::{PassedOn, Wishes, rcpt_parameters};
 use mail::{Recipient, ReversePath};
 use std::collections::VecDeque;
 
@@ -17,12 +18,16 @@ pub struct Outgoing {
     pub sender: ReversePath,
     /// The recipients, at least one.
     pub recipients: Vec<Recipient>,
-    /// The message's size in octets, told to servers that offer SIZE.
+    /// The message's size in octets, told to servers that offer SIZE. Exact where the body is binary.
     pub size_octets: u64,
     /// Whether the message holds octets above 127.
     pub eight_bit: bool,
+    /// Whether it is to go octet for octet, line endings and all (RFC 3030 BINARYMIME).
+    pub binary: bool,
     /// Whether carrying it needs SMTPUTF8.
     pub smtputf8: bool,
+    /// What the sender asked.
+    pub wishes: Wishes,
 }
 
 impl Outgoing {
@@ -75,6 +80,7 @@ pub(super) enum Progress {
 pub(super) struct Transaction {
     outgoing: Outgoing,
     mail_parameters: String,
+    passed_on: PassedOn,
     /// Commands at a time.
     window: usize,
     awaited: VecDeque<Sent>,
@@ -89,11 +95,17 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    pub(super) fn new(outgoing: Outgoing, mail_parameters: String, pipelining: bool) -> Self {
+    pub(super) fn new(
+        outgoing: Outgoing,
+        mail_parameters: String,
+        passed_on: PassedOn,
+        pipelining: bool,
+    ) -> Self {
         let count = outgoing.recipients.len();
         Self {
             outgoing,
             mail_parameters,
+            passed_on,
             window: if pipelining { OUTSTANDING_MAX } else { 1 },
             awaited: VecDeque::new(),
             mail_sent: false,
@@ -132,9 +144,14 @@ impl Transaction {
             return None;
         }
         if let Some(recipient) = self.outgoing.recipients.get(self.rcpts_sent) {
+            let parameters = rcpt_parameters(&self.outgoing.wishes, self.rcpts_sent, self.passed_on);
             self.awaited.push_back(Sent::Rcpt(self.rcpts_sent));
             self.rcpts_sent += 1;
-            return Some(format!("RCPT TO:{recipient}"));
+            return Some(format!("RCPT TO:{recipient}{parameters}"));
+        }
+        if self.outgoing.binary {
+            // BDAT comes once all recipients are answered.
+            return None;
         }
         let hope = self.willing.contains(&true) || self.awaited.iter().any(|s| matches!(s, Sent::Rcpt(_)));
         if hope {
@@ -185,6 +202,11 @@ impl Transaction {
                 self.verdicts[i].get_or_insert(Verdict::of(Stage::RcptTo, reply));
             }
             Sent::Data => return self.data_reply(reply, send),
+            Sent::Body if self.outgoing.binary && !reply.is_positive() => {
+                // RFC 3030 §2: after a chunk that failed the transaction is to be reset.
+                self.decide(|willing| willing, &Verdict::of(Stage::EndOfMessage, reply));
+                return self.wind_up(&mut send);
+            }
             Sent::Body => {
                 self.decide(|willing| willing, &Verdict::of(Stage::EndOfMessage, reply));
                 return Progress::Over;
@@ -198,7 +220,7 @@ impl Transaction {
                 });
             }
         }
-        self.wind_up_if_hopeless(&mut send)
+        self.all_answered(&mut send)
     }
 
     fn data_reply(&mut self, reply: ServerReply, mut send: impl FnMut(&str)) -> Progress {
@@ -232,11 +254,21 @@ impl Transaction {
                 .any(|(w, v)| *w && v.is_none())
     }
 
-    /// When all is answered and nobody is left to send to.
-    fn wind_up_if_hopeless(&mut self, send: &mut impl FnMut(&str)) -> Progress {
+    /// When all is answered: winds up if nobody is left to send to; begins the one chunk that a
+    /// binary message is.
+    fn all_answered(&mut self, send: &mut impl FnMut(&str)) -> Progress {
         let all_asked = self.mail_refused || self.rcpts_sent == self.outgoing.recipients.len();
-        if self.awaited.is_empty() && all_asked && !self.open_recipients() {
+        if !self.awaited.is_empty() || !all_asked {
+            return Progress::Going;
+        }
+        if !self.open_recipients() {
             return self.wind_up(send);
+        }
+        if self.outgoing.binary && !self.data_sent {
+            self.data_sent = true;
+            self.in_body = true;
+            send(&format!("BDAT {} LAST", self.outgoing.size_octets));
+            return Progress::Body;
         }
         Progress::Going
     }
@@ -272,8 +304,10 @@ impl Transaction {
     }
 
     pub(super) fn outcome(self) -> Outcome {
+        let passed_on = self.passed_on;
         let unanswered = Verdict::Unanswered(Failure::Lost { stage: Stage::Data });
         Outcome {
+            passed_on,
             recipients: self
                 .verdicts
                 .into_iter()
