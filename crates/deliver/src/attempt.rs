@@ -16,8 +16,11 @@ use crate::heard::{broken_outcome, failure_of, of_peer, outcome_of, session_fail
 use crate::plan::{Hop, Plan};
 use crate::route::TlsPolicy;
 use journey::{AttemptOutcome, Event, Reply};
+use mail::delivery::DeliverBy;
 use mail::{EmailAddress, EnhancedStatus, Recipient, ReversePath};
-use smtp::client::{Outgoing, Stage, TlsWish, Verdict};
+use smtp::client::{
+    CannotSend, Failure as SessionFailure, Outgoing, PassedOn, Stage, TlsWish, Verdict, Wishes,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{BlobId, Store};
@@ -93,8 +96,12 @@ pub struct Letter {
     pub blob_len: u64,
     /// Whether it holds octets above 127.
     pub eight_bit: bool,
+    /// Whether it goes octet for octet (RFC 3030).
+    pub binary: bool,
     /// Whether it needs SMTPUTF8.
     pub smtputf8: bool,
+    /// What the sender asked; of a deadline, the time that is left when the attempt begins.
+    pub wishes: Wishes,
 }
 
 /// A server took the message.
@@ -104,6 +111,8 @@ pub struct Taken {
     pub host: String,
     /// Its words.
     pub reply: Reply,
+    /// What of the sender's wishes it takes care of now.
+    pub passed_on: PassedOn,
 }
 
 /// What became of one recipient.
@@ -126,6 +135,7 @@ struct Open {
     hops_after_deferral_max: usize,
     failures: Vec<Failure>,
     events: Vec<Event>,
+    began: Instant,
 }
 
 /// An attempt under way. What a server took is to be recorded before the next one is asked for the
@@ -224,13 +234,14 @@ impl Courier {
                 hops_after_deferral_max: self.options.hops_after_deferral_max,
                 failures: Vec::new(),
                 events: Vec::new(),
+                began: Instant::now(),
             },
         }
     }
 
     /// Tries one server; in clear after a TLS handshake that failed, where the policy lets it.
     async fn try_hop(&self, plan: &Plan, hop: &Hop, letter: &Letter, open: &mut Open) {
-        let (policy, wish) = policy_for(plan);
+        let (policy, wish) = policy_for(plan, letter.wishes.require_tls);
         let held = self.hold(plan, hop, letter, open, policy, wish).await;
         let handshake_failed = match &held.result {
             Err(Broken::Handshake(_)) => true,
@@ -276,27 +287,53 @@ impl Courier {
                 .clone()
                 .map(|tap| (tap, format!("{} to {} at {}", letter.name, hop.host, hop.address))),
         };
-        let recipients = open.waiting().map(|i| letter.recipients[i].clone());
-        let outgoing = Outgoing {
-            sender: letter.sender.clone(),
-            recipients: recipients.map(Recipient::Address).collect(),
-            size_octets: letter.prefix.len() as u64 + letter.blob_len,
-            eight_bit: letter.eight_bit,
-            smtputf8: letter.smtputf8,
-        };
+        let outgoing = outgoing(letter, open);
         let text = Text {
             prefix: &letter.prefix,
             blob: letter.blob,
             blob_len: letter.blob_len,
             blobs: self.store.as_ref(),
         };
-        conversation::hold(self.dialer.as_ref(), &self.tls, hop, manner, outgoing, text).await
+        let held = conversation::hold(self.dialer.as_ref(), &self.tls, hop, manner, outgoing, text).await;
+        match held.result {
+            // What a route requires may be mended there; what the sender requires goes no other way.
+            Err(Broken::Session(SessionFailure::TlsNotOffered)) if letter.wishes.require_tls => Held {
+                result: Err(Broken::Cannot(CannotSend::NeedsTls)),
+                ..held
+            },
+            _ => held,
+        }
     }
 }
 
-/// A login goes only to a server that has proved its name, whatever else the route says.
-fn policy_for(plan: &Plan) -> (TlsPolicy, TlsWish) {
+/// The message for those who have no answer yet.
+fn outgoing(letter: &Letter, open: &Open) -> Outgoing {
+    let recipients = open.waiting().map(|i| letter.recipients[i].clone());
+    let wishes = open.waiting().map(|i| letter.wishes.recipients.get(i).cloned());
+    let waited = i64::try_from(open.began.elapsed().as_secs()).unwrap_or(i64::MAX);
+    Outgoing {
+        sender: letter.sender.clone(),
+        recipients: recipients.map(Recipient::Address).collect(),
+        size_octets: letter.prefix.len() as u64 + letter.blob_len,
+        eight_bit: letter.eight_bit,
+        binary: letter.binary,
+        smtputf8: letter.smtputf8,
+        wishes: Wishes {
+            recipients: wishes.map(Option::unwrap_or_default).collect(),
+            deliver_by: letter.wishes.deliver_by.map(|by| DeliverBy {
+                seconds: by.seconds.saturating_sub(waited),
+                ..by
+            }),
+            ..letter.wishes.clone()
+        },
+    }
+}
+
+/// A login goes only to a server that has proved its name, whatever else the route says; and so does a
+/// message whose sender requires TLS (RFC 8689 §4.2.1).
+fn policy_for(plan: &Plan, require_tls: bool) -> (TlsPolicy, TlsWish) {
     match (plan.tls, &plan.login) {
+        _ if require_tls => (TlsPolicy::Required, TlsWish::Required),
         (TlsPolicy::Required, _) | (TlsPolicy::Opportunistic, Some(_)) => {
             (TlsPolicy::Required, TlsWish::Required)
         }
@@ -313,8 +350,8 @@ impl Open {
     /// Draws the conclusions from a conversation.
     fn take(&mut self, hop: &Hop, held: Held) {
         let host = hop.host.to_string();
-        let verdicts = match held.result {
-            Ok(outcome) => outcome.recipients,
+        let (verdicts, passed_on) = match held.result {
+            Ok(outcome) => (outcome.recipients, outcome.passed_on),
             Err(broken) => return self.failures.push(failure_of(hop, &broken)),
         };
         let waiting: Vec<usize> = self.waiting().collect();
@@ -326,6 +363,7 @@ impl Open {
                     self.fates[i] = Some(Ok(Taken {
                         host: host.clone(),
                         reply: told(&reply),
+                        passed_on,
                     }));
                 }
                 Verdict::Permanent { reply, .. } => {

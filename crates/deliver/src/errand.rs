@@ -1,15 +1,18 @@
 //! The errands of one message to one domain: where they lead, the attempt, and one batch for each end.
 
 use crate::attempt::{Fate, Letter};
+use crate::dsn::{Kind, Reported, Said};
 use crate::failure::Failure;
 use crate::service::Context;
 use crate::settle::{self, Decision};
-use crate::{report, way};
+use crate::way;
 use directory::Resolution;
 use journey::Event;
-use letterbox::{Errands, To};
-use mail::{AccountId, EnhancedStatus};
-use queue::{Claim, Outcome};
+use letterbox::{Errands, Octets, Original, To};
+use mail::delivery::DeliverBy;
+use mail::{AccountId, EnhancedStatus, Timestamp};
+use queue::{Body, Claim, Message, Outcome};
+use smtp::client::{RecipientWishes, Wishes};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Batch, CommitError};
@@ -39,6 +42,8 @@ impl From<letterbox::Error> for Trouble {
         match error {
             letterbox::Error::Mailbox(error) => Self::Mailbox(error),
             letterbox::Error::Queue(error) => Self::Queue(error),
+            letterbox::Error::Directory(error) => Self::Directory(error),
+            letterbox::Error::Blob(error) => Self::Blob(error),
         }
     }
 }
@@ -53,13 +58,20 @@ enum Destination {
 /// Delivers one message to its recipients at one domain.
 pub(crate) async fn deliver(ctx: Arc<Context>, claims: Vec<Claim>) {
     let mut away = Vec::new();
+    let mut fates = Vec::new();
     for claim in claims {
+        if let Some(fate) = settle::overdue(&claim.message, ctx.clock.now()) {
+            fates.push((claim, fate));
+            continue;
+        }
         match destination(&ctx, &claim).await {
             Destination::Here(accounts) => settle_here(&ctx, &claim, &accounts).await,
             Destination::Away => away.push(claim),
-            Destination::Nowhere(failure) => settle_fate(&ctx, &claim, &Err(failure), &mut Vec::new()).await,
+            Destination::Nowhere(failure) => fates.push((claim, Err(failure))),
         }
     }
+    let nowhere: Vec<(&Claim, &Fate)> = fates.iter().map(|(claim, fate)| (claim, fate)).collect();
+    settle_fates(&ctx, &nowhere, &mut Vec::new()).await;
     carry(&ctx, &away).await;
 }
 
@@ -94,50 +106,82 @@ async fn carry(ctx: &Context, claims: &[Claim]) {
         Ok(plan) => plan,
         Err(failure) => {
             let fate = Err(failure);
-            for claim in claims {
-                settle_fate(ctx, claim, &fate, &mut events).await;
-            }
+            let fates: Vec<(&Claim, &Fate)> = claims.iter().map(|claim| (claim, &fate)).collect();
+            settle_fates(ctx, &fates, &mut events).await;
             return;
         }
     };
-    let message = &first.message;
-    let letter = Letter {
+    let letter = letter(claims, &first.message, ctx.clock.now());
+    let mut under_way = ctx.courier.begin(&plan, &letter);
+    while let Some(decided) = under_way.next().await {
+        events.extend(under_way.take_events());
+        let fates: Vec<(&Claim, &Fate)> = decided.iter().map(|(i, fate)| (&claims[*i], fate)).collect();
+        settle_fates(ctx, &fates, &mut events).await;
+    }
+}
+
+fn letter(claims: &[Claim], message: &Message, now: Timestamp) -> Letter {
+    let wishes = |claim: &Claim| RecipientWishes {
+        notify: claim.errand.notify,
+        original_recipient: claim.errand.original_recipient.clone(),
+    };
+    let seconds_left = |at: Timestamp| at.secs().saturating_sub(now.secs());
+    Letter {
         name: message.id.to_string(),
         sender: message.reverse_path.clone(),
         recipients: claims.iter().map(|c| c.errand.recipient.clone()).collect(),
         prefix: message.prefix.clone(),
         blob: message.blob,
         blob_len: message.blob_len,
-        eight_bit: message.body != queue::Body::SevenBit,
+        eight_bit: message.body != Body::SevenBit,
+        binary: message.body == Body::Binary,
         smtputf8: message.smtputf8,
-    };
-    let mut under_way = ctx.courier.begin(&plan, &letter);
-    while let Some(decided) = under_way.next().await {
-        events.extend(under_way.take_events());
-        for (i, fate) in decided {
-            settle_fate(ctx, &claims[i], &fate, &mut events).await;
-        }
+        wishes: Wishes {
+            envid: message.envid.clone(),
+            ret: message.ret,
+            recipients: claims.iter().map(wishes).collect(),
+            require_tls: message.require_tls,
+            deliver_by: message.deliver_by.map(|by| DeliverBy {
+                seconds: seconds_left(by.at),
+                mode: by.mode,
+                trace: by.trace,
+            }),
+            priority: message.priority,
+        },
     }
 }
 
-async fn settle_fate(ctx: &Context, claim: &Claim, fate: &Fate, events: &mut Vec<Event>) {
+/// Settles what is known of errands of one message, each in a batch of its own. What the sender is to
+/// be told of several stands in one report, which goes with the first of them: should the others not
+/// be settled, they are tried and told again, but nothing is left untold.
+async fn settle_fates(ctx: &Context, fates: &[(&Claim, &Fate)], events: &mut Vec<Event>) {
     let now = ctx.clock.now();
-    let decision = settle::decide(
-        fate,
-        &claim.errand,
-        &claim.message.reverse_path,
-        ctx.queue.schedule(),
-        now,
-        ctx.jitter(),
-    );
-    tell_log(claim, &decision);
-    let what = What::Decided {
-        decision: &decision,
-        events,
+    let decide = |claim: &Claim, fate: &Fate| {
+        let schedule = ctx.queue.schedule();
+        settle::decide(fate, &claim.errand, &claim.message, schedule, now, ctx.jitter())
     };
-    if commit(ctx, claim, &what).await {
-        // Told with the first errand of the group; the others' stories need not repeat it.
-        events.clear();
+    let decided: Vec<(&Claim, Decision)> = fates.iter().map(|(c, f)| (*c, decide(c, f))).collect();
+    let mut told: Vec<Kind> = Vec::new();
+    for (i, (claim, decision)) in decided.iter().enumerate() {
+        tell_log(claim, decision);
+        let kind = decision.report.as_ref().map(|report| report.kind);
+        let kind = kind.filter(|kind| !told.contains(kind));
+        let same = |(_, d): &&(&Claim, Decision)| d.report.as_ref().map(|report| report.kind) == kind;
+        let together: Vec<_> = match kind {
+            Some(_) => decided[i..].iter().filter(same).collect(),
+            None => Vec::new(),
+        };
+        let what = What::Decided {
+            decision,
+            events,
+            kind,
+            together: &together,
+        };
+        if commit(ctx, claim, &what).await {
+            // Told with the first errand of the group; the others' stories need not repeat it.
+            events.clear();
+            told.extend(kind);
+        }
     }
 }
 
@@ -166,6 +210,9 @@ enum What<'a> {
     Decided {
         decision: &'a Decision,
         events: &'a [Event],
+        /// The report that goes with it, and what it tells of.
+        kind: Option<Kind>,
+        together: &'a [&'a (&'a Claim, Decision)],
     },
     Here {
         accounts: &'a [AccountId],
@@ -208,13 +255,22 @@ async fn try_commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> Result<(),
     let id = claim.message.id;
     let mut batch = Batch::new();
     match what {
-        What::Decided { decision, events } => {
+        What::Decided {
+            decision,
+            events,
+            kind,
+            together,
+        } => {
             ctx.queue.settle(&mut batch, claim, &decision.outcome).await?;
             for event in events.iter().chain([&decision.event]) {
                 ctx.journey.record(&mut batch, id, now, event);
             }
-            if let Some((kind, failure)) = &decision.report {
-                report::add(ctx, &mut batch, claim, *kind, failure, now).await?;
+            if let Some(kind) = kind {
+                let reported: Vec<_> = together.iter().filter_map(|(c, d)| reported(c, d)).collect();
+                let original = original(&claim.message);
+                ctx.reporter()
+                    .add(&mut batch, &original, *kind, &reported, now)
+                    .await?;
             }
         }
         What::Here { accounts } => {
@@ -239,8 +295,64 @@ async fn try_commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> Result<(),
             ctx.letterbox()
                 .put(&mut batch, &letter, &to, errands, now)
                 .await?;
+            if claim.errand.notify.is_some_and(|notify| notify.success) {
+                let kind = if to.len() > 1 {
+                    Kind::Expanded
+                } else {
+                    Kind::Delivered
+                };
+                let reported = [reported_with(claim, Said::HERE, now)];
+                ctx.reporter()
+                    .add(&mut batch, &original(message), kind, &reported, now)
+                    .await?;
+            }
         }
     }
     ctx.store.commit(batch).await?;
     Ok(())
+}
+
+/// What a report tells of an errand.
+fn reported<'a>(claim: &'a Claim, decision: &'a Decision) -> Option<Reported<'a>> {
+    let told = decision.report.as_ref()?;
+    let (Outcome::Relayed(last)
+    | Outcome::Delivered(last)
+    | Outcome::Deferred { last, .. }
+    | Outcome::Bounced(last)
+    | Outcome::Expired(last)) = &decision.outcome;
+    let said = match &told.failure {
+        Some(failure) => Said::Failure(failure),
+        None => Said::Success {
+            host: last.host.as_deref(),
+            reply: &last.reply,
+            status: last.status,
+        },
+    };
+    Some(reported_with(claim, said, last.at))
+}
+
+fn reported_with<'a>(claim: &'a Claim, said: Said<'a>, last_attempt: Timestamp) -> Reported<'a> {
+    Reported {
+        recipient: &claim.errand.recipient,
+        original_recipient: claim.errand.original_recipient.as_ref(),
+        said,
+        last_attempt,
+        attempts: claim.errand.attempts.saturating_add(1),
+    }
+}
+
+fn original(message: &Message) -> Original<'_> {
+    Original {
+        id: message.id,
+        sender: &message.reverse_path,
+        arrived: message.received_at,
+        envelope_id: message.envid.as_deref(),
+        ret: message.ret,
+        binary: message.body == Body::Binary,
+        octets: Octets::Stored {
+            prefix: &message.prefix,
+            blob: message.blob,
+            blob_len: message.blob_len,
+        },
+    }
 }

@@ -57,6 +57,7 @@ pub(crate) fn session_stage(failure: &SessionFailure) -> Option<Stage> {
         | SessionFailure::Lost { stage }
         | SessionFailure::TimedOut { stage } => Some(*stage),
         SessionFailure::DataBehindStartTls => Some(Stage::StartTls),
+        SessionFailure::Miscounted => Some(Stage::Body),
         SessionFailure::TlsNotOffered | SessionFailure::AuthNotOffered | SessionFailure::AuthNeedsTls => None,
     }
 }
@@ -91,6 +92,7 @@ pub(crate) fn session_failure(hop: &Hop, failure: &SessionFailure) -> Failure {
         SessionFailure::DataBehindStartTls => ours(7, 5),
         SessionFailure::Protocol { .. } | SessionFailure::Unexpected { .. } => ours(5, 0),
         SessionFailure::Lost { .. } | SessionFailure::TimedOut { .. } => ours(4, 2),
+        SessionFailure::Miscounted => ours(3, 0),
     }
 }
 
@@ -101,13 +103,23 @@ pub(crate) fn failure_of(hop: &Hop, broken: &Broken) -> Failure {
         Broken::Connect(_) | Broken::ConnectTimeout(_) => temporary(4, 1, in_words(hop, broken)),
         Broken::Handshake(_) => temporary(7, 5, in_words(hop, broken)),
         Broken::Session(failure) => session_failure(hop, failure),
-        Broken::Cannot(CannotSend::NeedsSmtpUtf8) => {
-            Failure::ours(553, EnhancedStatus::new(5, 6, 7), in_words(hop, broken))
-        }
-        Broken::Cannot(CannotSend::TooLarge { .. }) => {
-            Failure::ours(552, EnhancedStatus::new(5, 3, 4), in_words(hop, broken))
-        }
         Broken::Cannot(CannotSend::NotReady) => temporary(3, 0, in_words(hop, broken)),
+        Broken::Cannot(cannot) => {
+            let (code, subject, detail) = match cannot {
+                CannotSend::NeedsSmtpUtf8 => (553, 6, 7),
+                CannotSend::TooLarge { .. } => (552, 3, 4),
+                CannotSend::NeedsBinaryMime => (554, 6, 3),
+                CannotSend::NeedsTls => (550, 7, 10),
+                CannotSend::NeedsRequireTls => (550, 7, 30),
+                CannotSend::NeedsDeliverBy | CannotSend::TooLate => (554, 4, 7),
+                CannotSend::NotReady => (554, 3, 0),
+            };
+            Failure::ours(
+                code,
+                EnhancedStatus::new(5, subject, detail),
+                in_words(hop, broken),
+            )
+        }
         Broken::Blob(_) => temporary(3, 0, in_words(hop, broken)),
     }
 }

@@ -13,7 +13,7 @@ use crate::work::{PAUSE, Work};
 use directory::{Directory, Random};
 use dns::Resolver;
 use journey::Journey;
-use letterbox::Letterbox;
+use letterbox::{Letterbox, Reporter};
 use mail::{Clock, Domain};
 use mailbox::Mailboxes;
 use queue::{IdSource, Queue};
@@ -152,6 +152,16 @@ impl Context {
             mailboxes: &self.mailboxes,
             queue: &self.queue,
             journey: &self.journey,
+        }
+    }
+
+    /// The way of reports to their senders.
+    pub(crate) fn reporter(&self) -> Reporter<'_> {
+        Reporter {
+            letterbox: self.letterbox(),
+            store: self.store.as_ref(),
+            ids: &self.ids,
+            host_name: &self.options.host_name,
         }
     }
 

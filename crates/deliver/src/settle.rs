@@ -6,9 +6,9 @@ use crate::dsn::Kind;
 use crate::explain::explain;
 use crate::failure::Failure;
 use journey::{Event, Reply};
-use mail::delivery::Notify;
-use mail::{ReversePath, Timestamp};
-use queue::{Errand, LastOutcome, Next, Outcome, Schedule};
+use mail::delivery::{ByMode, Notify};
+use mail::{EnhancedStatus, Timestamp, date};
+use queue::{Deadline, Errand, LastOutcome, Message, Next, Outcome, Schedule};
 
 /// A decision about one errand.
 #[derive(Clone, PartialEq, Debug)]
@@ -17,8 +17,17 @@ pub struct Decision {
     pub outcome: Outcome,
     /// For the journey.
     pub event: Event,
-    /// The report that the sender gets, and why.
-    pub report: Option<(Kind, Failure)>,
+    /// The report that the sender gets.
+    pub report: Option<Told>,
+}
+
+/// What a sender is told of one errand.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Told {
+    /// What happened.
+    pub kind: Kind,
+    /// Why, when it is a failure.
+    pub failure: Option<Failure>,
 }
 
 /// Decides. `jitter` is a random number from 0 to 1.
@@ -26,31 +35,70 @@ pub struct Decision {
 pub fn decide(
     fate: &Fate,
     errand: &Errand,
-    sender: &ReversePath,
+    message: &Message,
     schedule: &Schedule,
     now: Timestamp,
     jitter: f64,
 ) -> Decision {
-    match fate {
-        Ok(taken) => relayed(taken, errand, now),
-        Err(failure) if failure.is_permanent() => ended(failure, errand, sender, now, true),
-        Err(failure) => {
-            let attempts = errand.attempts.saturating_add(1);
-            match schedule.next(attempts, errand.first_queued, now, jitter) {
-                Next::Expire => ended(failure, errand, sender, now, false),
-                Next::Retry(next) => deferred(failure, errand, sender, schedule, now, next),
-            }
+    let failure = match fate {
+        Ok(taken) => return relayed(taken, errand, message, now),
+        Err(failure) => failure,
+    };
+    if failure.is_permanent() {
+        return ended(failure, errand, message, now, true);
+    }
+    if let Some(deadline) = passed(message, now) {
+        return ended(&too_late(deadline, Some(failure)), errand, message, now, false);
+    }
+    let attempts = errand.attempts.saturating_add(1);
+    match schedule.next(attempts, errand.first_queued, now, jitter) {
+        Next::Expire => ended(failure, errand, message, now, false),
+        Next::Retry(next) => {
+            // The last try is at the deadline, or the word that it passed comes then.
+            let deadline = message.deliver_by.map(|by| by.at).filter(|at| *at > now);
+            let next = deadline.map_or(next, |at| next.min(at));
+            deferred(failure, errand, message, schedule, now, next)
         }
     }
 }
 
-fn relayed(taken: &Taken, errand: &Errand, now: Timestamp) -> Decision {
+/// The fate of an errand whose deadline has passed, when its message is to come back then
+/// (RFC 2852 §4.1.2): it is not tried any more.
+#[must_use]
+pub fn overdue(message: &Message, now: Timestamp) -> Option<Fate> {
+    passed(message, now).map(|deadline| Err(too_late(deadline, None)))
+}
+
+fn passed(message: &Message, now: Timestamp) -> Option<Deadline> {
+    message
+        .deliver_by
+        .filter(|by| by.mode == ByMode::Return && now >= by.at)
+}
+
+fn too_late(deadline: Deadline, last: Option<&Failure>) -> Failure {
+    let at = date::iso8601(deadline.at);
+    let mut words = format!("the sender's deadline for the message, {at}, has passed");
+    if let Some(last) = last {
+        words.push_str(&format!("; the last try: {last}"));
+    }
+    Failure::ours(554, EnhancedStatus::new(5, 4, 7), words)
+}
+
+fn relayed(taken: &Taken, errand: &Errand, message: &Message, now: Timestamp) -> Decision {
     let last = LastOutcome {
         at: now,
         host: Some(taken.host.clone()),
         reply: format!("{} {}", taken.reply.code, taken.reply.text),
         status: taken.reply.status,
     };
+    // RFC 3461 §5.2.2: who reports from here on, when the next server cannot.
+    let success = !taken.passed_on.dsn && errand.notify.is_some_and(|notify| notify.success);
+    // RFC 2852 §4.1: a trace tells of each hand-over, and the last server that knows of the deadline
+    // tells that the next one does not.
+    let deadline = message
+        .deliver_by
+        .is_some_and(|by| by.trace || (by.mode == ByMode::Notify && !taken.passed_on.deliver_by));
+    let tell = success || (deadline && errand.notify != Some(Notify::NEVER));
     Decision {
         outcome: Outcome::Relayed(last),
         event: Event::Relayed {
@@ -58,17 +106,14 @@ fn relayed(taken: &Taken, errand: &Errand, now: Timestamp) -> Decision {
             host: taken.host.clone(),
             reply: taken.reply.clone(),
         },
-        report: None,
+        report: (tell && !message.reverse_path.is_null()).then_some(Told {
+            kind: Kind::Relayed,
+            failure: None,
+        }),
     }
 }
 
-fn ended(
-    failure: &Failure,
-    errand: &Errand,
-    sender: &ReversePath,
-    now: Timestamp,
-    bounced: bool,
-) -> Decision {
+fn ended(failure: &Failure, errand: &Errand, message: &Message, now: Timestamp, bounced: bool) -> Decision {
     let recipient = errand.recipient.clone();
     let (reply, remedy) = (reply_of(failure), Some(explain(failure).remedy.to_owned()));
     let (outcome, event) = if bounced {
@@ -90,26 +135,35 @@ fn ended(
     Decision {
         outcome,
         event,
-        report: wants(errand, sender, |n| n.failure).then(|| (Kind::Failed, failure.clone())),
+        report: wants(errand, message, |n| n.failure).then(|| Told {
+            kind: Kind::Failed,
+            failure: Some(failure.clone()),
+        }),
     }
 }
 
 fn deferred(
     failure: &Failure,
     errand: &Errand,
-    sender: &ReversePath,
+    message: &Message,
     schedule: &Schedule,
     now: Timestamp,
     next: Timestamp,
 ) -> Decision {
     let expires = schedule.expires(errand.first_queued);
-    let tell = schedule.delay_notice_due(errand.first_queued, now, errand.delay_told)
-        && wants(errand, sender, |n| n.delay);
+    let wanted = wants(errand, message, |n| n.delay);
+    let delay_told = wanted && schedule.delay_notice_due(errand.first_queued, now, errand.delay_told);
+    // RFC 2852 §4.1.2, mode N: the sender is told when the deadline passes, and it goes on.
+    let late = message
+        .deliver_by
+        .is_some_and(|by| by.mode == ByMode::Notify && now >= by.at);
+    let deadline_told = wanted && late && !errand.deadline_told;
     Decision {
         outcome: Outcome::Deferred {
             next,
             last: last_of(failure, now),
-            delay_told: tell,
+            delay_told,
+            deadline_told,
         },
         event: Event::Deferred {
             recipient: errand.recipient.clone(),
@@ -118,14 +172,17 @@ fn deferred(
             expires,
             remedy: Some(explain(failure).remedy.to_owned()),
         },
-        report: tell.then(|| (Kind::Delayed { until: expires }, failure.clone())),
+        report: (delay_told || deadline_told).then(|| Told {
+            kind: Kind::Delayed { until: expires },
+            failure: Some(failure.clone()),
+        }),
     }
 }
 
 /// Whether the sender is to be told. Never without a reverse-path (RFC 5321 §6.1); otherwise as it
 /// asked (RFC 3461 §4.1), and when it did not ask, of failures and delays.
-fn wants(errand: &Errand, sender: &ReversePath, what: impl Fn(Notify) -> bool) -> bool {
-    !sender.is_null() && errand.notify.is_none_or(what)
+fn wants(errand: &Errand, message: &Message, what: impl Fn(Notify) -> bool) -> bool {
+    !message.reverse_path.is_null() && errand.notify.is_none_or(what)
 }
 
 fn last_of(failure: &Failure, now: Timestamp) -> LastOutcome {

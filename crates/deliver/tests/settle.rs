@@ -7,23 +7,25 @@ use common::put_blob;
 use deliver::Failure;
 use deliver::attempt::{Fate, Taken};
 use deliver::dsn::Kind;
-use deliver::settle::decide;
+use deliver::settle::{Told, decide, overdue};
 use journey::{Event, Reply};
+use mail::delivery::{ByMode, Notify};
 use mail::{EmailAddress, EnhancedStatus, QueueId, ReversePath, Timestamp};
-use queue::{Body, Errand, Message, NewErrand, Outcome, Queue, Schedule};
+use queue::{Body, Deadline, Errand, Message, NewErrand, Outcome, Queue, Schedule};
+use smtp::client::PassedOn;
 use std::time::Duration;
 use store::{Batch, MemoryStore, Store};
 
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 
-/// An errand as the queue gives it.
-async fn errand(notify: Option<&str>) -> Errand {
+/// An errand as the queue gives it, and its message.
+async fn errand(notify: Option<&str>) -> (Errand, Message) {
     let store = MemoryStore::new();
     let (blob, blob_len) = put_blob(&store, "x").await;
     let queue = Queue::new(store.clone(), queue::Options::default());
     let message = Message {
         id: QueueId(1),
-        reverse_path: ReversePath::Null,
+        reverse_path: ReversePath::Address(EmailAddress::parse("alice@gmail.com").unwrap()),
         blob,
         blob_len,
         prefix: Vec::new(),
@@ -41,14 +43,15 @@ async fn errand(notify: Option<&str>) -> Errand {
     let new = NewErrand {
         recipient: EmailAddress::parse("bob@example.com").unwrap(),
         original_recipient: None,
-        notify: notify.map(|n| mail::delivery::Notify::parse(n).unwrap()),
+        notify: notify.map(|n| Notify::parse(n).unwrap()),
         next_attempt: START,
     };
     let mut batch = Batch::new();
     queue.accept(&mut batch, &message, &[new]).unwrap();
     let store: &dyn Store = store.as_ref();
     store.commit(batch).await.unwrap();
-    queue.show(QueueId(1)).await.unwrap().unwrap().errands.remove(0)
+    let errand = queue.show(QueueId(1)).await.unwrap().unwrap().errands.remove(0);
+    (errand, message)
 }
 
 fn refused(code: u16) -> Fate {
@@ -96,19 +99,19 @@ async fn outcome_and_report_by_fate_age_and_wish() {
             250 => Ok(Taken {
                 host: "mx.example.com".to_owned(),
                 reply: Reply::default(),
+                passed_on: PassedOn::default(),
             }),
             code => refused(code),
         };
-        let sender = match from_somebody {
-            true => ReversePath::Address(EmailAddress::parse("alice@gmail.com").unwrap()),
-            false => ReversePath::Null,
-        };
-        let errand = errand(notify).await;
+        let (errand, mut message) = errand(notify).await;
+        if !from_somebody {
+            message.reverse_path = ReversePath::Null;
+        }
         let now = START.plus(Duration::from_secs(age_secs));
-        let decision = decide(&fate, &errand, &sender, &Schedule::default(), now, 0.5);
-        let what = format!("{code} after {age_secs} s, {notify:?}, {sender}");
+        let decision = decide(&fate, &errand, &message, &Schedule::default(), now, 0.5);
+        let what = format!("{code} after {age_secs} s, {notify:?}, {from_somebody}");
         assert_eq!(short(&decision.outcome), outcome, "{what}");
-        let told = decision.report.as_ref().map(|(kind, _)| kind.action());
+        let told = decision.report.as_ref().map(|told| told.kind.action());
         assert_eq!(told, report, "{what}");
         if let Outcome::Deferred { next, delay_told, .. } = decision.outcome {
             assert!(next > now, "{what}");
@@ -119,11 +122,10 @@ async fn outcome_and_report_by_fate_age_and_wish() {
 
 #[tokio::test]
 async fn a_deferral_says_when_and_until_when() {
-    let mut errand = errand(None).await;
+    let (mut errand, message) = errand(None).await;
     errand.attempts = 2;
-    let sender = ReversePath::Address(EmailAddress::parse("alice@gmail.com").unwrap());
     let schedule = Schedule::default();
-    let decision = decide(&refused(451), &errand, &sender, &schedule, START, 0.5);
+    let decision = decide(&refused(451), &errand, &message, &schedule, START, 0.5);
     let Event::Deferred {
         next_attempt,
         expires,
@@ -141,13 +143,110 @@ async fn a_deferral_says_when_and_until_when() {
     // Told once.
     errand.delay_told = true;
     let late = START.plus(Duration::from_secs(20_000));
-    let decision = decide(&refused(451), &errand, &sender, &schedule, late, 0.5);
+    let decision = decide(&refused(451), &errand, &message, &schedule, late, 0.5);
     assert_eq!(decision.report, None);
     errand.delay_told = false;
-    let decision = decide(&refused(451), &errand, &sender, &schedule, late, 0.5);
-    let Some((Kind::Delayed { until }, failure)) = decision.report else {
+    let decision = decide(&refused(451), &errand, &message, &schedule, late, 0.5);
+    let Some(Told {
+        kind: Kind::Delayed { until },
+        failure,
+    }) = decision.report
+    else {
         panic!("a notice");
     };
     assert_eq!(until, schedule.expires(START));
-    assert_eq!(failure.status, EnhancedStatus::new(4, 3, 0));
+    assert_eq!(failure.unwrap().status, EnhancedStatus::new(4, 3, 0));
+}
+
+/// RFC 3461 §5.2.2, RFC 2852 §4.1: who tells of a hand-over.
+#[tokio::test]
+async fn who_tells_of_a_hand_over() {
+    let deadline = |mode, trace| {
+        Some(Deadline {
+            at: START.plus(Duration::from_secs(60)),
+            mode,
+            trace,
+        })
+    };
+    let (notifies, returns) = (deadline(ByMode::Notify, false), deadline(ByMode::Return, false));
+    let traced = deadline(ByMode::Return, true);
+    for (notify, by, (dsn, deliver_by), told) in [
+        (Some("SUCCESS"), None, (true, false), false),
+        (Some("SUCCESS,FAILURE"), None, (false, false), true),
+        (Some("FAILURE"), None, (false, false), false),
+        (Some("NEVER"), notifies, (false, false), false),
+        (None, None, (false, false), false),
+        (None, notifies, (false, false), true),
+        (None, notifies, (true, true), false),
+        (None, returns, (true, true), false),
+        (None, traced, (true, true), true),
+        (Some("NEVER"), traced, (true, true), false),
+    ] {
+        let (errand, mut message) = errand(notify).await;
+        message.deliver_by = by;
+        let fate = Ok(Taken {
+            host: "mx.example.com".to_owned(),
+            reply: Reply::default(),
+            passed_on: PassedOn { dsn, deliver_by },
+        });
+        let decision = decide(&fate, &errand, &message, &Schedule::default(), START, 0.5);
+        let relayed = Told {
+            kind: Kind::Relayed,
+            failure: None,
+        };
+        let what = format!("{notify:?}, {by:?}, {dsn}, {deliver_by}");
+        assert_eq!(decision.report, told.then_some(relayed), "{what}");
+        message.reverse_path = ReversePath::Null;
+        let decision = decide(&fate, &errand, &message, &Schedule::default(), START, 0.5);
+        assert_eq!(decision.report, None, "{what}");
+    }
+}
+
+/// RFC 2852: at the deadline the message comes back, or its sender is told once and it goes on.
+#[tokio::test]
+async fn a_deadline_passes() {
+    let schedule = Schedule::default();
+    let (mut errand, mut message) = errand(None).await;
+    let at = START.plus(Duration::from_secs(60));
+    let by = |mode| {
+        Some(Deadline {
+            at,
+            mode,
+            trace: false,
+        })
+    };
+    for mode in [ByMode::Return, ByMode::Notify] {
+        message.deliver_by = by(mode);
+        assert_eq!(overdue(&message, START), None);
+        let decision = decide(&refused(451), &errand, &message, &schedule, START, 0.5);
+        let Outcome::Deferred { next, .. } = decision.outcome else {
+            panic!("it is not over yet");
+        };
+        assert_eq!((next, decision.report), (at, None), "tried again at the deadline");
+    }
+    let decision = decide(&refused(451), &errand, &message, &schedule, at, 0.5);
+    let Outcome::Deferred {
+        next,
+        delay_told: false,
+        deadline_told: true,
+        ..
+    } = decision.outcome
+    else {
+        panic!("{decision:?}");
+    };
+    assert!(next > at && decision.report.is_some());
+    errand.deadline_told = true;
+    let decision = decide(&refused(451), &errand, &message, &schedule, at, 0.5);
+    assert_eq!(decision.report, None, "told once");
+
+    message.deliver_by = by(ByMode::Return);
+    let Some(Err(failure)) = overdue(&message, at) else {
+        panic!("it is over");
+    };
+    assert_eq!(failure.status.to_string(), "5.4.7");
+    let decision = decide(&refused(451), &errand, &message, &schedule, at, 0.5);
+    assert_eq!(short(&decision.outcome), "expired");
+    let failure = decision.report.unwrap().failure.unwrap();
+    assert_eq!(failure.status.to_string(), "5.4.7");
+    assert!(failure.words.contains("the words"), "{failure}");
 }

@@ -1,4 +1,5 @@
-//! The letterbox: puts a message into mailboxes here, within the caller's batch.
+//! The letterbox: puts a message into mailboxes here, and a report on its way to its sender, within
+//! the caller's batch.
 //!
 //! The one place where an errand ends in a mailbox: mail that is being accepted, errands of the
 //! queue that turn out to lead here, and our own reports all come through [`Letterbox::put`].
@@ -7,6 +8,14 @@
 //! delivery puts a Return-Path on top (RFC 5321 §4.4).
 //!
 //! Never: a commit, a decision about where an address leads, a clock.
+
+pub mod dsn;
+pub mod explain;
+pub mod failure;
+mod report;
+
+pub use failure::Failure;
+pub use report::{Octets, Original, Reporter};
 
 use directory::Directory;
 use journey::{Event, Journey};
@@ -72,6 +81,12 @@ pub enum Error {
     /// The queue could not be read, or the claim is lost.
     #[error(transparent)]
     Queue(#[from] queue::Error),
+    /// The directory could not be read.
+    #[error(transparent)]
+    Directory(#[from] directory::Error),
+    /// A report could not be stored.
+    #[error(transparent)]
+    Blob(#[from] store::BlobError),
 }
 
 impl Letterbox<'_> {

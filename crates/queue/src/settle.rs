@@ -25,6 +25,8 @@ pub enum Outcome {
         last: LastOutcome,
         /// Whether the sender was told of the delay in the same batch.
         delay_told: bool,
+        /// Whether the sender was told in the same batch that its deadline passed (RFC 2852).
+        deadline_told: bool,
     },
     /// It failed for good; the report is in the same batch.
     Bounced(LastOutcome),
@@ -132,8 +134,14 @@ fn after(claim: &Claim, outcome: &Outcome) -> Errand {
         Outcome::Relayed(_) => ErrandState::Relayed { at },
         Outcome::Bounced(_) => ErrandState::Bounced { at },
         Outcome::Expired(_) => ErrandState::Expired { at },
-        Outcome::Deferred { next, delay_told, .. } => {
+        Outcome::Deferred {
+            next,
+            delay_told,
+            deadline_told,
+            ..
+        } => {
             errand.delay_told |= delay_told;
+            errand.deadline_told |= deadline_told;
             ErrandState::Waiting { next_attempt: *next }
         }
     };

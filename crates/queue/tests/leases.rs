@@ -108,6 +108,7 @@ fn outcome(kind: u8, now: Timestamp) -> Outcome {
             next: now.plus(Duration::from_secs(50)),
             last,
             delay_told: false,
+            deadline_told: false,
         },
     }
 }

@@ -133,6 +133,7 @@ async fn a_message_from_acceptance_to_its_end() {
         next,
         last: last(at(1)),
         delay_told: true,
+        deadline_told: false,
     };
     assert_eq!(
         queue.settle_now(&claims[0], &deferred, &nothing).await.unwrap(),
@@ -694,6 +695,7 @@ async fn work(queue: &Queue, ledger: &mut Ledger, now: Timestamp, limit: usize, 
                 next: now.plus(Duration::from_secs(50)),
                 last: last(now),
                 delay_told: false,
+                deadline_told: false,
             },
         };
         let settled = queue.settle_now(claim, &outcome, &nothing).await.unwrap();

@@ -61,7 +61,9 @@ impl Stage {
                 blob,
                 blob_len,
                 eight_bit: false,
+                binary: false,
                 smtputf8: false,
+                wishes: smtp::client::Wishes::default(),
             },
             dir,
         }

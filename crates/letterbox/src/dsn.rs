@@ -2,16 +2,22 @@
 //! (RFC 3464, RFC 6522; RFC 6533 where an address is beyond ASCII).
 //!
 //! Pure: the same values give the same octets. Promises: nothing that came from outside can add a
-//! header field or end a part early; the original's header section is bounded.
+//! header field or end a part early; what it brings back of the original is bounded.
+//!
+//! What it brings back (RFC 3461 §4.3): the header section; the whole message where it failed, the
+//! sender asked for that (RET=FULL) and it is small enough ([`FULL_OCTETS_MAX`]).
 
 use crate::explain::explain;
 use crate::failure::Failure;
 use mail::delivery::OriginalRecipient;
-use mail::{Domain, EmailAddress, QueueId, Timestamp, date, header};
+use mail::{Domain, EmailAddress, EnhancedStatus, QueueId, Timestamp, date, header};
 use std::fmt::Write as _;
 
 /// Octets of the original's header section at most that a report carries.
 pub const HEADERS_OCTETS_MAX: usize = 64 * 1024;
+/// Octets of a message at most that a report brings back as a whole. Beyond it comes the header
+/// section, whatever the sender asked.
+pub const FULL_OCTETS_MAX: usize = 256 * 1024;
 /// Octets of a peer's words in the report at most.
 const WORDS_OCTETS_MAX: usize = 1000;
 
@@ -25,6 +31,12 @@ pub enum Kind {
         /// When it is given up.
         until: Timestamp,
     },
+    /// It is in a mailbox here.
+    Delivered,
+    /// The next server took it, and will not report.
+    Relayed,
+    /// The address leads to several recipients, and it is on its way to all of them.
+    Expanded,
 }
 
 impl Kind {
@@ -34,6 +46,76 @@ impl Kind {
         match self {
             Kind::Failed => "failed",
             Kind::Delayed { .. } => "delayed",
+            Kind::Delivered => "delivered",
+            Kind::Relayed => "relayed",
+            Kind::Expanded => "expanded",
+        }
+    }
+
+    /// How the subject begins.
+    const fn headline(self) -> &'static str {
+        match self {
+            Kind::Failed => "Not delivered",
+            Kind::Delayed { .. } => "Delayed",
+            Kind::Delivered => "Delivered",
+            Kind::Relayed => "Passed on",
+            Kind::Expanded => "Distributed",
+        }
+    }
+
+    /// What it means, for people.
+    const fn meaning(self) -> &'static str {
+        match self {
+            Kind::Failed => "Your message could not be delivered, and will not be tried again.\r\n",
+            Kind::Delayed { .. } => {
+                "Your message could not be delivered yet. You need not do anything: it is still being tried.\r\n"
+            }
+            Kind::Delivered => "Your message has arrived in the mailbox of the recipient.\r\n",
+            Kind::Relayed => {
+                "Your message was passed on to the next mail server. That server does not report success, so\r\nthis is the last you hear of it unless it fails.\r\n"
+            }
+            Kind::Expanded => {
+                "The address leads to several recipients, and your message was passed on to all of them.\r\nTheir success is not reported one by one.\r\n"
+            }
+        }
+    }
+}
+
+/// What was said of one recipient.
+#[derive(Clone, Copy, Debug)]
+pub enum Said<'a> {
+    /// Why it failed, or is late.
+    Failure(&'a Failure),
+    /// It went well.
+    Success {
+        /// The server that took it, when it was another.
+        host: Option<&'a str>,
+        /// Its reply on one line, or ours.
+        reply: &'a str,
+        /// The enhanced status.
+        status: Option<EnhancedStatus>,
+    },
+}
+
+impl Said<'_> {
+    /// It is in a mailbox here, or on its way to several.
+    pub const HERE: Said<'static> = Said::Success {
+        host: None,
+        reply: "250 2.0.0 done",
+        status: Some(EnhancedStatus::new(2, 0, 0)),
+    };
+
+    fn host(&self) -> Option<&str> {
+        match self {
+            Said::Failure(failure) => failure.host(),
+            Said::Success { host, .. } => *host,
+        }
+    }
+
+    fn reply(&self) -> String {
+        match self {
+            Said::Failure(failure) => failure.reply(),
+            Said::Success { reply, .. } => (*reply).to_owned(),
         }
     }
 }
@@ -45,8 +127,8 @@ pub struct Reported<'a> {
     pub recipient: &'a EmailAddress,
     /// The address as the sender gave it, with its type (RFC 3461 §4.2 ORCPT).
     pub original_recipient: Option<&'a OriginalRecipient>,
-    /// Why.
-    pub failure: &'a Failure,
+    /// What came of it.
+    pub said: Said<'a>,
     /// When it was last tried.
     pub last_attempt: Timestamp,
     /// How often.
@@ -74,8 +156,10 @@ pub struct Report<'a> {
     pub arrived: Timestamp,
     /// The sender's envelope id (RFC 3461 §4.4).
     pub envelope_id: Option<&'a str>,
-    /// The original, at least its header section.
+    /// The original: whole when `whole`, else at least its header section.
     pub original: &'a [u8],
+    /// Whether the original is there as a whole and is to be brought back so.
+    pub whole: bool,
     /// The recipients, at least one.
     pub recipients: &'a [Reported<'a>],
 }
@@ -104,10 +188,29 @@ impl Report<'_> {
         last.map_or(0, |f| f.span().end)
     }
 
-    /// The original's header section with strict line endings, whatever it had.
-    fn original_headers(&self) -> String {
-        let text = String::from_utf8_lossy(&self.original[..self.headers_end()]);
-        text.replace('\r', "").replace('\n', "\r\n")
+    /// The original with strict line endings, whatever it had: its header section, or all of it.
+    fn returned(&self, whole: bool) -> Vec<u8> {
+        let end = if whole {
+            self.original.len()
+        } else {
+            self.headers_end()
+        };
+        let mut out = Vec::with_capacity(end + 16);
+        let mut octets = self.original[..end].iter().peekable();
+        while let Some(&octet) = octets.next() {
+            match octet {
+                b'\r' => {
+                    out.extend_from_slice(b"\r\n");
+                    octets.next_if(|next| **next == b'\n');
+                }
+                b'\n' => out.extend_from_slice(b"\r\n"),
+                other => out.push(other),
+            }
+        }
+        if !whole && std::str::from_utf8(&out).is_err() {
+            return String::from_utf8_lossy(&out).into_owned().into_bytes();
+        }
+        out
     }
 
     /// The whole message with its header section, every line ended by CR LF.
@@ -115,34 +218,41 @@ impl Report<'_> {
     pub fn to_message(&self) -> Vec<u8> {
         let global = self.is_global();
         let boundary = format!("=_report-{}-{}", self.id, self.original_id);
-        let (status_type, headers_type) = if global {
-            ("message/global-delivery-status", "message/global-headers")
+        // A message that foresaw the boundary would end its own part.
+        let whole = self.whole && !holds(self.original, boundary.as_bytes());
+        let status_type = if global {
+            "message/global-delivery-status"
         } else {
-            ("message/delivery-status", "text/rfc822-headers")
+            "message/delivery-status"
         };
-        let encoding = if global { "8bit" } else { "7bit" };
-        let mut out = self.header(&boundary);
-        let mut part = |content_type: &str, encoding: &str, body: &str| {
-            let _ = write!(
-                out,
-                "--{boundary}\r\nContent-Type: {content_type}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{body}\r\n"
+        let returned_type = match (whole, global) {
+            (true, true) => "message/global",
+            (true, false) => "message/rfc822",
+            (false, true) => "message/global-headers",
+            (false, false) => "text/rfc822-headers",
+        };
+        let mut out = self.header(&boundary).into_bytes();
+        let mut part = |content_type: &str, body: &[u8]| {
+            let encoding = if body.is_ascii() { "7bit" } else { "8bit" };
+            let head = format!(
+                "--{boundary}\r\nContent-Type: {content_type}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
             );
+            out.extend_from_slice(head.as_bytes());
+            out.extend_from_slice(body);
+            out.extend_from_slice(b"\r\n");
         };
-        let text = self.human();
-        let text_encoding = if text.is_ascii() { "7bit" } else { "8bit" };
-        part("text/plain; charset=utf-8", text_encoding, &text);
-        part(status_type, encoding, &self.machine(global));
-        part(headers_type, encoding, &self.original_headers());
-        let _ = write!(out, "--{boundary}--\r\n");
-        out.into_bytes()
+        part("text/plain; charset=utf-8", self.human(whole).as_bytes());
+        part(status_type, self.machine(global).as_bytes());
+        part(returned_type, &self.returned(whole));
+        out.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+        out
     }
 
     fn header(&self, boundary: &str) -> String {
-        let subject = match (self.kind, self.recipients) {
-            (Kind::Failed, [one]) => format!("Not delivered: your message to {}", shown(one.recipient)),
-            (Kind::Failed, _) => "Not delivered: your message".to_owned(),
-            (Kind::Delayed { .. }, [one]) => format!("Delayed: your message to {}", shown(one.recipient)),
-            (Kind::Delayed { .. }, _) => "Delayed: your message".to_owned(),
+        let headline = self.kind.headline();
+        let subject = match self.recipients {
+            [one] => format!("{headline}: your message to {}", shown(one.recipient)),
+            _ => format!("{headline}: your message"),
         };
         let mut out = format!(
             "Date: {}\r\nFrom: Mail Delivery System <postmaster@{}>\r\nTo: {}\r\nSubject: {subject}\r\nMessage-ID: <{}@{host}>\r\n",
@@ -163,27 +273,29 @@ impl Report<'_> {
         out
     }
 
-    fn human(&self) -> String {
+    fn human(&self, whole: bool) -> String {
         let mut out = format!("This is the mail server {}.\r\n\r\n", self.host_name);
-        out.push_str(match self.kind {
-            Kind::Failed => "Your message could not be delivered, and will not be tried again.\r\n",
-            Kind::Delayed { .. } => {
-                "Your message could not be delivered yet. You need not do anything: it is still being tried.\r\n"
-            }
-        });
+        out.push_str(self.kind.meaning());
         for r in self.recipients {
-            let explanation = explain(r.failure);
-            let _ = write!(
-                out,
-                "\r\n  Recipient:   {}\r\n  Problem:     {}\r\n",
-                r.recipient, explanation.problem
-            );
-            let words = plain(&r.failure.reply());
-            match r.failure.host() {
-                Some(host) => folded(&mut out, "  They said:   ", &format!("{words} ({})", plain(host))),
-                None => folded(&mut out, "  We found:    ", &words),
+            let _ = write!(out, "\r\n  Recipient:   {}\r\n", r.recipient);
+            let explanation = match r.said {
+                Said::Failure(failure) => Some(explain(failure)),
+                Said::Success { .. } => None,
+            };
+            if let Some(explanation) = explanation {
+                let _ = write!(out, "  Problem:     {}\r\n", explanation.problem);
             }
-            folded(&mut out, "  What helps:  ", explanation.remedy);
+            let words = plain(&r.said.reply());
+            match (r.said.host(), explanation) {
+                (Some(host), _) => {
+                    folded(&mut out, "  They said:   ", &format!("{words} ({})", plain(host)));
+                }
+                (None, Some(_)) => folded(&mut out, "  We found:    ", &words),
+                (None, None) => {}
+            }
+            if let Some(explanation) = explanation {
+                folded(&mut out, "  What helps:  ", explanation.remedy);
+            }
             if r.attempts > 1 {
                 let _ = write!(
                     out,
@@ -202,9 +314,10 @@ impl Report<'_> {
         }
         let _ = write!(
             out,
-            "\r\nThe message was accepted on {} as {}.\r\nIts header follows below.\r\n",
+            "\r\nThe message was accepted on {} as {}.\r\n{} follows below.\r\n",
             date::rfc5322(self.arrived),
-            self.original_id
+            self.original_id,
+            if whole { "It" } else { "Its header" },
         );
         out
     }
@@ -240,14 +353,17 @@ impl Report<'_> {
                 out,
                 "Final-Recipient: {address_type}; {address}\r\nAction: {}\r\nStatus: {}\r\n",
                 self.kind.action(),
-                self.status(r.failure),
+                self.status(r.said),
             );
-            if let Some(host) = r.failure.host() {
-                let _ = write!(out, "Remote-MTA: dns; {}\r\n", plain(host));
-                let reply = plain(&r.failure.reply());
-                folded(&mut out, "Diagnostic-Code: smtp; ", &reply);
-            } else {
-                folded(&mut out, "Diagnostic-Code: x-local; ", &plain(&r.failure.words));
+            match (r.said.host(), r.said) {
+                (Some(host), said) => {
+                    let _ = write!(out, "Remote-MTA: dns; {}\r\n", plain(host));
+                    folded(&mut out, "Diagnostic-Code: smtp; ", &plain(&said.reply()));
+                }
+                (None, Said::Failure(failure)) => {
+                    folded(&mut out, "Diagnostic-Code: x-local; ", &plain(&failure.words));
+                }
+                (None, Said::Success { .. }) => {}
             }
             let _ = write!(out, "Last-Attempt-Date: {}\r\n", date::rfc5322(r.last_attempt));
             if let Kind::Delayed { until } = self.kind {
@@ -258,14 +374,22 @@ impl Report<'_> {
     }
 
     /// A temporary failure that has become final is reported as a permanent one (RFC 3464 §2.3.4).
-    fn status(&self, failure: &Failure) -> mail::EnhancedStatus {
-        let s = failure.status;
+    fn status(&self, said: Said<'_>) -> EnhancedStatus {
+        let s = match said {
+            Said::Failure(failure) => failure.status,
+            Said::Success { status, .. } => status.unwrap_or(EnhancedStatus::new(2, 0, 0)),
+        };
         let class = match self.kind {
             Kind::Failed => 5,
             Kind::Delayed { .. } => 4,
+            Kind::Delivered | Kind::Relayed | Kind::Expanded => 2,
         };
-        mail::EnhancedStatus::new(class, s.subject, s.detail)
+        EnhancedStatus::new(class, s.subject, s.detail)
     }
+}
+
+fn holds(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 /// RFC 3464 §2.3.1: the address as it was meant, not as the parameter encodes it. Beyond ASCII it can
@@ -339,6 +463,17 @@ mod tests {
         b"From: alice@gmail.com\r\nSubject: Hello!\r\nMessage-ID: <1@gmail.com>\r\n\r\nHi Bob\r\n";
 
     fn report(kind: Kind, recipient: &str, failure: &Failure, original: &[u8]) -> (String, bool) {
+        let whole = false;
+        let said = Said::Failure(failure);
+        report_of(kind, recipient, said, (original, whole))
+    }
+
+    fn report_of(
+        kind: Kind,
+        recipient: &str,
+        said: Said<'_>,
+        (original, whole): (&[u8], bool),
+    ) -> (String, bool) {
         let recipient = EmailAddress::parse(recipient).unwrap();
         let to = EmailAddress::parse("alice@gmail.com").unwrap();
         let host_name = Domain::parse("mail.gmail.com").unwrap();
@@ -353,12 +488,13 @@ mod tests {
             to: &to,
             original_id: QueueId(1),
             arrived: Timestamp::from_secs(1_795_439_000),
-            envelope_id: None,
+            envelope_id: Some("QQ 1"),
             original,
+            whole,
             recipients: &[Reported {
                 recipient: &recipient,
                 original_recipient: original_recipient.as_ref(),
-                failure,
+                said,
                 last_attempt: Timestamp::from_secs(1_795_439_050),
                 attempts: 3,
             }],
@@ -388,7 +524,7 @@ mod tests {
             "multipart/report; report-type=delivery-status;",
             "  Problem:     The address does not exist there.\r\n",
             "  They said:   550 5.1.1 No such user (mx.example.com)\r\n",
-            "Reporting-MTA: dns; mail.gmail.com\r\n",
+            "Reporting-MTA: dns; mail.gmail.com\r\nOriginal-Envelope-Id: QQ 1\r\n",
             "\r\n\r\nOriginal-Recipient: rfc822; bob@example.com\r\nFinal-Recipient: rfc822; bob@example.com\r\nAction: failed\r\nStatus: 5.1.1\r\n",
             "Remote-MTA: dns; mx.example.com\r\nDiagnostic-Code: smtp; 550 5.1.1 No such user\r\n",
             "Content-Type: text/rfc822-headers\r\n",
@@ -401,6 +537,78 @@ mod tests {
             text.split("\r\n")
                 .all(|l| l.len() <= 998 && !l.contains(['\r', '\n']))
         );
+    }
+
+    #[test]
+    fn a_success() {
+        let taken = Said::Success {
+            host: Some("mx.example.com"),
+            reply: "250 2.1.5 queued as 1",
+            status: Some(EnhancedStatus::new(2, 1, 5)),
+        };
+        for (kind, said, wanted) in [
+            (
+                Kind::Relayed,
+                taken,
+                "Action: relayed\r\nStatus: 2.1.5\r\nRemote-MTA: dns; mx.example.com\r\nDiagnostic-Code: smtp; 250 2.1.5 queued as 1\r\n",
+            ),
+            (
+                Kind::Delivered,
+                Said::HERE,
+                "Action: delivered\r\nStatus: 2.0.0\r\nLast-Attempt-Date",
+            ),
+            (
+                Kind::Expanded,
+                Said::HERE,
+                "Action: expanded\r\nStatus: 2.0.0\r\nLast",
+            ),
+        ] {
+            let (text, _) = report_of(kind, "bob@example.com", said, (ORIGINAL, false));
+            assert!(text.contains(wanted), "{wanted:?} in\n{text}");
+            assert!(!text.contains("Problem"));
+            assert!(text.contains("Content-Type: text/rfc822-headers\r\n"));
+        }
+    }
+
+    #[test]
+    fn the_whole_message_comes_back() {
+        let failure = refused();
+        let said = Said::Failure(&failure);
+        let text = b"Subject: Hello!\n\nHi\rB\xf6b\r\n".as_slice();
+        let original_recipient = None;
+        let recipient = EmailAddress::parse("bob@example.com").unwrap();
+        let (host, to) = (Domain::parse("mail.gmail.com").unwrap(), recipient.clone());
+        let report = |original, whole| {
+            Report {
+                kind: Kind::Failed,
+                host_name: &host,
+                postmaster_of: &host,
+                id: QueueId(2),
+                now: Timestamp(0),
+                to: &to,
+                original_id: QueueId(1),
+                arrived: Timestamp(0),
+                envelope_id: None,
+                original,
+                whole,
+                recipients: &[Reported {
+                    recipient: &recipient,
+                    original_recipient,
+                    said,
+                    last_attempt: Timestamp(0),
+                    attempts: 1,
+                }],
+            }
+            .to_message()
+        };
+        let made = report(text, true);
+        let wanted = b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\nSubject: Hello!\r\n\r\nHi\r\nB\xf6b\r\n\r\n--=_report-";
+        assert!(holds(&made, wanted), "{}", made.escape_ascii());
+        // One that knows the boundary comes back as its header.
+        let boundary = format!("\r\n--=_report-{}-{}--\r\n", QueueId(2), QueueId(1));
+        let sly = [text, boundary.as_bytes()].concat();
+        let made = report(&sly, true);
+        assert!(holds(&made, b"text/rfc822-headers") && !holds(&made, b"Hi\r\n"));
     }
 
     #[test]

@@ -130,7 +130,13 @@ const TABLE: &[Row] = &[
         4,
         &[7],
         "The message could not be delivered in time.",
-        "Send it again later, or reach the recipient another way.",
+        "Send it again later or with more time, or reach the recipient another way.",
+    ),
+    row(
+        6,
+        &[3],
+        "The message holds raw binary parts (BINARYMIME), which the receiving server cannot take.",
+        "Send it with its attachments encoded, as mail programs do by default.",
     ),
     row(
         6,
@@ -143,6 +149,12 @@ const TABLE: &[Row] = &[
         &[5, 10, 11],
         "A secure connection to the receiving server is required, and could not be made.",
         "The receiving server needs TLS with a certificate that is valid for its name, or the route's TLS setting has to change.",
+    ),
+    row(
+        7,
+        &[30],
+        "The message was sent with the demand for TLS all the way (REQUIRETLS), which the receiving server does not promise.",
+        "Send it without that demand if it may go without, or reach the recipient another way.",
     ),
     row(
         7,

@@ -1,0 +1,310 @@
+//! Brings a report to its sender: into a mailbox here, or into the queue, signed; in the caller's batch.
+//!
+//! Promises: nobody gets a report about a message without a reverse-path (RFC 5321 §6.1); a report is
+//! a message of its own, with its own journey. Never: whether a report is wanted.
+
+use crate::dsn::{FULL_OCTETS_MAX, HEADERS_OCTETS_MAX, Kind, Report, Reported};
+use crate::{Errands, Error, Letter, Letterbox, To};
+use directory::Resolution;
+use journey::Event;
+use judge::dkim::{Signer, SigningKey};
+use mail::delivery::Ret;
+use mail::{Domain, EmailAddress, QueueId, ReversePath, Timestamp};
+use queue::{IdSource, NewErrand};
+use std::sync::Arc;
+use store::{Batch, BlobId, Store};
+
+/// What a reporter works with. All of one store.
+#[derive(Clone, Copy)]
+pub struct Reporter<'a> {
+    /// The way into mailboxes here.
+    pub letterbox: Letterbox<'a>,
+    /// Where the octets go.
+    pub store: &'a dyn Store,
+    /// Names for the reports.
+    pub ids: &'a IdSource,
+    /// Our name.
+    pub host_name: &'a Domain,
+}
+
+/// The message that a report is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Original<'a> {
+    /// Its name.
+    pub id: QueueId,
+    /// Who is told; nobody where it is null.
+    pub sender: &'a ReversePath,
+    /// When it was accepted.
+    pub arrived: Timestamp,
+    /// RFC 3461 §4.4.
+    pub envelope_id: Option<&'a str>,
+    /// RFC 3461 §4.3; the header alone without a wish.
+    pub ret: Option<Ret>,
+    /// Whether it is a binary one, which no report can carry as a whole.
+    pub binary: bool,
+    /// Its octets.
+    pub octets: Octets<'a>,
+}
+
+/// Where a message's octets are.
+#[derive(Clone, Copy, Debug)]
+pub enum Octets<'a> {
+    /// In the store, behind a prefix.
+    Stored {
+        /// Octets before the blob.
+        prefix: &'a [u8],
+        /// The blob.
+        blob: BlobId,
+        /// How many it has.
+        blob_len: u64,
+    },
+    /// In memory, in parts.
+    Here(&'a [&'a [u8]]),
+}
+
+impl Octets<'_> {
+    fn len(&self) -> u64 {
+        match self {
+            Octets::Stored { prefix, blob_len, .. } => prefix.len() as u64 + blob_len,
+            Octets::Here(parts) => parts.iter().map(|part| part.len() as u64).sum(),
+        }
+    }
+}
+
+impl Reporter<'_> {
+    /// Adds a report about recipients of one message to the batch.
+    ///
+    /// # Errors
+    /// [`Error`]; the batch may hold a part then and must not be committed.
+    pub async fn add(
+        &self,
+        batch: &mut Batch,
+        original: &Original<'_>,
+        kind: Kind,
+        recipients: &[Reported<'_>],
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let ReversePath::Address(sender) = original.sender else {
+            return Ok(());
+        };
+        let Letterbox {
+            directory, journey, ..
+        } = self.letterbox;
+        let resolution = directory.resolve(sender).await?;
+        if resolution == Resolution::UnknownUser {
+            let by = format!("no report could be sent: {sender} is nobody here");
+            let event = Event::Dropped { recipient: None, by };
+            journey.record(batch, original.id, now, &event);
+            return Ok(());
+        }
+        let whole = kind == Kind::Failed
+            && original.ret == Some(Ret::Full)
+            && !original.binary
+            && original.octets.len() <= FULL_OCTETS_MAX as u64;
+        let (text, whole) = self.read(original, whole).await;
+        let postmaster_of = self.postmaster_of(sender).await?;
+        let report = Report {
+            kind,
+            host_name: self.host_name,
+            postmaster_of: &postmaster_of,
+            id: self.ids.next_id(),
+            now,
+            to: sender,
+            original_id: original.id,
+            arrived: original.arrived,
+            envelope_id: original.envelope_id,
+            original: &text,
+            whole,
+            recipients,
+        };
+        let mut message = report.to_message();
+        if resolution == Resolution::NotOurs {
+            let signatures = self.signatures(&postmaster_of, &message, now).await?;
+            message.splice(0..0, signatures.into_bytes());
+        }
+        let event = Event::DsnSent {
+            kind: kind.action().to_owned(),
+            to: sender.clone(),
+            report: Some(report.id),
+        };
+        journey.record(batch, original.id, now, &event);
+        self.bring(batch, &report, &message, resolution).await
+    }
+
+    /// Stores the report, and puts it into the mailboxes or the queue.
+    async fn bring(
+        &self,
+        batch: &mut Batch,
+        report: &Report<'_>,
+        message: &[u8],
+        resolution: Resolution,
+    ) -> Result<(), Error> {
+        let mut writer = self.store.stage(message.len() as u64).await?;
+        writer.write(message).await?;
+        let staged = writer.finish().await?;
+        let (blob, blob_len) = (staged.id, staged.len);
+        batch.blob(staged);
+        self.record_birth(batch, report, blob_len);
+        match resolution {
+            Resolution::Local(accounts) => {
+                let letter = Letter {
+                    id: report.id,
+                    reverse_path: &ReversePath::Null,
+                    prefix: &[],
+                    blob,
+                    blob_len,
+                    junk: None,
+                };
+                let of = |account: &mail::AccountId| To {
+                    recipient: report.to,
+                    account: *account,
+                };
+                let to: Vec<To<'_>> = accounts.iter().map(of).collect();
+                let errands = Errands::New;
+                self.letterbox.put(batch, &letter, &to, errands, report.now).await
+            }
+            Resolution::NotOurs | Resolution::UnknownUser => {
+                self.enqueue(batch, report, blob, blob_len, message.is_ascii())
+            }
+        }
+    }
+
+    /// Whose postmaster answers for the report: the sender's own where the domain is served here, else
+    /// that of the domain served longest; a server of no domain has its name only.
+    async fn postmaster_of(&self, sender: &EmailAddress) -> Result<Domain, Error> {
+        let directory = self.letterbox.directory;
+        if let Some(domain) = sender.domain()
+            && directory.domain(domain).await?.is_some()
+        {
+            return Ok(domain.clone());
+        }
+        let served = directory.domains().await?;
+        let first = served.into_iter().min_by_key(|record| record.created);
+        Ok(first.map_or_else(|| self.host_name.clone(), |record| record.name))
+    }
+
+    /// A signature by each key of the domain that the report comes from, so that it passes where its
+    /// null reverse-path gives SPF nothing to go by. A key that cannot be used is told in the log.
+    async fn signatures(&self, domain: &Domain, message: &[u8], now: Timestamp) -> Result<String, Error> {
+        let record = self.letterbox.directory.domain(domain).await?;
+        let mut fields = String::new();
+        for stored in record.map(|record| record.signing_keys).unwrap_or_default() {
+            let signed = SigningKey::from_pem(&stored.pkcs8_pem)
+                .map_err(|e| e.to_string())
+                .and_then(|key| {
+                    Signer::new(domain.clone(), &stored.selector, Arc::new(key)).map_err(|e| e.to_string())
+                })
+                .and_then(|signer| signer.sign(message, now).map_err(|e| e.to_string()));
+            match signed {
+                Ok(field) => fields.push_str(&field),
+                Err(error) => {
+                    tracing::error!(%domain, selector = stored.selector, error, "a report could not be signed");
+                }
+            }
+        }
+        Ok(fields)
+    }
+
+    /// A report is a message of its own and has its own journey.
+    fn record_birth(&self, batch: &mut Batch, report: &Report<'_>, size: u64) {
+        let journey = self.letterbox.journey;
+        let message_id = message_id(report);
+        journey.index(batch, report.id, report.now, Some(&message_id), &[report.to]);
+        let event = Event::Received {
+            service: "local".to_owned(),
+            peer_ip: None,
+            peer_name: None,
+            helo: String::new(),
+            tls: None,
+            login: None,
+            reverse_path: Some(ReversePath::Null),
+            recipients: vec![report.to.clone()],
+            size,
+            message_id: Some(message_id),
+        };
+        journey.record(batch, report.id, report.now, &event);
+    }
+
+    fn enqueue(
+        &self,
+        batch: &mut Batch,
+        report: &Report<'_>,
+        blob: BlobId,
+        blob_len: u64,
+        is_ascii: bool,
+    ) -> Result<(), Error> {
+        let message = queue::Message {
+            id: report.id,
+            reverse_path: ReversePath::Null,
+            blob,
+            blob_len,
+            prefix: Vec::new(),
+            received_at: report.now,
+            message_id: Some(message_id(report)),
+            login: None,
+            body: if is_ascii {
+                queue::Body::SevenBit
+            } else {
+                queue::Body::EightBit
+            },
+            smtputf8: report.needs_smtputf8(),
+            envid: None,
+            ret: None,
+            require_tls: false,
+            deliver_by: None,
+            priority: mail::delivery::Priority::NORMAL,
+        };
+        let errand = NewErrand::to(report.to.clone(), report.now);
+        let queue = self.letterbox.queue;
+        queue.accept(batch, &message, std::slice::from_ref(&errand))?;
+        let event = Event::Queued {
+            recipient: report.to.clone(),
+            next_attempt: report.now,
+        };
+        self.letterbox
+            .journey
+            .record(batch, report.id, report.now, &event);
+        Ok(())
+    }
+
+    /// The original, whole where that is wanted, else as much as its header section may be. One that
+    /// cannot be read does not keep the report from its sender.
+    async fn read(&self, original: &Original<'_>, whole: bool) -> (Vec<u8>, bool) {
+        let most = if whole {
+            u64::MAX
+        } else {
+            HEADERS_OCTETS_MAX as u64
+        };
+        match original.octets {
+            Octets::Here(parts) => {
+                let mut text = Vec::new();
+                for part in parts {
+                    let room = usize::try_from(most).unwrap_or(usize::MAX) - text.len();
+                    text.extend_from_slice(&part[..part.len().min(room)]);
+                }
+                (text, whole)
+            }
+            Octets::Stored {
+                prefix,
+                blob,
+                blob_len,
+            } => {
+                let mut text = prefix.to_vec();
+                match self.store.read(blob, 0..blob_len.min(most)).await {
+                    Ok(octets) => {
+                        text.extend_from_slice(&octets);
+                        (text, whole)
+                    }
+                    Err(error) => {
+                        tracing::error!(id = %original.id, %error, "the original of a report cannot be read");
+                        (text, false)
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn message_id(report: &Report<'_>) -> String {
+    format!("{}@{}", report.id, report.host_name)
+}
