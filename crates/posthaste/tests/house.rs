@@ -12,6 +12,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("smtp", 1),
     ("imap", 1),
     ("pop3", 1),
+    ("milter", 1),
     ("store", 1),
     ("dns", 1),
     ("tls", 2),
