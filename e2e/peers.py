@@ -67,7 +67,10 @@ def fetch():
             continue
         with tempfile.TemporaryDirectory() as folder:
             os.chmod(folder, 0o777)
-            subprocess.run(["apt-get", "download", "-qq", *packages], cwd=folder, check=True)
+            download = ["apt-get", "download", "-qq", *packages]
+            if subprocess.run(download, cwd=folder).returncode != 0:
+                subprocess.run(["apt-get", "update", "-qq"], check=True)
+                subprocess.run(download, cwd=folder, check=True)
             (STORE / name).mkdir(parents=True, exist_ok=True)
             for package in pathlib.Path(folder).glob("*.deb"):
                 subprocess.run(["dpkg", "-x", package, STORE / name], check=True)
