@@ -2,11 +2,11 @@
 //! elsewhere, its journey.
 
 use crate::session::Session;
-use crate::transaction::{Target, Transaction};
+use crate::transaction::{Accepted, Target, Transaction};
 use journey::Event;
 use letterbox::{Errands, Letter, Letterbox, To};
-use mail::{EmailAddress, Timestamp};
-use queue::{Body, Message, NewErrand};
+use mail::{ReversePath, Timestamp};
+use queue::{Message, NewErrand};
 use smtp::{Reply, replies};
 use std::collections::HashSet;
 use store::{Batch, BlobError, BlobId, CommitError};
@@ -38,10 +38,10 @@ impl Session {
         for (at, event) in transaction.refusals.iter().chain(&ready.events) {
             parts.journey.record(&mut batch, id, *at, event);
         }
-        let targets = Targets::of(transaction);
+        let targets = Targets::of(transaction, ready.junk.is_some());
         let accepted = Event::Accepted {
             local: targets.local.len() as u32,
-            queued: targets.remote.len() as u32,
+            queued: targets.queued.len() as u32,
         };
         parts.journey.record(&mut batch, id, now, &accepted);
         self.settle_here(
@@ -52,12 +52,12 @@ impl Session {
             &targets.local,
         )
         .await?;
-        self.queue_elsewhere(
+        self.queue(
             &mut batch,
             transaction,
             &ready,
             Blob { id: blob, len },
-            &targets.remote,
+            &targets.queued,
         )?;
         parts.journey.pack(&mut batch);
         parts
@@ -113,18 +113,19 @@ impl Session {
             .map_err(|error| store_failed(&error))
     }
 
-    /// Adds an errand for each recipient elsewhere.
-    fn queue_elsewhere(
+    /// Adds an errand for each recipient whose mail is not settled in this batch.
+    fn queue(
         &self,
         batch: &mut Batch,
         transaction: &Transaction,
         ready: &Ready,
         blob: Blob,
-        recipients: &[EmailAddress],
+        recipients: &[&Accepted],
     ) -> Result<(), Reply> {
         let parts = &self.ctx.parts;
-        let now = parts.clock.now();
-        let eight_bit = !ready.body.is_ascii() || !ready.top.is_ascii();
+        let (now, asked) = (parts.clock.now(), &transaction.asked);
+        let due = asked.held_until.map_or(now, |until| until.max(now));
+        let is_ascii = ready.body.is_ascii() && ready.top.is_ascii();
         let message = Message {
             id: transaction.id,
             reverse_path: transaction.reverse_path.clone(),
@@ -134,22 +135,17 @@ impl Session {
             received_at: now,
             message_id: ready.message_id.clone(),
             login: self.login.as_ref().map(|l| l.address.to_string()),
-            body: if eight_bit { Body::EightBit } else { Body::SevenBit },
+            body: asked.body(is_ascii),
             smtputf8: transaction.smtputf8,
-            envid: None,
-            ret: None,
-            require_tls: false,
-            deliver_by: None,
-            priority: mail::delivery::Priority::NORMAL,
+            envid: asked.envid.clone(),
+            ret: asked.ret,
+            require_tls: asked.require_tls,
+            deliver_by: asked.deliver_by,
+            priority: asked.priority,
         };
         let errands: Vec<NewErrand> = recipients
             .iter()
-            .map(|recipient| NewErrand {
-                recipient: recipient.clone(),
-                original_recipient: None,
-                notify: None,
-                next_attempt: now,
-            })
+            .map(|accepted| accepted.wishes.errand(&accepted.address, due))
             .collect();
         parts
             .queue
@@ -157,8 +153,8 @@ impl Session {
             .map_err(|error| store_failed(&error))?;
         for recipient in recipients {
             let event = Event::Queued {
-                recipient: recipient.clone(),
-                next_attempt: now,
+                recipient: recipient.address.clone(),
+                next_attempt: due,
             };
             parts.journey.record(batch, transaction.id, now, &event);
         }
@@ -176,16 +172,17 @@ struct Blob {
 /// The recipients by where their mail goes. An account that several addresses lead to gets one copy.
 struct Targets<'a> {
     local: Vec<To<'a>>,
-    remote: Vec<EmailAddress>,
+    queued: Vec<&'a Accepted>,
 }
 
 impl<'a> Targets<'a> {
-    fn of(transaction: &'a Transaction) -> Self {
-        let (mut local, mut remote) = (Vec::new(), Vec::new());
+    fn of(transaction: &'a Transaction, is_junk: bool) -> Self {
+        let (mut local, mut queued) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         for recipient in &transaction.recipients {
             match &recipient.target {
-                Target::Remote => remote.push(recipient.address.clone()),
+                Target::Remote => queued.push(recipient),
+                Target::Local(_) if waits(transaction, recipient, is_junk) => queued.push(recipient),
                 Target::Local(accounts) => {
                     let fresh = accounts.iter().filter(|account| seen.insert(**account));
                     local.extend(fresh.map(|account| To {
@@ -195,8 +192,16 @@ impl<'a> Targets<'a> {
                 }
             }
         }
-        Self { local, remote }
+        Self { local, queued }
     }
+}
+
+/// Whether a mailbox here gets its message by the queue: one that is held waits there, and the report of
+/// success is made where errands end. Nobody is told of what goes to Junk: a success to report would
+/// tell spammers who exists, and bother whom they pretend to be.
+fn waits(transaction: &Transaction, recipient: &Accepted, is_junk: bool) -> bool {
+    let reports = recipient.wishes.wants_success() && transaction.reverse_path != ReversePath::Null;
+    transaction.asked.held_until.is_some() || (reports && !is_junk)
 }
 
 fn commit_reply(error: &CommitError) -> Reply {

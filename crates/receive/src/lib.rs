@@ -8,6 +8,7 @@
 //! (one batch). Never: a rule of SMTP's grammar, a route, a decision about when to try again.
 
 mod accept;
+mod asked;
 mod author;
 mod commit;
 mod gather;

@@ -1,6 +1,7 @@
 //! MAIL, RCPT and the octets of DATA: who may send to whom, and how much.
 
 use crate::MEMORY_UNIT;
+use crate::asked::Wishes;
 use crate::session::Session;
 use crate::transaction::{Accepted, Refusal, Target, Transaction};
 use directory::Resolution;
@@ -22,7 +23,7 @@ impl Session {
             return Err(replies::LOGIN_OVER);
         }
         let (now, id) = (self.ctx.parts.clock.now(), self.ctx.parts.ids.next_id());
-        let mut transaction = Transaction::new(id, now, helo, mail.path.clone(), mail.smtputf8);
+        let mut transaction = Transaction::new(id, now, helo, mail);
         if let Some(login) = &self.login {
             if let Some(address) = mail.path.address()
                 && !self.may_send_as(address).await?
@@ -83,7 +84,11 @@ impl Session {
             Ok(target) => {
                 let is_lmtp = self.role == Role::Lmtp;
                 if let Some(transaction) = &mut self.transaction {
-                    let place = transaction.add(Accepted { address, target });
+                    let place = transaction.add(Accepted {
+                        address,
+                        target,
+                        wishes: Wishes::of(rcpt),
+                    });
                     if is_lmtp {
                         transaction.answers_due.push(place);
                     }

@@ -1,8 +1,10 @@
 //! What is known of one mail transaction, from MAIL to its end.
 
+use crate::asked::{Asked, Wishes};
 use journey::Event;
 use mail::{AccountId, EmailAddress, QueueId, ReversePath, Timestamp};
 use smtp::Reply;
+use smtp::command::MailFrom;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Refusals of one transaction that its journey keeps at most; the others were answered all the same.
@@ -22,6 +24,7 @@ pub(crate) enum Target {
 pub(crate) struct Accepted {
     pub(crate) address: EmailAddress,
     pub(crate) target: Target,
+    pub(crate) wishes: Wishes,
 }
 
 /// A transaction.
@@ -31,6 +34,7 @@ pub(crate) struct Transaction {
     pub(crate) helo: String,
     pub(crate) reverse_path: ReversePath,
     pub(crate) smtputf8: bool,
+    pub(crate) asked: Asked,
     pub(crate) recipients: Vec<Accepted>,
     /// In LMTP: which recipient each accepted RCPT named, by its place. The message is answered once
     /// for each of them.
@@ -50,19 +54,14 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    pub(crate) fn new(
-        id: QueueId,
-        began: Timestamp,
-        helo: &str,
-        reverse_path: ReversePath,
-        smtputf8: bool,
-    ) -> Self {
+    pub(crate) fn new(id: QueueId, began: Timestamp, helo: &str, mail: &MailFrom) -> Self {
         Self {
             id,
             began,
             helo: helo.to_owned(),
-            reverse_path,
-            smtputf8,
+            reverse_path: mail.path.clone(),
+            smtputf8: mail.smtputf8,
+            asked: Asked::of(mail, began),
             recipients: Vec::new(),
             answers_due: Vec::new(),
             refusals: Vec::new(),

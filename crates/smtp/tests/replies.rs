@@ -1,0 +1,165 @@
+//! Every reply of the table is said in some dialogue, so that "a dialogue for every refusal" is a fact.
+//! The few that no dialogue can bring about stand in a list, each with where it is proven instead.
+#![allow(clippy::unwrap_used)]
+
+use smtp::dialogue::{MachinePeer, Peer, matches, run};
+use std::path::Path;
+
+/// Replies that no dialogue of the machine brings about, and why.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("message_too_large", "the same words as size_declared_too_large"),
+    ("INTERNAL_ERROR", "needs a fault of ours"),
+    ("EARLY_TALKER", "the driver's: crates/receive/tests/patience.rs"),
+    (
+        "TOO_MANY_CONNECTIONS",
+        "the driver's: crates/receive/tests/patience.rs",
+    ),
+    (
+        "TOO_MANY_CONNECTIONS_FROM_YOU",
+        "the driver's: crates/receive/tests/refused.rs",
+    ),
+    ("LOGIN_OVER", "the driver's: crates/receive/tests/submission.rs"),
+    ("AUTH_UNAVAILABLE", "needs a directory that cannot be read"),
+    ("LOOKUP_FAILED", "needs a directory that cannot be read"),
+    (
+        "STORE_FAILED",
+        "needs a store that fails: crates/smtp/src/fuzz.rs says it",
+    ),
+    ("BUSY", "needs other sessions: crates/receive/tests/reception.rs"),
+    (
+        "author_not_yours",
+        "the driver's: crates/receive/tests/submission.rs",
+    ),
+    (
+        "AUTHOR_MISSING",
+        "the driver's: crates/receive/tests/submission.rs",
+    ),
+    ("MAIL_LOOP", "the driver's: crates/receive/tests/reception.rs"),
+    (
+        "TOO_MANY_FIELDS",
+        "the driver's: crates/receive/tests/reception.rs",
+    ),
+    (
+        "judged",
+        "the words are the judgement's: crates/receive/tests/reception.rs",
+    ),
+    ("policy_refused", "the words are the judgement's"),
+    (
+        "dns_unavailable",
+        "needs a DNS that is silent: crates/receive/tests/reception.rs",
+    ),
+];
+
+/// Hears what the server says.
+struct Hearing {
+    peer: MachinePeer,
+    said: Vec<String>,
+}
+
+impl Peer for Hearing {
+    fn given(&mut self, fact: &str) -> Result<(), String> {
+        self.peer.given(fact)
+    }
+    fn send(&mut self, octets: &[u8]) -> Result<(), String> {
+        self.peer.send(octets)
+    }
+    fn line(&mut self) -> Result<Option<String>, String> {
+        let line = self.peer.line()?;
+        self.said.extend(line.clone());
+        Ok(line)
+    }
+    fn tls(&mut self) -> Result<(), String> {
+        self.peer.tls()
+    }
+    fn meanwhile(&mut self, event: &str) -> Result<(), String> {
+        self.peer.meanwhile(event)
+    }
+    fn then(&mut self, fact: &str) -> Result<(), String> {
+        self.peer.then(fact)
+    }
+}
+
+/// All that is said in all dialogues.
+fn said() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dialogues");
+    let mut said = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let mut hearing = Hearing {
+            peer: MachinePeer::new(65_536),
+            said: Vec::new(),
+        };
+        run(&text, &mut hearing).unwrap();
+        said.append(&mut hearing.said);
+    }
+    said
+}
+
+/// The table: each reply's name, and a pattern of its first line as it is written on the wire.
+fn table() -> Vec<(String, String)> {
+    let source = include_str!("../src/replies.rs");
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    let starts: Vec<usize> = source.match_indices("\npub ").map(|(at, _)| at).collect();
+    let ends = starts.iter().skip(1).copied().chain([source.len()]);
+    let items = starts.iter().zip(ends).map(|(start, end)| &source[*start..end]);
+    items.map(|item| (name(item), pattern(item))).collect()
+}
+
+fn name(item: &str) -> String {
+    let behind = item.trim_start_matches("\npub ");
+    let behind = behind
+        .strip_prefix("const ")
+        .or(behind.strip_prefix("fn "))
+        .unwrap();
+    behind.split(['(', ':', '<']).next().unwrap().to_owned()
+}
+
+/// The code, anything, and the first literal with `*` for what is filled in.
+fn pattern(item: &str) -> String {
+    let words = || item.split(|c: char| !c.is_ascii_alphanumeric());
+    let is_code = |word: &&str| word.len() == 3 && word.bytes().all(|b| b.is_ascii_digit());
+    let code = words().find(is_code).unwrap_or("none");
+    let Some((_, literal)) = item.split_once('"') else {
+        return format!("{code}*");
+    };
+    let literal = literal.split('"').next().unwrap();
+    let first = literal.split("\\n").next().unwrap();
+    // A literal may go on in the next line of the source.
+    let first: String = first.split("\\\n").map(str::trim_start).collect();
+    let mut pattern = String::new();
+    let mut rest = first.as_str();
+    while let Some((before, behind)) = rest.split_once('{') {
+        pattern.push_str(before);
+        pattern.push('*');
+        rest = behind.split_once('}').unwrap().1;
+    }
+    format!("{code}*{pattern}{rest}")
+}
+
+#[test]
+fn each_is_said_in_a_dialogue() {
+    let said = said();
+    let mut unsaid = Vec::new();
+    for (name, pattern) in table() {
+        let is_said = said.iter().any(|line| matches(&pattern, line));
+        let is_elsewhere = ELSEWHERE.iter().any(|(known, _)| *known == name);
+        match (is_said, is_elsewhere) {
+            (false, false) => unsaid.push(format!("{name}: {pattern}")),
+            // One without words of its own is like any of its code.
+            (true, true) if pattern.contains(char::is_alphabetic) && name != "message_too_large" => {
+                panic!("{name} is said in a dialogue: take it off the list")
+            }
+            _ => {}
+        }
+    }
+    assert!(unsaid.is_empty(), "no dialogue says {unsaid:#?}");
+}
+
+#[test]
+fn the_list_is_of_the_table() {
+    let table = table();
+    assert!(table.len() > 90, "{} replies were found", table.len());
+    for (name, _) in ELSEWHERE {
+        assert!(table.iter().any(|(known, _)| known == name), "{name} is no reply");
+    }
+}
