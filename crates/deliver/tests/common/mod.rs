@@ -148,6 +148,14 @@ impl Server {
                     }
                     say(&mut io, script.end).await?;
                 }
+                "BDAT" => {
+                    let octets: usize = line.split(' ').nth(1).unwrap().parse().unwrap();
+                    let mut text = vec![0; octets];
+                    io.read_exact(&mut text).await?;
+                    let text = String::from_utf8(text).unwrap();
+                    self.messages.lock().unwrap().push(text);
+                    say(&mut io, script.end).await?;
+                }
                 "QUIT" => return say(&mut io, "221 2.0.0 bye").await,
                 _ => say(&mut io, "250 2.0.0 ok").await?,
             }

@@ -150,10 +150,21 @@ impl World {
 
     /// Accepts a message as reception does.
     pub async fn submit(&self, from: &str, to: &[&str]) -> QueueId {
-        let text = format!("From: {from}\r\nSubject: Hello!\r\nMessage-ID: <1@gmail.com>\r\n\r\nHi Bob\r\n");
+        self.submit_asking(from, to, "Hi Bob\r\n", |_, _| {}).await
+    }
+
+    /// The same with a text, and with what the sender asks.
+    pub async fn submit_asking(
+        &self,
+        from: &str,
+        to: &[&str],
+        text: &str,
+        ask: impl FnOnce(&mut Message, &mut Vec<NewErrand>),
+    ) -> QueueId {
+        let text = format!("From: {from}\r\nSubject: Hello!\r\nMessage-ID: <1@gmail.com>\r\n\r\n{text}");
         let (blob, blob_len) = put_blob(&self.store, &text).await;
         let now = self.clock.now();
-        let message = Message {
+        let mut message = Message {
             id: self.ids.next_id(),
             reverse_path: match from {
                 "" => ReversePath::Null,
@@ -173,7 +184,7 @@ impl World {
             deliver_by: None,
             priority: mail::delivery::Priority::NORMAL,
         };
-        let errands: Vec<NewErrand> = to
+        let mut errands: Vec<NewErrand> = to
             .iter()
             .map(|to| NewErrand {
                 recipient: address(to),
@@ -182,6 +193,7 @@ impl World {
                 next_attempt: now,
             })
             .collect();
+        ask(&mut message, &mut errands);
         let mut batch = Batch::new();
         self.queue.accept(&mut batch, &message, &errands).unwrap();
         let store: &dyn Store = self.store.as_ref();
