@@ -319,6 +319,9 @@ pub struct QueueRow {
     pub received: Timestamp,
     /// Octets.
     pub octets: u64,
+    /// What the sender asked of it, in words: a deadline, a priority, TLS all the way.
+    #[serde(default)]
+    pub asked: Vec<String>,
     /// Its errands.
     pub errands: Vec<ErrandRow>,
 }
@@ -328,7 +331,7 @@ pub struct QueueRow {
 pub struct ErrandRow {
     /// The recipient.
     pub to: String,
-    /// Waiting, delivered, …
+    /// Waiting, held, delivered, …
     pub state: String,
     /// Attempts so far.
     pub attempts: u32,

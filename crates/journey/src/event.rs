@@ -193,6 +193,11 @@ pub enum Event {
         /// When it is due.
         next_attempt: Timestamp,
     },
+    /// The sender asked for something about the delivery.
+    Asked {
+        /// What, in words.
+        what: Vec<String>,
+    },
     /// The way to a recipient's domain was found, or not.
     Route {
         /// Whose way.
@@ -271,7 +276,7 @@ pub enum Event {
     },
     /// The sender was told.
     DsnSent {
-        /// `failed`, `delayed`, `delivered`, `relayed`.
+        /// `failed`, `delayed`, `delivered`, `relayed`, `expanded`.
         kind: String,
         /// Who was told.
         to: EmailAddress,

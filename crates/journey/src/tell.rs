@@ -90,6 +90,20 @@ fn summary(records: &[Record]) -> String {
             None => "It was not accepted.".to_owned(),
         };
     }
+    // A sender that wants no report, or has no address, gets none.
+    let told = records
+        .iter()
+        .any(|r| matches!(&r.event, Event::DsnSent { kind, .. } if kind == "failed"));
+    let (refused, given_up) = match told {
+        true => (
+            "refused elsewhere, and reported to the sender",
+            "given up after days, and reported to the sender",
+        ),
+        false => (
+            "refused elsewhere, without a report to the sender",
+            "given up after days, without a report to the sender",
+        ),
+    };
     let ends = [
         (
             count(|e| matches!(e, Event::DeliveredLocal { .. })),
@@ -99,14 +113,8 @@ fn summary(records: &[Record]) -> String {
             count(|e| matches!(e, Event::Relayed { .. })),
             "handed to the next server",
         ),
-        (
-            count(|e| matches!(e, Event::Bounced { .. })),
-            "refused elsewhere, and reported to the sender",
-        ),
-        (
-            count(|e| matches!(e, Event::Expired { .. })),
-            "given up after days, and reported to the sender",
-        ),
+        (count(|e| matches!(e, Event::Bounced { .. })), refused),
+        (count(|e| matches!(e, Event::Expired { .. })), given_up),
         (
             count(|e| matches!(e, Event::Dropped { .. })),
             "dropped by the operator",

@@ -98,6 +98,7 @@ fn underway(event: &Event) -> Told {
             "For {recipient} it went into the queue; the first attempt is due {}.",
             date::iso8601(*next_attempt)
         )),
+        Event::Asked { what } => Told::plain(format!("The sender asked: {}.", what.join("; "))),
         Event::Route { domain, hosts, why } => {
             let because = hosts.iter().map(mx_host).collect();
             let reason = if why.is_empty() {

@@ -2,7 +2,7 @@
 //! the stored values was; see `codec` for the bytes that are stored now.
 
 use mail::delivery::{ByMode, Notify, OriginalRecipient, Priority, Ret};
-use mail::{EmailAddress, EnhancedStatus, QueueId, ReversePath, Timestamp};
+use mail::{EmailAddress, EnhancedStatus, QueueId, ReversePath, Timestamp, date};
 use serde::{Deserialize, Serialize};
 use store::BlobId;
 
@@ -91,6 +91,32 @@ impl Message {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.prefix.len() as u64 + self.blob_len
+    }
+}
+
+/// What a sender may ask of a whole message, in words: for listings and for its journey.
+impl Message {
+    /// What the sender asked that changes how the message goes; empty for nearly every message.
+    #[must_use]
+    pub fn asked_in_words(&self) -> Vec<String> {
+        let mut asked = Vec::new();
+        if self.require_tls {
+            asked.push("TLS all the way (REQUIRETLS)".to_owned());
+        }
+        if let Some(by) = self.deliver_by {
+            let otherwise = match by.mode {
+                ByMode::Return => "or back to the sender",
+                ByMode::Notify => "or a notice to the sender",
+            };
+            asked.push(format!("delivery by {}, {otherwise}", date::iso8601(by.at)));
+        }
+        if self.priority != Priority::NORMAL {
+            asked.push(format!("priority {}", self.priority));
+        }
+        if self.body == Body::Binary {
+            asked.push("its octets unchanged (BINARYMIME)".to_owned());
+        }
+        asked
     }
 }
 

@@ -131,12 +131,20 @@ fn row(listed: &Listed) -> QueueRow {
         from: message.reverse_path.to_string(),
         received: message.received_at,
         octets: message.size(),
-        errands: listed.errands.iter().map(errand_row).collect(),
+        asked: message.asked_in_words(),
+        errands: listed
+            .errands
+            .iter()
+            .map(|errand| errand_row(errand, message.received_at))
+            .collect(),
     }
 }
 
-fn errand_row(errand: &queue::Errand) -> ErrandRow {
-    let (state, next_attempt) = in_words(&errand.state);
+fn errand_row(errand: &queue::Errand, received: Timestamp) -> ErrandRow {
+    let (state, next_attempt) = match errand.held_until(received) {
+        Some(release) => ("held".to_owned(), Some(release)),
+        None => in_words(&errand.state),
+    };
     ErrandRow {
         to: errand.recipient.to_string(),
         state,

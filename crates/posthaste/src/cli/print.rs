@@ -155,7 +155,7 @@ fn queue_cells(row: &QueueRow) -> Vec<Vec<String>> {
             e.state.clone(),
             e.attempts.to_string(),
             when(e.next_attempt),
-            e.last_outcome.clone().unwrap_or_default(),
+            [e.last_outcome.as_slice(), &row.asked].concat().join("; "),
         ]
     });
     errands.collect()
@@ -169,6 +169,9 @@ fn message(row: &QueueRow) {
         row.octets,
         date::iso8601(row.received)
     );
+    if !row.asked.is_empty() {
+        outln!("  the sender asked: {}", row.asked.join("; "));
+    }
     for e in &row.errands {
         outln!(
             "  to <{}>: {} after {} attempts; next {}",
