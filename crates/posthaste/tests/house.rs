@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("queue", 2),
     ("judge", 2),
     ("journey", 2),
+    ("limits", 2),
     ("listen", 3),
     ("letterbox", 3),
     ("receive", 4),
