@@ -1,6 +1,7 @@
 //! The office: carries out what the operator orders, on the domains' own functions.
 
 mod accounts;
+mod limited;
 mod messages;
 mod signing;
 
@@ -36,6 +37,8 @@ pub struct Office {
     pub queue: Queue,
     /// The journeys.
     pub journey: Journey,
+    /// Rates, blocks, and what accounts may send in a day; those of the running services.
+    pub limits: limits::Limits,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// The server's own name, for the zone file.
@@ -83,6 +86,8 @@ impl Office {
             Request::QueueRetryAll { behind } => self.retry_all(behind).await,
             Request::QueueDrop { id } => self.drop_queued(id).await,
             Request::Trace { what, limit } => self.trace(&what, limit).await,
+            Request::Block(order) => self.block(order).await,
+            Request::AccountLimit { address, order } => self.limit_account(&address, order).await,
             Request::Audit { deep } => {
                 let report = self.audit(deep, Pace::new(true)).await?;
                 Ok(Response::Audit(Box::new(report)))

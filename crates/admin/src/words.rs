@@ -91,6 +91,13 @@ pub enum Request {
     Audit {
         deep: bool,
     },
+    /// Shows, adds or lifts blocks.
+    Block(BlockOrder),
+    /// Shows what an account has sent today, or gives it limits of its own.
+    AccountLimit {
+        address: EmailAddress,
+        order: LimitOrder,
+    },
     Zone {
         domain: Domain,
         addresses: Vec<IpAddr>,
@@ -142,6 +149,50 @@ pub enum Response {
     Signatures(String),
     Backup(BackupView),
     Export(ExportView),
+    Blocks(Vec<limits::Block>),
+    Today {
+        address: EmailAddress,
+        today: limits::Today,
+    },
+}
+
+/// What is to be done about blocks.
+#[derive(Serialize, Deserialize, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlockOrder {
+    /// Show those that are in force.
+    List,
+    /// Block an address, a network or a login.
+    Add {
+        /// Whom.
+        subject: limits::Subject,
+        /// For how long.
+        secs: u64,
+        /// Why, in words for the one who is blocked.
+        why: String,
+    },
+    /// Lift a block.
+    Remove {
+        /// Whose.
+        subject: limits::Subject,
+    },
+}
+
+/// What is to be done about an account's daily limits.
+#[derive(Serialize, Deserialize, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum LimitOrder {
+    /// Show them.
+    Show,
+    /// Change those that are named.
+    Set {
+        /// Messages a day; 0: no limit.
+        messages: Option<u32>,
+        /// First-time recipients a day; 0: no limit.
+        first_recipients: Option<u32>,
+    },
+    /// As for everybody again.
+    Default,
 }
 
 /// As what mailboxes are exported.

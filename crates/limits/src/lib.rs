@@ -113,6 +113,18 @@ impl Limits {
         rates::admit(&rates.connections, options.connections, options, client, now).map_err(Refused::TooOften)
     }
 
+    /// Whether messages are counted at all.
+    #[must_use]
+    pub fn counts_messages(&self) -> bool {
+        !self.shared.options.messages.is_off()
+    }
+
+    /// Whether recipients are counted at all.
+    #[must_use]
+    pub fn counts_recipients(&self) -> bool {
+        !self.shared.options.recipients.is_off()
+    }
+
     /// Counts a message that begins.
     ///
     /// # Errors

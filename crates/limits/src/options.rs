@@ -25,6 +25,12 @@ impl Rate {
         per_login: 0,
         window: MINUTE,
     };
+
+    /// Whether nothing is counted.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.per_address == 0 && self.per_network == 0 && self.per_login == 0
+    }
 }
 
 /// What an account may send in a day of UTC. 0 turns a limit off.

@@ -16,7 +16,7 @@ mod standing;
 mod stream;
 
 pub use accept::{serve, stopped};
-pub use gate::{Full, Gate, Seat, network_of};
+pub use gate::{Full, Gate, Networks, Seat};
 pub use listener::{Listener, PROXY_HEADER_TIMEOUT};
 pub use login::{Attempt, FailureDelay, Login, LoginLimits, Logins};
 pub use network::{Network, NotANetwork};

@@ -1,7 +1,7 @@
 //! Logging in: so many password checks at a time, off the network threads, and an end to guessing.
 
-use crate::gate::network_of;
 use directory::{AuthOutcome, AuthReason, Credential, Directory, Protocol};
+use limits::{Block, Limits, Network};
 use mail::{AccountId, Clock, EmailAddress, Secret, Timestamp};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +14,8 @@ use tokio::sync::Semaphore;
 const NETWORKS_MAX: usize = 20_000;
 /// By how much the delay of a failed login grows at most: 2 to this power.
 const DELAY_DOUBLINGS_MAX: u32 = 4;
+/// Failed logins from one address after which it waits longer, and again after as many more.
+const FAILURES_PER_DOUBLING: u32 = 5;
 
 /// How much logging in, and failing to, one server takes.
 #[derive(Clone, Debug)]
@@ -26,6 +28,9 @@ pub struct LoginLimits {
     pub failures_per_address_max: u32,
     /// How long failed logins are remembered, from the first one on. Default 10 minutes.
     pub failures_window: Duration,
+    /// The wait after the fifth failed login from one address, whatever the session; doubles with each
+    /// further five, up to 16 times. Default 1 second.
+    pub address_delay: Duration,
 }
 
 impl Default for LoginLimits {
@@ -34,6 +39,7 @@ impl Default for LoginLimits {
             at_once_max: 4,
             failures_per_address_max: 100,
             failures_window: Duration::from_secs(600),
+            address_delay: Duration::from_secs(1),
         }
     }
 }
@@ -78,7 +84,8 @@ pub enum Login {
 pub struct Logins {
     limits: LoginLimits,
     turns: Semaphore,
-    by_network: Mutex<HashMap<IpAddr, Failures>>,
+    by_address: Mutex<HashMap<Network, Failures>>,
+    blocks: Option<Limits>,
 }
 
 #[derive(Clone, Copy)]
@@ -93,27 +100,67 @@ impl Logins {
     pub fn new(limits: LoginLimits) -> Self {
         Self {
             turns: Semaphore::new(limits.at_once_max.max(1)),
-            by_network: Mutex::default(),
+            by_address: Mutex::default(),
+            blocks: None,
             limits,
         }
+    }
+
+    /// Failed logins lead to blocks, and blocked addresses and logins are refused unseen.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.blocks = Some(limits);
+        self
+    }
+
+    /// Why nobody may log in from there, or under that name, now.
+    #[must_use]
+    pub fn block_of(&self, ip: IpAddr, user: &str, now: Timestamp) -> Option<Block> {
+        let blocks = self.blocks.as_ref()?;
+        blocks
+            .blocked(ip, now)
+            .or_else(|| blocks.login_blocked(user, now))
     }
 
     /// Asks the directory. The same answer, after the same time, for a wrong user and a wrong
     /// password.
     pub async fn log_in(&self, directory: &Directory, clock: &dyn Clock, attempt: Attempt<'_>) -> Login {
-        let ip = attempt.peer.ip();
-        if self.may_try(ip, clock.now()) {
-            let Ok(_turn) = self.turns.acquire().await else {
+        let (peer, protocol, user) = (attempt.peer, attempt.protocol, attempt.user);
+        if let Some(block) = self.block_of(peer.ip(), user, clock.now()) {
+            let block = block.sentence();
+            tracing::warn!(%peer, ?protocol, login = %user.escape_debug(), block, "login refused: blocked");
+            return Login::TooManyFailures;
+        }
+        if self.may_try(peer.ip(), clock.now()) {
+            let Ok(turn) = self.turns.acquire().await else {
                 return Login::Unavailable;
             };
             // Asked again: others from there may have failed while this one waited for its turn.
             let now = clock.now();
-            if self.may_try(ip, now) {
-                return self.verify(directory, now, attempt).await;
+            if self.may_try(peer.ip(), now) {
+                let login = self.verify(directory, now, attempt).await;
+                let has_failed = matches!(login, Login::Rejected | Login::AppPasswordRequired);
+                let failures = has_failed.then(|| self.note_failure(peer.ip(), now));
+                drop(turn);
+                if let Some(failures) = failures {
+                    self.punish(peer.ip(), user, failures, now).await;
+                }
+                return login;
             }
         }
-        tracing::warn!(peer = %attempt.peer, protocol = ?attempt.protocol, "login refused: too many failures from this address");
+        tracing::warn!(%peer, ?protocol, "login refused: too many failures from this address");
         Login::TooManyFailures
+    }
+
+    /// Blocks an address that has failed too often, and makes it wait.
+    async fn punish(&self, ip: IpAddr, user: &str, failures: u32, now: Timestamp) {
+        if let Some(blocks) = &self.blocks {
+            blocks.failed_login(ip, user, now).await;
+        }
+        if let Some(doublings) = (failures / FAILURES_PER_DOUBLING).checked_sub(1) {
+            let wait = self.limits.address_delay * 2u32.pow(doublings.min(DELAY_DOUBLINGS_MAX));
+            tokio::time::sleep(wait).await;
+        }
     }
 
     async fn verify(&self, directory: &Directory, now: Timestamp, attempt: Attempt<'_>) -> Login {
@@ -151,7 +198,6 @@ impl Logins {
                 }
             }
             Ok((AuthOutcome::Rejected(reason), _)) => {
-                self.note_failure(peer.ip(), now);
                 tracing::info!(%peer, login = %user.escape_debug(), ?protocol, ?reason, "login refused");
                 match reason {
                     AuthReason::AppPasswordRequired => Login::AppPasswordRequired,
@@ -166,15 +212,15 @@ impl Logins {
     }
 
     fn may_try(&self, ip: IpAddr, now: Timestamp) -> bool {
-        let failures = self.by_network.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         failures
-            .get(&network_of(ip))
+            .get(&Network::one_address(ip))
             .is_none_or(|f| f.count < self.limits.failures_per_address_max || self.is_over(f, now))
     }
 
-    fn note_failure(&self, ip: IpAddr, now: Timestamp) {
-        let network = network_of(ip);
-        let mut failures = self.by_network.lock().unwrap_or_else(PoisonError::into_inner);
+    fn note_failure(&self, ip: IpAddr, now: Timestamp) -> u32 {
+        let network = Network::one_address(ip);
+        let mut failures = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= NETWORKS_MAX && !failures.contains_key(&network) {
             self.make_room(&mut failures, now);
         }
@@ -184,6 +230,7 @@ impl Logins {
             *here = fresh;
         }
         here.count = here.count.saturating_add(1);
+        here.count
     }
 
     fn is_over(&self, failures: &Failures, now: Timestamp) -> bool {
@@ -192,12 +239,12 @@ impl Logins {
 
     /// Forgets what is over, or else the older half: seldom enough to cost little, and who fails
     /// from very many addresses does not free the others all at once.
-    fn make_room(&self, failures: &mut HashMap<IpAddr, Failures>, now: Timestamp) {
+    fn make_room(&self, failures: &mut HashMap<Network, Failures>, now: Timestamp) {
         failures.retain(|_, f| !self.is_over(f, now));
         if failures.len() < NETWORKS_MAX {
             return;
         }
-        let mut by_age: Vec<(Timestamp, IpAddr)> = failures.iter().map(|(ip, f)| (f.since, *ip)).collect();
+        let mut by_age: Vec<(Timestamp, Network)> = failures.iter().map(|(ip, f)| (f.since, *ip)).collect();
         let half = by_age.len() / 2;
         by_age.select_nth_unstable(half);
         for (_, network) in &by_age[..half] {

@@ -1,5 +1,7 @@
 //! The command line, as clap reads it.
 
+pub mod block;
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -61,6 +63,9 @@ pub enum Command {
     /// The accounts, their passwords and app passwords.
     #[command(subcommand)]
     Account(Account),
+    /// Who is shut out for a time: addresses, networks, logins.
+    #[command(subcommand)]
+    Block(block::Block),
     /// The messages that wait for delivery.
     #[command(subcommand)]
     Queue(Queue),
@@ -230,6 +235,19 @@ pub enum Account {
         /// What it opens.
         #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scope::Smtp, Scope::Imap, Scope::Pop3])]
         scope: Vec<Scope>,
+    },
+    /// Show what the account has sent today to recipients elsewhere, or give it limits of its own.
+    Limit {
+        address: mail::EmailAddress,
+        /// Messages a day at most; 0: no limit.
+        #[arg(long, value_name = "N")]
+        messages: Option<u32>,
+        /// Recipients a day at most to whom it never wrote before; 0: no limit.
+        #[arg(long, value_name = "N")]
+        recipients: Option<u32>,
+        /// The limits that the settings have for everybody.
+        #[arg(long, conflicts_with_all = ["messages", "recipients"])]
+        default: bool,
     },
     /// Revoke an app password by the number that `account show` tells.
     RevokeAppPassword {

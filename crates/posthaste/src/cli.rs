@@ -3,6 +3,7 @@
 mod audit;
 mod auth;
 mod backup;
+mod block;
 mod dkim;
 mod export;
 mod failure;
@@ -37,6 +38,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Lab(order) => lab::run(&order),
         Command::Domain(order) => office::run(global, office::domain(order)),
         Command::Account(order) => office::run(global, office::account(order)?),
+        Command::Block(order) => office::run(global, block::request(order)),
         Command::Queue(order) => queue::run(global, order),
         Command::Trace { what, limit } => office::run(global, admin::Request::Trace { what, limit }),
         Command::Audit { deep } => audit::run(global, deep),

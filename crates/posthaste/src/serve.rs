@@ -76,7 +76,13 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let mut services = JoinSet::new();
         // One for all protocols: who guesses has no second go at another port.
-        let logins = Arc::new(listen::Logins::new(listen::LoginLimits::default()));
+        let limits = &world.office.limits;
+        limits
+            .load(world.clock.now())
+            .await
+            .map_err(|e| Failure::store(format!("the blocks: {e}")))?;
+        let logins = listen::Logins::new(listen::LoginLimits::default()).with_limits(limits.clone());
+        let logins = Arc::new(logins);
         let receive = contexts::receive(settings, &world, &certificates, &resolver, &logins, &hooks)?;
         for (role, listener) in listeners.smtp {
             services.spawn(receive::serve(receive.clone(), listener, role, stopped.clone()));

@@ -3,6 +3,7 @@
 //! What changes in daily life (domains, accounts, passwords) is not here but in the store. Only
 //! this module and `settings::reference` know the file's form; the crates below get options structs.
 
+pub mod limits;
 pub mod problem;
 pub mod reference;
 
@@ -27,6 +28,7 @@ pub struct Settings {
     pub dns: Dns,
     pub smtp: Smtp,
     pub login: Login,
+    pub limits: limits::Limits,
     pub judge: Judge,
     pub deliver: Deliver,
     pub queue: Queue,
@@ -73,8 +75,19 @@ pub struct Smtp {
     pub recipients_max: usize,
     pub connections_max: usize,
     pub connections_per_address_max: usize,
+    pub connections_per_network_max: usize,
+    pub messages_per_session_max: u32,
+    pub errors_per_session_max: u32,
+    pub idle_commands_per_session_max: u32,
+    pub failed_logins_per_session_max: u32,
     pub received_max: usize,
     pub memory_max_octets: usize,
+    pub command_timeout_secs: u64,
+    pub data_timeout_secs: u64,
+    pub handshake_timeout_secs: u64,
+    pub write_timeout_secs: u64,
+    pub message_time_max_secs: u64,
+    pub message_octets_per_second_min: u32,
 }
 
 /// `[login]`: how people log in, over SMTP, IMAP and POP3 alike.
@@ -174,6 +187,7 @@ impl Default for Settings {
             dns: Dns::default(),
             smtp: Smtp::default(),
             login: Login::default(),
+            limits: limits::Limits::default(),
             judge: Judge::default(),
             deliver: Deliver::default(),
             queue: Queue::default(),
@@ -247,9 +261,49 @@ impl Default for Smtp {
             recipients_max: 1_000,
             connections_max: 10_000,
             connections_per_address_max: 100,
+            connections_per_network_max: 1_000,
+            messages_per_session_max: 10_000,
+            errors_per_session_max: 20,
+            idle_commands_per_session_max: 200,
+            failed_logins_per_session_max: 3,
             received_max: 50,
             memory_max_octets: 256 * 1024 * 1024,
+            command_timeout_secs: 300,
+            data_timeout_secs: 180,
+            handshake_timeout_secs: 60,
+            write_timeout_secs: 300,
+            message_time_max_secs: 3_600,
+            message_octets_per_second_min: 50,
         }
+    }
+}
+
+impl Smtp {
+    fn check(&self) -> Result<(), String> {
+        for (name, value) in [
+            (
+                "messages_per_session_max",
+                u64::from(self.messages_per_session_max),
+            ),
+            (
+                "idle_commands_per_session_max",
+                u64::from(self.idle_commands_per_session_max),
+            ),
+            (
+                "failed_logins_per_session_max",
+                u64::from(self.failed_logins_per_session_max),
+            ),
+            ("command_timeout_secs", self.command_timeout_secs),
+            ("data_timeout_secs", self.data_timeout_secs),
+            ("handshake_timeout_secs", self.handshake_timeout_secs),
+            ("write_timeout_secs", self.write_timeout_secs),
+            ("message_time_max_secs", self.message_time_max_secs),
+        ] {
+            if !(1..=u64::from(u32::MAX)).contains(&value) {
+                return Err(format!("smtp.{name} must be from 1 to {}", u32::MAX));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -364,6 +418,12 @@ impl Settings {
         }
         if (self.smtp.memory_max_octets as u64) < self.smtp.size_max_octets {
             return said("smtp.memory_max_octets must hold one message of smtp.size_max_octets".into());
+        }
+        if let Err(why) = self.limits.check() {
+            return said(why);
+        }
+        if let Err(why) = self.smtp.check() {
+            return said(why);
         }
         for (key, at_least_one) in [
             ("dns.timeout_secs", self.dns.timeout_secs > 0),

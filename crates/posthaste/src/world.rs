@@ -94,6 +94,7 @@ impl World {
             directory,
             mailboxes: Mailboxes::new(shared.clone()),
             queue: Queue::new(shared.clone(), queue_options(settings)),
+            limits: limits::Limits::new(shared.clone(), settings.limits.options()),
             journey: Journey::new(shared),
             clock: clock.clone(),
             hostname: hostname(settings)?,

@@ -50,6 +50,9 @@ impl Session {
         };
         match self.commit(&transaction, ready).await {
             Ok(()) => {
+                if let Some(held) = transaction.held.take() {
+                    held.keep();
+                }
                 tracing::info!(id = %transaction.id, peer = %self.peer, from = %transaction.reverse_path,
                     recipients = transaction.recipients.len(), "accepted");
                 replies::queued(transaction.id)

@@ -59,6 +59,9 @@ impl Session {
             Blob { id: blob, len },
             &targets.queued,
         )?;
+        if let Some(held) = &transaction.held {
+            held.record(&mut batch);
+        }
         parts.journey.pack(&mut batch);
         parts
             .store

@@ -13,9 +13,11 @@ mod author;
 mod commit;
 mod gather;
 mod header;
+mod limit;
 mod lmtp;
 mod login;
 mod mail_in;
+mod pace;
 mod record;
 mod refused;
 mod serve;
@@ -49,6 +51,8 @@ pub struct Options {
     pub connections_max: usize,
     /// Connections from one address (one /64 of IPv6). Default 100.
     pub connections_per_address_max: usize,
+    /// Connections from one network. Default 1,000 from a /24 of IPv4 or a /48 of IPv6.
+    pub connections_per_network: Option<listen::Networks>,
     /// Octets of messages that are being received, all sessions together. Default 256 MiB; beyond it
     /// 452 is answered.
     pub memory_max_octets: usize,
@@ -62,6 +66,9 @@ pub struct Options {
     pub greeting_delay: Duration,
     /// How long one message may take to come in, however steadily it does. Default 1 hour.
     pub message_time_max: Duration,
+    /// Octets a second that a message must bring in every stretch of the time-out for its next octets
+    /// (`smtp.timeouts.data`); 0: no such limit. Default 50.
+    pub message_octets_per_second_min: u32,
     /// The wait before a failed login is answered; doubles with each failure of the session.
     /// Default 1 second.
     pub auth_failure_delay: Duration,
@@ -88,11 +95,17 @@ impl Options {
             smtp: smtp::Options::new(hostname.as_str()),
             connections_max: 10_000,
             connections_per_address_max: 100,
+            connections_per_network: Some(listen::Networks {
+                connections_max: 1_000,
+                ipv4_prefix: 24,
+                ipv6_prefix: 48,
+            }),
             memory_max_octets: 256 * 1024 * 1024,
             received_max: 50,
             gather_timeout: Duration::from_secs(60),
             greeting_delay: Duration::ZERO,
             message_time_max: Duration::from_secs(3_600),
+            message_octets_per_second_min: 50,
             auth_failure_delay: Duration::from_secs(1),
             cpu_at_once_max: 4,
             login_failures_per_address_max: 100,
@@ -139,6 +152,7 @@ pub struct Context {
     memory: Arc<Semaphore>,
     cpu: Semaphore,
     logins: Arc<listen::Logins>,
+    limits: limits::Limits,
     signers: sign::Signers,
     refusals: record::RefusalBudget,
 }
@@ -158,13 +172,16 @@ impl Context {
             ..options.smtp.clone()
         };
         Self {
-            gate: listen::Gate::new(options.connections_max, options.connections_per_address_max),
+            gate: listen::Gate::new(options.connections_max, options.connections_per_address_max)
+                .with_networks(options.connections_per_network),
+            limits: limits::Limits::new(parts.store.clone(), limits::Options::off()),
             memory: Arc::new(Semaphore::new(options.memory_max_octets / MEMORY_UNIT)),
             cpu: Semaphore::new(options.cpu_at_once_max.max(1)),
             logins: Arc::new(listen::Logins::new(listen::LoginLimits {
                 at_once_max: options.cpu_at_once_max,
                 failures_per_address_max: options.login_failures_per_address_max,
                 failures_window: options.login_failures_window,
+                ..listen::LoginLimits::default()
             })),
             signers: sign::Signers::default(),
             refusals: record::RefusalBudget::new(options.refusals_recorded_per_second),
@@ -183,6 +200,14 @@ impl Context {
     #[must_use]
     pub fn with_logins(mut self, logins: Arc<listen::Logins>) -> Self {
         self.logins = logins;
+        self
+    }
+
+    /// Asks these limits, which other services share. Without them nothing is limited but what the
+    /// [`Options`] say.
+    #[must_use]
+    pub fn with_limits(mut self, limits: limits::Limits) -> Self {
+        self.limits = limits;
         self
     }
 

@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// Memory is taken in steps of this many units, so that small pieces do not each ask.
 const MEMORY_STEP_UNITS: usize = 64;
 
+/// The rule by which an address that nobody has here is refused.
+const UNKNOWN_USER: &str = "unknown user";
+
 impl Session {
     /// Answers MAIL: opens the transaction.
     pub(crate) async fn sender(&mut self, helo: &str, mail: &MailFrom) -> Result<(), Reply> {
@@ -22,6 +25,7 @@ impl Session {
         if self.login_is_over().await {
             return Err(replies::LOGIN_OVER);
         }
+        self.may_send()?;
         let (now, id) = (self.ctx.parts.clock.now(), self.ctx.parts.ids.next_id());
         let mut transaction = Transaction::new(id, now, helo, mail);
         if let Some(login) = &self.login {
@@ -79,9 +83,20 @@ impl Session {
 
     /// Answers RCPT.
     pub(crate) async fn recipient(&mut self, rcpt: &RcptTo) -> Result<(), Reply> {
+        self.may_name()?;
         let address = self.full_address(&rcpt.recipient).await?;
         match self.target(&address).await {
             Ok(target) => {
+                if target == Target::Remote
+                    && let Err(reply) = self.take_of_today(&address).await
+                {
+                    let refused = RefusedRecipient {
+                        reply,
+                        rule: "the account's limit of the day",
+                        remedy: Some("wait, or ask the operator: posthaste account limit".to_owned()),
+                    };
+                    return Err(self.refuse_recipient("RCPT", &address, refused));
+                }
                 let is_lmtp = self.role == Role::Lmtp;
                 if let Some(transaction) = &mut self.transaction {
                     let place = transaction.add(Accepted {
@@ -95,7 +110,14 @@ impl Session {
                 }
                 Ok(())
             }
-            Err(refused) => Err(self.refuse_recipient("RCPT", &address, refused)),
+            Err(mut refused) => {
+                if refused.rule == UNKNOWN_USER
+                    && let Some(blocked) = self.named_nobody().await
+                {
+                    refused.reply = blocked;
+                }
+                Err(self.refuse_recipient("RCPT", &address, refused))
+            }
         }
     }
 
@@ -165,7 +187,7 @@ impl Session {
             Resolution::Local(accounts) => Ok(Target::Local(accounts)),
             Resolution::UnknownUser => Err(RefusedRecipient {
                 reply: replies::unknown_user(address),
-                rule: "unknown user",
+                rule: UNKNOWN_USER,
                 remedy: Some(format!(
                     "check the address; the operator can add it: posthaste account add {address}"
                 )),

@@ -1,9 +1,9 @@
 //! What a listener does with a connection: a seat and a session, or a refusal.
 
-use crate::Context;
 use crate::session::{Session, role_name};
-use listen::{Full, Io, Peer};
-use smtp::{Reply, Role, replies};
+use crate::{Context, limit};
+use listen::{Io, Peer};
+use smtp::{Reply, Role};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -29,13 +29,9 @@ pub async fn serve_connection(
     shutdown: watch::Receiver<bool>,
 ) {
     let peer = peer.into();
-    let _seat = match ctx.gate.enter(peer.address.ip()) {
+    let _seat = match limit::enter(&ctx, peer.address.ip()) {
         Ok(seat) => seat,
-        Err(full) => {
-            let reply = match full {
-                Full::Total => replies::TOO_MANY_CONNECTIONS,
-                Full::Address => replies::TOO_MANY_CONNECTIONS_FROM_YOU,
-            };
+        Err(reply) => {
             return refuse(&ctx, io, peer, role, &reply).await;
         }
     };

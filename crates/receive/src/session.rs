@@ -3,6 +3,7 @@
 //! A short loop on purpose; what a question means stands in `login`, `mail_in` and `accept`.
 
 use crate::Context;
+use crate::pace::Pace;
 use crate::transaction::Transaction;
 use crate::wire::Wire;
 use futures_util::FutureExt;
@@ -185,7 +186,7 @@ impl Session {
                         // It came in while we wrote.
                         continue;
                     }
-                    let deadline = pace.deadline(&server, self.ctx.options.message_time_max);
+                    let deadline = pace.deadline(&server, &self.ctx.options);
                     let login = self.login.as_mut().filter(|_| !server.is_receiving());
                     let standing = login.map(|l| &mut l.standing);
                     let heard = hear(wire, server.is_receiving(), deadline, &mut shutdown, stopping);
@@ -197,7 +198,7 @@ impl Session {
                     match heard {
                         Heard::Octets | Heard::Unsettled => {}
                         Heard::End => return Ok(()),
-                        Heard::TimeOut => server.close_with(&replies::TIMED_OUT),
+                        Heard::TimeOut => server.close_with(&pace.why_over(&self.ctx.options)),
                         Heard::Shutdown => stopping = true,
                     }
                 }
@@ -291,37 +292,6 @@ impl Session {
 /// Whether the replies so far should not wait for the answer.
 fn takes_long(question: &Question) -> bool {
     matches!(question, Question::Authenticate { .. } | Question::Message { .. })
-}
-
-/// How long the client may still take.
-struct Pace {
-    progress: u64,
-    since: Instant,
-    /// Since when a message is coming in.
-    receiving: Option<Instant>,
-}
-
-impl Pace {
-    fn of(server: &Server) -> Self {
-        Self {
-            progress: server.progress(),
-            since: Instant::now(),
-            receiving: None,
-        }
-    }
-
-    fn deadline(&mut self, server: &Server, message_time_max: Duration) -> Instant {
-        let now = Instant::now();
-        if server.progress() != self.progress {
-            self.progress = server.progress();
-            self.since = now;
-        }
-        self.receiving = server.is_receiving().then(|| self.receiving.unwrap_or(now));
-        let next = self.since + server.timeout();
-        // Who sends an octet now and then gets on, but not for ever.
-        self.receiving
-            .map_or(next, |began| next.min(began + message_time_max))
-    }
 }
 
 /// Waits for octets, the deadline or the shutdown, whichever comes first.

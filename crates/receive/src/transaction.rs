@@ -51,6 +51,8 @@ pub(crate) struct Transaction {
     /// Memory that the message holds.
     pub(crate) memory: Vec<OwnedSemaphorePermit>,
     pub(crate) memory_units: usize,
+    /// What it has taken of the login's day.
+    pub(crate) held: Option<limits::Held>,
 }
 
 impl Transaction {
@@ -71,6 +73,7 @@ impl Transaction {
             octets: 0,
             memory: Vec::new(),
             memory_units: 0,
+            held: None,
         }
     }
 

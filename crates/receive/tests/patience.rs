@@ -72,6 +72,7 @@ fn half_a_command_is_no_progress() {
 fn a_message_may_be_slow_but_not_for_ever() {
     let mut setup = Setup::default();
     setup.options.message_time_max = Duration::from_secs(1_000);
+    setup.options.message_octets_per_second_min = 0;
     with_client(setup, |mut io| async move {
         until(&mut io, "220 ").await;
         io.write_all(b"EHLO x\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<bob@example.com>\r\nDATA\r\n")
@@ -114,6 +115,132 @@ fn a_silent_message_ends_after_three_minutes() {
         let began = Instant::now();
         until(&mut io, "421 ").await;
         assert_eq!(began.elapsed().as_secs(), 180);
+    });
+}
+
+/// Sends a message in pieces of `octets` each ten seconds; what the server said and after how long.
+fn dripped(octets: usize, pieces: usize) -> (String, u64) {
+    let said = Arc::new(std::sync::Mutex::new((String::new(), 0)));
+    let heard = said.clone();
+    with_client(Setup::default(), |mut io| async move {
+        until(&mut io, "220 ").await;
+        io.write_all(b"EHLO x\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<bob@example.com>\r\nDATA\r\n")
+            .await
+            .unwrap();
+        until(&mut io, "354 ").await;
+        let began = Instant::now();
+        let (mut reader, mut writer) = tokio::io::split(io);
+        let write = async {
+            let piece = [vec![b'x'; octets - 2], b"\r\n".to_vec()].concat();
+            for _ in 0..pieces {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                if writer.write_all(&piece).await.is_err() {
+                    break;
+                }
+            }
+            let _ = writer.write_all(b".\r\nQUIT\r\n").await;
+            std::future::pending::<()>().await;
+        };
+        let read = async {
+            let mut line = [0u8; 256];
+            let n = reader.read(&mut line).await.unwrap();
+            *heard.lock().unwrap() = (
+                String::from_utf8_lossy(&line[..n]).into_owned(),
+                began.elapsed().as_secs(),
+            );
+        };
+        tokio::select! {
+            () = write => {}
+            () = read => {}
+        }
+    });
+    let said = said.lock().unwrap();
+    (said.0.clone(), said.1)
+}
+
+#[test]
+fn a_message_must_come_at_the_least_rate() {
+    // 20 octets a second are too few, in each stretch of three minutes.
+    let (said, secs) = dripped(200, 100);
+    assert!(said.starts_with("421 4.4.2 "), "{said}");
+    assert!(said.contains("50 octets"), "{said}");
+    assert_eq!(secs, 180);
+    // 60 are enough, for as long as it takes.
+    let (said, secs) = dripped(600, 100);
+    assert!(said.starts_with("250 "), "{said}");
+    assert_eq!(secs, 1_000);
+}
+
+#[test]
+fn a_slow_reader_is_left() {
+    let mut setup = Setup::default();
+    setup.options.smtp.timeouts.write = Duration::from_secs(100);
+    let world = World::new();
+    let resolver = Arc::new(setup.resolver.clone());
+    let ctx = world.context(setup, resolver);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        // Room for a few octets only: the client reads one of them each ten seconds.
+        let (mut ours, theirs) = tokio::io::duplex(8);
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let peer = "192.0.2.1:1025".parse::<std::net::SocketAddr>().unwrap();
+        let began = Instant::now();
+        let session = receive::serve_connection(ctx, Box::new(theirs), peer, Role::Mta, stopped);
+        let drip = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                if ours.read_u8().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = session => {}
+            () = drip => {}
+        }
+        // The greeting does not come through in time; the end is given its two seconds.
+        let secs = began.elapsed().as_secs();
+        assert!((100..=110).contains(&secs), "{secs}");
+    });
+}
+
+#[test]
+fn a_slow_handshake_ends_after_a_minute() {
+    let mut setup = Setup::default();
+    setup.role = Role::Submissions;
+    let world = World::new();
+    let resolver = Arc::new(setup.resolver.clone());
+    let ctx = world.context(setup, resolver);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (mut ours, theirs) = tokio::io::duplex(1_024);
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let peer = "192.0.2.1:1025".parse::<std::net::SocketAddr>().unwrap();
+        let began = Instant::now();
+        let session = receive::serve_connection(ctx, Box::new(theirs), peer, Role::Submissions, stopped);
+        let drip = async {
+            // The head of a record of 512 octets, and then an octet now and then.
+            let head = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc];
+            ours.write_all(&head).await.unwrap();
+            loop {
+                tokio::time::sleep(Duration::from_secs(7)).await;
+                let _ = ours.write_all(&[0]).await;
+            }
+        };
+        tokio::select! {
+            () = session => {}
+            () = drip => {}
+        }
+        let secs = began.elapsed().as_secs();
+        assert!((60..=63).contains(&secs), "{secs}");
     });
 }
 

@@ -131,6 +131,7 @@ pub struct Context {
     pub(crate) gate: listen::Gate,
     pub(crate) logins: Arc<listen::Logins>,
     pub(crate) maildrops: pop3::Maildrops,
+    pub(crate) limits: Option<limits::Limits>,
 }
 
 impl Context {
@@ -152,8 +153,10 @@ impl Context {
                 at_once_max: options.logins_at_once_max,
                 failures_per_address_max: options.login_failures_per_address_max,
                 failures_window: options.login_failures_window,
+                ..listen::LoginLimits::default()
             })),
             maildrops: pop3::Maildrops::default(),
+            limits: None,
             store,
             directory,
             mailboxes,
@@ -170,6 +173,13 @@ impl Context {
     #[must_use]
     pub fn with_logins(mut self, logins: Arc<listen::Logins>) -> Self {
         self.logins = logins;
+        self
+    }
+
+    /// Refuses whom these limits block.
+    #[must_use]
+    pub fn with_limits(mut self, limits: limits::Limits) -> Self {
+        self.limits = Some(limits);
         self
     }
 

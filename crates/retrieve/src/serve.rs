@@ -30,6 +30,18 @@ pub async fn serve_connection(
     shutdown: watch::Receiver<bool>,
 ) {
     let mut connection = Connection::new(Arc::clone(&ctx), io, peer, protocol);
+    let limits = ctx.limits.as_ref();
+    if let Some(block) = limits.and_then(|l| l.blocked(peer.ip(), ctx.clock.now())) {
+        let why = block.sentence();
+        tracing::info!(protocol = protocol.name(), %peer, why, "connection refused");
+        let reply = match protocol {
+            Protocol::Imap => format!("* BYE [UNAVAILABLE] Your address is {why}\r\n"),
+            Protocol::Pop3 => format!("-ERR [SYS/TEMP] Your address is {why}\r\n"),
+            // Before the handshake there is no way to say why.
+            Protocol::Imaps | Protocol::Pop3s => String::new(),
+        };
+        return connection.refuse(reply.as_bytes()).await;
+    }
     let seat = ctx.gate.enter(peer.ip());
     if let Err(full) = &seat {
         tracing::info!(protocol = protocol.name(), %peer, ?full, "connection refused");

@@ -4,6 +4,10 @@
 //! The codes follow RFC 5321 §4.2, RFC 3463, RFC 4954 §6, RFC 7372 and the IANA registry of
 //! enhanced status codes.
 
+mod limits;
+
+pub use limits::*;
+
 use crate::reply::Reply;
 use mail::{AddressError, EnhancedStatus, QueueId};
 use std::fmt::Display;

@@ -179,7 +179,7 @@ impl Office {
         )))
     }
 
-    async fn account(&self, address: &EmailAddress) -> Result<Account, Refusal> {
+    pub(super) async fn account(&self, address: &EmailAddress) -> Result<Account, Refusal> {
         self.directory.account_by_address(address).await?.ok_or_else(|| {
             Refusal::not_found(format!(
                 "there is no account {address}; see: posthaste account list"

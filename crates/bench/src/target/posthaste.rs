@@ -30,7 +30,10 @@ const LISTENERS: [&str; 7] = [
     "pop3s",
 ];
 /// What differs from the defaults: all sessions come from one address.
-const SETTINGS: [&str; 1] = ["smtp.connections_per_address_max=10000"];
+const SETTINGS: [&str; 2] = [
+    "smtp.connections_per_address_max=10000",
+    "smtp.connections_per_network_max=0",
+];
 /// The world outside: who sends, and the name of the address that it sends from.
 const SENDER_ZONE: &str = "\
 $ORIGIN sender.example.

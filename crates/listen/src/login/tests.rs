@@ -115,7 +115,7 @@ fn the_memory_of_failures_is_bounded_and_the_newer_ones_stay() {
     for n in 0..=NETWORKS_MAX {
         logins.note_failure(ip(n), at(n));
     }
-    let known = logins.by_network.lock().unwrap().len();
+    let known = logins.by_address.lock().unwrap().len();
     assert_eq!(known, NETWORKS_MAX / 2 + 1);
     let now = at(NETWORKS_MAX);
     assert!(logins.may_try(ip(0), now), "the oldest is forgotten");
@@ -141,4 +141,49 @@ async fn the_delay_doubles_up_to_a_limit_and_a_success_ends_it() {
         took.push(began.elapsed().as_secs());
     }
     assert_eq!(took, [1, 0, 2, 4, 8, 16, 16, 0, 0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_waits_longer_the_more_it_fails() {
+    let (directory, logins) = (directory().await, Logins::new(limits(100)));
+    let mut took = Vec::new();
+    for _ in 0..16 {
+        let began = Instant::now();
+        let attempt = bob("192.0.2.1:4321", Protocol::Imap, "wrong");
+        assert_eq!(logins.log_in(&directory, &Fixed, attempt).await, Login::Rejected);
+        took.push(began.elapsed().as_secs());
+    }
+    assert_eq!(took, [0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 4, 4]);
+}
+
+#[tokio::test]
+async fn failures_lead_to_a_block_and_blocked_logins_are_not_looked_at() {
+    let options = limits::Options {
+        failed_logins: limits::Rate {
+            per_address: 2,
+            ..limits::Rate::OFF
+        },
+        ..limits::Options::off()
+    };
+    let blocks = Limits::new(MemoryStore::new(), options);
+    let directory = directory().await;
+    let logins = Logins::new(limits(100)).with_limits(blocks.clone());
+    let try_it = |peer, password| logins.log_in(&directory, &Fixed, bob(peer, Protocol::Imap, password));
+    assert_eq!(try_it("192.0.2.1:1", "wrong").await, Login::Rejected);
+    assert_eq!(try_it("192.0.2.1:1", "wrong").await, Login::Rejected);
+    assert_eq!(try_it("192.0.2.1:1", "secret").await, Login::TooManyFailures);
+    assert!(blocks.blocked("192.0.2.1".parse().unwrap(), NOW).is_some());
+    assert!(matches!(
+        try_it("192.0.2.2:1", "secret").await,
+        Login::Accepted { .. }
+    ));
+    let block = Block {
+        subject: "bob@example.com".parse().unwrap(),
+        from: NOW,
+        until: NOW.plus(Duration::from_secs(60)),
+        why: "stolen".to_owned(),
+        by: "operator".to_owned(),
+    };
+    blocks.block(block, NOW).await.unwrap();
+    assert_eq!(try_it("192.0.2.2:1", "secret").await, Login::TooManyFailures);
 }

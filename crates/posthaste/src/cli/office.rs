@@ -138,6 +138,12 @@ pub fn account(order: Account) -> Result<Request, Failure> {
             name,
             scopes: scope.into_iter().map(|s| scope_name(s).to_owned()).collect(),
         },
+        Account::Limit {
+            address,
+            messages,
+            recipients,
+            default,
+        } => super::block::limit(address, messages, recipients, default),
         Account::RevokeAppPassword { address, number } => Request::AppPasswordRevoke { address, number },
     })
 }

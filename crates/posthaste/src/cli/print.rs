@@ -42,6 +42,9 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
                 outln!("{}", told.text.trim_end());
             }
         }
+        Response::Blocks(blocks) if blocks.is_empty() => outln!("nobody is blocked"),
+        Response::Blocks(blocks) => table(&super::block::HEADINGS, super::block::rows(blocks)),
+        Response::Today { address, today } => super::block::today(address, today),
         Response::Audit(report) => super::audit::report_in_words(report),
         Response::Backup(view) => super::backup::in_words(view),
         Response::Export(view) => super::export::in_words(view),

@@ -7,6 +7,7 @@ use crate::world::{self, World};
 use directory::SystemRandom;
 use mail::{Domain, Secret};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub fn receive(
     settings: &Settings,
@@ -21,10 +22,7 @@ pub fn receive(
     options.smtp.size_max_octets = settings.smtp.size_max_octets;
     options.smtp.recipients_max = settings.smtp.recipients_max;
     options.smtp.allow_plaintext_auth = settings.login.without_tls_on_loopback;
-    options.connections_max = settings.smtp.connections_max;
-    options.connections_per_address_max = settings.smtp.connections_per_address_max;
-    options.received_max = settings.smtp.received_max;
-    options.memory_max_octets = settings.smtp.memory_max_octets;
+    limit_sessions(settings, &mut options);
     let policy = judge::Policy {
         spf_fail: if settings.judge.refuse_spf_fail {
             judge::judgement::Action::Refuse
@@ -46,11 +44,34 @@ pub fn receive(
         ids: world.ids.clone(),
     };
     let context = receive::Context::new(parts, hostname, options, policy, blocklists(settings)?)
-        .with_logins(logins.clone());
+        .with_logins(logins.clone())
+        .with_limits(world.office.limits.clone());
     Ok(Arc::new(match &hooks.smtp_tap {
         Some(tap) => context.with_tap(tap.clone()),
         None => context,
     }))
+}
+
+/// How much one client, one network and one session may take.
+fn limit_sessions(settings: &Settings, options: &mut receive::Options) {
+    let smtp = &settings.smtp;
+    options.connections_max = smtp.connections_max;
+    options.connections_per_address_max = smtp.connections_per_address_max;
+    options.connections_per_network = settings.limits.networks(smtp.connections_per_network_max);
+    options.received_max = smtp.received_max;
+    options.memory_max_octets = smtp.memory_max_octets;
+    options.message_time_max = Duration::from_secs(smtp.message_time_max_secs);
+    options.message_octets_per_second_min = smtp.message_octets_per_second_min;
+    options.smtp.messages_max = smtp.messages_per_session_max;
+    options.smtp.errors_max = smtp.errors_per_session_max;
+    options.smtp.idle_commands_max = smtp.idle_commands_per_session_max;
+    options.smtp.auth_failures_max = smtp.failed_logins_per_session_max;
+    options.smtp.timeouts = smtp::server::Timeouts {
+        command: Duration::from_secs(smtp.command_timeout_secs),
+        data: Duration::from_secs(smtp.data_timeout_secs),
+        handshake: Duration::from_secs(smtp.handshake_timeout_secs),
+        write: Duration::from_secs(smtp.write_timeout_secs),
+    };
 }
 
 fn blocklists(settings: &Settings) -> Result<Vec<Domain>, Failure> {
@@ -82,7 +103,11 @@ pub fn retrieve(
         world.clock.clone(),
         options,
     );
-    Arc::new(context.with_logins(logins.clone()))
+    Arc::new(
+        context
+            .with_logins(logins.clone())
+            .with_limits(world.office.limits.clone()),
+    )
 }
 
 pub fn deliver(

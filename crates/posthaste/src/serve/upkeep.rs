@@ -34,6 +34,10 @@ pub async fn run(office: Office, certificates: Arc<tls::Certificates>, mut stopp
                 "old journeys could not be forgotten",
                 forget_journeys(&office).await,
             );
+            told(
+                "old blocks and days could not be forgotten",
+                office.limits.forget(office.clock.now()).await,
+            );
             if round % ROUNDS_PER_WALK == 0 {
                 told(
                     "old expunges could not be forgotten",

@@ -13,7 +13,7 @@ pub struct Key {
     pub meaning: &'static str,
 }
 
-const fn key(path: &'static str, default: &'static str, meaning: &'static str) -> Key {
+pub(super) const fn key(path: &'static str, default: &'static str, meaning: &'static str) -> Key {
     Key {
         path,
         default: Some(default),
@@ -29,8 +29,24 @@ const fn unset(path: &'static str, meaning: &'static str) -> Key {
     }
 }
 
+/// The keys of sections that have a file of their own, and before which section each stands.
+const SECTIONS: &[(&str, &[Key])] = &[("judge.", super::limits::KEYS)];
+
 /// Every key, in the order of the reference.
-pub const KEYS: &[Key] = &[
+pub fn keys() -> Vec<&'static Key> {
+    let mut all: Vec<&Key> = Vec::new();
+    let mut sections = SECTIONS.iter().peekable();
+    for key in KEYS {
+        if let Some((_, more)) = sections.next_if(|(before, _)| key.path.starts_with(before)) {
+            all.extend(*more);
+        }
+        all.push(key);
+    }
+    all
+}
+
+/// The keys that stand here.
+const KEYS: &[Key] = &[
     key(
         "hostname",
         "\"localhost\"",
@@ -112,6 +128,31 @@ pub const KEYS: &[Key] = &[
         "SMTP connections from one address at the same time; further ones get 421 4.7.0.",
     ),
     key(
+        "smtp.connections_per_network_max",
+        "1000",
+        "SMTP connections from one network (`limits.ipv4_prefix`) at the same time; further ones get 421 4.7.0. 0: no such limit.",
+    ),
+    key(
+        "smtp.messages_per_session_max",
+        "10000",
+        "Messages on one connection; then 421 4.7.0, and the client connects again.",
+    ),
+    key(
+        "smtp.errors_per_session_max",
+        "20",
+        "Refused commands (5xx) on one connection; the next one gets 421 4.7.0.",
+    ),
+    key(
+        "smtp.idle_commands_per_session_max",
+        "200",
+        "Commands without an accepted message between them; then 421 4.7.0. Recipients do not count.",
+    ),
+    key(
+        "smtp.failed_logins_per_session_max",
+        "3",
+        "Failed logins on one connection; then 421 4.7.0.",
+    ),
+    key(
         "smtp.received_max",
         "50",
         "`Received:` fields at most; a message with more is taken to be looping and refused with 554 5.4.6.",
@@ -120,6 +161,36 @@ pub const KEYS: &[Key] = &[
         "smtp.memory_max_octets",
         "268435456",
         "Octets of messages that are being received, all sessions together; beyond that 452 4.3.1 is answered. Must hold one message of the largest size.",
+    ),
+    key(
+        "smtp.command_timeout_secs",
+        "300",
+        "Seconds that the next whole command may take; then 421 4.4.2. RFC 5321 §4.5.3.2.7 asks for 300 at least.",
+    ),
+    key(
+        "smtp.data_timeout_secs",
+        "180",
+        "Seconds of silence within a message; then 421 4.4.2.",
+    ),
+    key(
+        "smtp.handshake_timeout_secs",
+        "60",
+        "Seconds that a whole TLS handshake may take; then the connection closes.",
+    ),
+    key(
+        "smtp.write_timeout_secs",
+        "300",
+        "Seconds that a client may take to read what it was answered; then the connection closes.",
+    ),
+    key(
+        "smtp.message_time_max_secs",
+        "3600",
+        "Seconds that one message may take to come in, however steadily it does; then 421 4.4.2.",
+    ),
+    key(
+        "smtp.message_octets_per_second_min",
+        "50",
+        "Octets a second that a message must bring in every `data_timeout_secs`; then 421 4.4.2. So nobody holds a connection with an octet now and then. 0: no such limit.",
     ),
     key(
         "login.without_tls_on_loopback",
@@ -220,7 +291,7 @@ pub fn markdown() -> String {
          This page is generated from the program: `posthaste settings > docs/CONFIGURATION.md`.\n",
     );
     let mut section = None;
-    for k in KEYS {
+    for k in keys() {
         let table = k.path.split_once('.').map_or("", |(table, _)| table);
         if section != Some(table) {
             section = Some(table);
@@ -268,7 +339,7 @@ mod tests {
                 }
             }
         }
-        let told: BTreeMap<_, _> = KEYS
+        let told: BTreeMap<_, _> = keys()
             .iter()
             .filter_map(|k| Some((k.path.to_owned(), k.default?.to_owned())))
             .collect();

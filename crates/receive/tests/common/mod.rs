@@ -223,6 +223,18 @@ impl World {
     pub fn serve_with(&self, setup: Setup, resolver: Arc<dyn dns::Resolver>) -> Serving {
         let role = setup.role;
         let ctx = self.context(setup, resolver);
+        self.start(ctx, role)
+    }
+
+    /// Starts the server with limits.
+    pub fn serve_limited(&self, setup: Setup, limits: limits::Limits) -> Serving {
+        let role = setup.role;
+        let resolver = Arc::new(setup.resolver.clone());
+        let ctx = Arc::into_inner(self.context(setup, resolver)).unwrap();
+        self.start(Arc::new(ctx.with_limits(limits)), role)
+    }
+
+    fn start(&self, ctx: Arc<Context>, role: Role) -> Serving {
         let (stop, stopped) = watch::channel(false);
         let (address, task) = self.runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
