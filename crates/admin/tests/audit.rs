@@ -65,6 +65,7 @@ fn open(folder: &Path) -> World {
         mailboxes: Mailboxes::new(store.clone()),
         queue: Queue::new(store.clone(), queue::Options::default()),
         journey: Journey::new(store.clone()),
+        limits: limits::Limits::new(store.clone(), limits::Options::off()),
         clock: clock.clone(),
         hostname: Domain::parse("mail.example.org").unwrap(),
         auditing: Arc::default(),
