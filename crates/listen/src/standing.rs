@@ -13,7 +13,8 @@ use store::Watch;
 /// A login that can end before its session does.
 pub struct Standing {
     account: AccountId,
-    credential: Credential,
+    /// None when a proxy that we trust vouches for the login.
+    credential: Option<Credential>,
     watch: Watch,
     /// Something happened that the directory was not asked about yet.
     unsure: bool,
@@ -25,6 +26,17 @@ impl Standing {
     /// check of the password and now is not missed.
     #[must_use]
     pub fn new(directory: &Directory, account: AccountId, credential: Credential) -> Self {
+        Self::begun(directory, account, Some(credential))
+    }
+
+    /// The same for a login for which a trusted proxy vouches; it ends with the account, or when that is
+    /// suspended.
+    #[must_use]
+    pub fn vouched(directory: &Directory, account: AccountId) -> Self {
+        Self::begun(directory, account, None)
+    }
+
+    fn begun(directory: &Directory, account: AccountId, credential: Option<Credential>) -> Self {
         Self {
             account,
             credential,
@@ -54,7 +66,7 @@ impl Standing {
             return self.over;
         }
         // On the heap, so that a session that waits does not hold room for it.
-        let valid = Box::pin(directory.still_valid(self.account, &self.credential)).await;
+        let valid = Box::pin(self.is_valid(directory)).await;
         self.unsure = false;
         self.over = match valid {
             Ok(valid) => !valid,
@@ -67,6 +79,16 @@ impl Standing {
             tracing::info!(account = %self.account, "a login ended while its session was open");
         }
         self.over
+    }
+
+    async fn is_valid(&self, directory: &Directory) -> Result<bool, directory::Error> {
+        match &self.credential {
+            Some(credential) => directory.still_valid(self.account, credential).await,
+            None => Ok(directory
+                .account(self.account)
+                .await?
+                .is_some_and(|account| !account.suspended)),
+        }
     }
 
     /// The store wakes its watchers before it answers a commit, so what was done is never missed.

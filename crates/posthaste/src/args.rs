@@ -115,6 +115,15 @@ pub enum Command {
     /// What to publish in the DNS.
     #[command(subcommand)]
     Dns(Dns),
+    /// Send a message from standard input, as local programs do with sendmail(8): -t -i -f -F -bs -bp
+    /// -N -R -V -B -v and the recipients; docs/LOCAL-PROGRAMS.md has all. Exit codes are those of
+    /// sysexits.h.
+    #[command(disable_help_flag = true)]
+    Sendmail {
+        /// Options and recipients, as sendmail(8) takes them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Parts of the internet in a box, for tests.
     #[command(subcommand)]
     Lab(Lab),

@@ -15,6 +15,7 @@ mod out;
 mod print;
 mod queue;
 mod restore;
+pub mod sendmail;
 
 pub use failure::Failure;
 
@@ -45,14 +46,19 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Backup(order) => backup::run(global, &order),
         Command::Restore { backup, skip_damage } => restore::run(global, &backup, skip_damage),
         Command::Export { what, format } => export::run(global, &what, format),
+        Command::Sendmail { args } => Ok(sendmail::run(global, "sendmail", &args)),
         Command::Dns(order) => office::run(global, office::dns(order)),
     }
 }
 
 /// The settings in force: the file, then `--set`, then `--data`.
 pub fn settings(global: &Global) -> Result<Settings, Failure> {
-    let file = settings_file(global);
-    let mut settings = match &file {
+    settings_of(settings_file(global).as_ref(), global)
+}
+
+/// The settings in force, of that file.
+fn settings_of(file: Option<&PathBuf>, global: &Global) -> Result<Settings, Failure> {
+    let mut settings = match file {
         Some(path) => Settings::read(path)?,
         None => Settings::default(),
     };

@@ -1,18 +1,20 @@
 //! `posthaste serve`: binds the listeners, starts the services, and ends cleanly.
 
 mod contexts;
+pub mod doors;
 mod scrub;
 mod upkeep;
 
 use crate::cli::Failure;
 use crate::settings::Settings;
 use crate::world::{self, World};
+use doors::Listeners;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -31,6 +33,8 @@ pub struct Server {
     pub world: World,
     /// The addresses that were bound, by service.
     pub bound: BTreeMap<&'static str, Vec<SocketAddr>>,
+    /// The Unix sockets that were bound, by service.
+    pub sockets: Vec<(&'static str, PathBuf)>,
     pub certificates: Arc<tls::Certificates>,
     stop: watch::Sender<bool>,
     services: JoinSet<()>,
@@ -48,6 +52,9 @@ pub fn run(settings: &Settings, skip_damage: bool) -> Result<ExitCode, Failure> 
             for address in addresses {
                 println!("{service} {address}");
             }
+        }
+        for (service, path) in &server.sockets {
+            println!("{service} unix:{}", path.display());
         }
         println!("ready");
         let told = server.until_told_to_stop().await;
@@ -69,8 +76,8 @@ impl Server {
         }
         let resolver: Arc<dyn dns::Resolver> =
             Arc::new(world::resolver(&settings.dns.servers, settings.dns.timeout_secs)?);
-        let mut listeners = Listeners::default();
-        listeners.bind_all(settings).await?;
+        let listeners = Listeners::bind_all(settings).await?;
+        let senders = doors::local_senders(settings)?;
         let control = control_listener(settings)?;
 
         let (stop, stopped) = watch::channel(false);
@@ -87,6 +94,12 @@ impl Server {
         for (role, listener) in listeners.smtp {
             services.spawn(receive::serve(receive.clone(), listener, role, stopped.clone()));
         }
+        services.spawn(receive::serve_local(
+            receive,
+            listeners.sendmail,
+            senders,
+            stopped.clone(),
+        ));
         let retrieve = contexts::retrieve(settings, &world, &certificates, &logins);
         for (protocol, listener) in listeners.retrieval {
             services.spawn(retrieve::serve(
@@ -113,6 +126,7 @@ impl Server {
         Ok(Self {
             world,
             bound: listeners.bound,
+            sockets: listeners.sockets,
             certificates,
             stop,
             services,
@@ -157,52 +171,6 @@ impl Server {
         }
         self.world.close().await;
         tracing::info!("stopped");
-    }
-}
-
-/// Sockets that are bound but not served yet.
-#[derive(Default)]
-struct Listeners {
-    smtp: Vec<(smtp::Role, TcpListener)>,
-    retrieval: Vec<(retrieve::Protocol, TcpListener)>,
-    bound: BTreeMap<&'static str, Vec<SocketAddr>>,
-}
-
-impl Listeners {
-    async fn bind_all(&mut self, settings: &Settings) -> Result<(), Failure> {
-        use retrieve::Protocol as P;
-        use smtp::Role as R;
-        let l = &settings.listen;
-        for (name, role, addresses) in [
-            ("smtp", R::Mta, &l.smtp),
-            ("submission", R::Submission, &l.submission),
-            ("submissions", R::Submissions, &l.submissions),
-        ] {
-            for address in addresses {
-                let listener = self.bind(name, *address).await?;
-                self.smtp.push((role, listener));
-            }
-        }
-        for (name, protocol, addresses) in [
-            ("imap", P::Imap, &l.imap),
-            ("imaps", P::Imaps, &l.imaps),
-            ("pop3", P::Pop3, &l.pop3),
-            ("pop3s", P::Pop3s, &l.pop3s),
-        ] {
-            for address in addresses {
-                let listener = self.bind(name, *address).await?;
-                self.retrieval.push((protocol, listener));
-            }
-        }
-        Ok(())
-    }
-
-    async fn bind(&mut self, name: &'static str, address: SocketAddr) -> Result<TcpListener, Failure> {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|e| cannot_bind(name, address, &e))?;
-        self.bound.entry(name).or_default().push(listener.local_addr()?);
-        Ok(listener)
     }
 }
 

@@ -3,10 +3,12 @@
 //! What changes in daily life (domains, accounts, passwords) is not here but in the store. Only
 //! this module and `settings::reference` know the file's form; the crates below get options structs.
 
+pub mod doors;
 pub mod limits;
 pub mod problem;
 pub mod reference;
 
+use doors::{Sendmail, Sockets};
 use problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +26,8 @@ pub struct Settings {
     pub hostname: String,
     pub data: PathBuf,
     pub listen: Listen,
+    pub sockets: Sockets,
+    pub sendmail: Sendmail,
     pub tls: Tls,
     pub dns: Dns,
     pub smtp: Smtp,
@@ -47,6 +51,7 @@ pub struct Listen {
     pub imaps: Vec<SocketAddr>,
     pub pop3: Vec<SocketAddr>,
     pub pop3s: Vec<SocketAddr>,
+    pub proxy_from: Vec<String>,
 }
 
 /// `[tls]`: our certificate.
@@ -88,6 +93,8 @@ pub struct Smtp {
     pub write_timeout_secs: u64,
     pub message_time_max_secs: u64,
     pub message_octets_per_second_min: u32,
+    pub greeting_delay_ms: u64,
+    pub xclient_from: Vec<String>,
 }
 
 /// `[login]`: how people log in, over SMTP, IMAP and POP3 alike.
@@ -183,6 +190,8 @@ impl Default for Settings {
             hostname: "localhost".to_owned(),
             data: PathBuf::from("data"),
             listen: Listen::default(),
+            sockets: Sockets::default(),
+            sendmail: Sendmail::default(),
             tls: Tls::default(),
             dns: Dns::default(),
             smtp: Smtp::default(),
@@ -207,6 +216,7 @@ impl Default for Listen {
             imaps: loopback(2993),
             pop3: loopback(2110),
             pop3s: loopback(2995),
+            proxy_from: Vec::new(),
         }
     }
 }
@@ -241,6 +251,7 @@ impl Listen {
             imaps: everywhere(993),
             pop3: everywhere(110),
             pop3s: everywhere(995),
+            proxy_from: Vec::new(),
         }
     }
 }
@@ -274,6 +285,8 @@ impl Default for Smtp {
             write_timeout_secs: 300,
             message_time_max_secs: 3_600,
             message_octets_per_second_min: 50,
+            greeting_delay_ms: 0,
+            xclient_from: Vec::new(),
         }
     }
 }
@@ -395,6 +408,9 @@ impl Settings {
         if let Err(e) = mail::Domain::parse(&self.hostname) {
             return said(format!("hostname = \"{}\": {e}", self.hostname));
         }
+        if let Err(text) = self.check_doors() {
+            return said(text);
+        }
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return said(
                 "tls.certificate and tls.key go together: set both, or none for a self-signed one".into(),
@@ -477,6 +493,13 @@ impl Settings {
         Ok(())
     }
 
+    fn check_doors(&self) -> Result<(), String> {
+        doors::networks("listen.proxy_from", &self.listen.proxy_from)?;
+        doors::networks("smtp.xclient_from", &self.smtp.xclient_from)?;
+        self.sockets.mode_bits()?;
+        self.sendmail.check()
+    }
+
     fn resolve_paths(&mut self, folder: &Path) {
         let mut resolve = |p: &mut PathBuf| {
             if p.is_relative() {
@@ -484,6 +507,12 @@ impl Settings {
             }
         };
         resolve(&mut self.data);
+        let sockets = &mut self.sockets;
+        [&mut sockets.smtp, &mut sockets.submission, &mut sockets.lmtp]
+            .into_iter()
+            .flatten()
+            .chain(&mut self.sendmail.socket)
+            .for_each(&mut resolve);
         [
             &mut self.tls.certificate,
             &mut self.tls.key,
@@ -589,6 +618,10 @@ mod tests {
             ("[listen]\nsmtp = [\"localhost\"]", "127.0.0.1:2525"),
             ("[queue]\nretry_first_secs = 0", "retry_first_secs"),
             ("[smtp]\nmemory_max_octets = 70000", "memory_max_octets"),
+            ("[listen]\nproxy_from = [\"10.0.0.1/8\"]", "10.0.0.0/8"),
+            ("[smtp]\nxclient_from = [\"x\"]", "smtp.xclient_from"),
+            ("[sockets]\nmode = \"rw\"", "sockets.mode"),
+            ("[sendmail]\ndomain = \"a b\"", "sendmail.domain"),
             ("[dns]\ntimeout_secs = 0", "dns.timeout_secs"),
             ("[deliver]\nconcurrency_max = 0", "deliver.concurrency_max"),
             ("[log]\nlevel = \"loud\"", "loud"),

@@ -68,7 +68,7 @@ impl Session {
         if found.received > self.ctx.options.received_max {
             return Err(Refused::plain(replies::MAIL_LOOP, "too many Received fields"));
         }
-        if self.login.is_some() {
+        if self.is_ours() {
             self.prepare_submitted(transaction, found).await
         } else if self.role == Role::Lmtp {
             Ok(self.prepare_handed_over(transaction, found))
@@ -176,11 +176,7 @@ impl Session {
                 .await
                 .map_err(|reply| Refused::plain(reply, rule))?
             {
-                let login = self
-                    .login
-                    .as_ref()
-                    .map(|l| l.address.to_string())
-                    .unwrap_or_default();
+                let login = self.sender_name();
                 return Err(Refused::plain(replies::author_not_yours(address, login), rule));
             }
         }

@@ -137,7 +137,7 @@ impl Session {
             prefix: Vec::new(),
             received_at: now,
             message_id: ready.message_id.clone(),
-            login: self.login.as_ref().map(|l| l.address.to_string()),
+            login: self.is_ours().then(|| self.sender_name()),
             body: asked.body(is_ascii),
             smtputf8: transaction.smtputf8,
             envid: asked.envid.clone(),

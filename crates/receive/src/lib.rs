@@ -15,6 +15,7 @@ mod gather;
 mod header;
 mod limit;
 mod lmtp;
+mod local;
 mod login;
 mod mail_in;
 mod pace;
@@ -25,8 +26,10 @@ mod session;
 mod sign;
 mod transaction;
 mod wire;
+mod xclient;
 
-pub use serve::{serve, serve_connection};
+pub use local::{LocalSender, LocalSenders, SendAs, SenderPattern};
+pub use serve::{serve, serve_connection, serve_local};
 
 use directory::Directory;
 use dns::Resolver;
@@ -83,6 +86,8 @@ pub struct Options {
     /// Refusals, of transactions and of sessions, whose journey is recorded, a second at most; the others are only logged,
     /// so that nobody can fill the disk by being refused. Default 20.
     pub refusals_recorded_per_second: u32,
+    /// Networks whose clients may say XCLIENT: proxies that tell whom they speak for. Default none.
+    pub xclient_from: Vec<listen::Network>,
     /// How long connections may take to end at shutdown before they are cut. Default 10 seconds.
     pub shutdown_grace: Duration,
 }
@@ -111,6 +116,7 @@ impl Options {
             login_failures_per_address_max: 100,
             login_failures_window: Duration::from_secs(600),
             refusals_recorded_per_second: 20,
+            xclient_from: Vec::new(),
             shutdown_grace: Duration::from_secs(10),
         }
     }

@@ -28,15 +28,18 @@ impl Session {
         self.may_send()?;
         let (now, id) = (self.ctx.parts.clock.now(), self.ctx.parts.ids.next_id());
         let mut transaction = Transaction::new(id, now, helo, mail);
-        if let Some(login) = &self.login {
+        if self.is_ours() {
             if let Some(address) = mail.path.address()
                 && !self.may_send_as(address).await?
             {
-                let reply = replies::sender_not_yours(address, &login.address).with_reference(id);
-                let remedy = format!(
-                    "send as an address of {}, or give the account this one as an alias",
-                    login.address
-                );
+                let reply = replies::sender_not_yours(address, self.sender_name()).with_reference(id);
+                let remedy = match &self.local {
+                    Some(local) => format!("name the address in sendmail.user for {}", local.name),
+                    None => format!(
+                        "send as an address of {}, or give the account this one as an alias",
+                        self.sender_name()
+                    ),
+                };
                 transaction.note_refusal(
                     now,
                     Refusal {
@@ -68,7 +71,7 @@ impl Session {
     /// Whether the login may send as this address.
     pub(crate) async fn may_send_as(&self, address: &EmailAddress) -> Result<bool, Reply> {
         let Some(login) = &self.login else {
-            return Ok(false);
+            return Ok(self.local.as_ref().is_some_and(|l| l.may_send_as(address)));
         };
         self.ctx
             .parts
@@ -164,7 +167,7 @@ impl Session {
 
     pub(crate) async fn target(&self, address: &EmailAddress) -> Result<Target, RefusedRecipient> {
         // A listed stranger is told at RCPT, where every client reads the reply.
-        if self.login.is_none()
+        if !self.is_ours()
             && let Some(connection) = &self.connection
             && let Some(judgement) = judge_connection(connection, &self.ctx.policy)
         {
@@ -192,7 +195,7 @@ impl Session {
                     "check the address; the operator can add it: posthaste account add {address}"
                 )),
             }),
-            Resolution::NotOurs if self.login.is_some() => Ok(Target::Remote),
+            Resolution::NotOurs if self.is_ours() => Ok(Target::Remote),
             Resolution::NotOurs => Err(RefusedRecipient {
                 reply: replies::relaying_denied(address.host()),
                 rule: "no relaying for strangers",

@@ -87,7 +87,7 @@ impl Session {
             peer_name,
             helo: transaction.helo.clone(),
             tls: self.tls_used(),
-            login: self.login.as_ref().map(|l| l.address.to_string()),
+            login: self.is_ours().then(|| self.sender_name()),
             reverse_path: Some(transaction.reverse_path.clone()),
             size: transaction.octets,
             message_id: message_id.map(str::to_owned),

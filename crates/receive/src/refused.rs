@@ -85,7 +85,7 @@ impl Session {
             peer_name,
             helo: helo.to_owned(),
             tls: self.tls_used(),
-            login: self.login.as_ref().map(|l| l.address.to_string()),
+            login: self.is_ours().then(|| self.sender_name()),
             reverse_path: None,
             recipients: Vec::new(),
             size: 0,

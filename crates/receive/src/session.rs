@@ -3,6 +3,7 @@
 //! A short loop on purpose; what a question means stands in `login`, `mail_in` and `accept`.
 
 use crate::Context;
+use crate::local::LocalSender;
 use crate::pace::Pace;
 use crate::transaction::Transaction;
 use crate::wire::Wire;
@@ -36,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) role: Role,
     pub(crate) tls: Option<tls::TlsInfo>,
     pub(crate) login: Option<LoggedIn>,
+    /// Who sends without a login, because the operating system tells whose program it is.
+    pub(crate) local: Option<Arc<LocalSender>>,
     pub(crate) failure_delay: FailureDelay,
     /// What the address alone tells; asked once, at the first sender.
     pub(crate) connection: Option<Arc<ConnectionEvidence>>,
@@ -78,8 +81,23 @@ impl Session {
             role,
             tls: None,
             login: None,
+            local: None,
             connection: None,
             transaction: None,
+        }
+    }
+
+    /// Whether it is one of our own people who sends.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.login.is_some() || self.local.is_some()
+    }
+
+    /// The name of the one of ours who sends.
+    pub(crate) fn sender_name(&self) -> String {
+        match (&self.login, &self.local) {
+            (Some(login), _) => login.address.to_string(),
+            (None, Some(local)) => format!("the user {}", local.name),
+            (None, None) => String::new(),
         }
     }
 
@@ -135,6 +153,27 @@ impl Session {
     /// Logins in clear, when the operator allows them at all, are for this machine alone.
     fn smtp_options(&self) -> Arc<smtp::Options> {
         let options = &self.ctx.smtp_options;
+        if self.local.is_some() {
+            return Arc::new(smtp::Options {
+                auth_required: false,
+                offer_starttls: false,
+                allow_plaintext_auth: false,
+                ..smtp::Options::clone(options)
+            });
+        }
+        if self.may_tell() {
+            return Arc::new(smtp::Options {
+                xclient: true,
+                ..smtp::Options::clone(options)
+            });
+        }
+        // What crosses no network needs no TLS.
+        if self.peer.user.is_some() && self.role.is_submission() {
+            return Arc::new(smtp::Options {
+                allow_plaintext_auth: true,
+                ..smtp::Options::clone(options)
+            });
+        }
         if options.allow_plaintext_auth && !listen::is_this_machine(self.peer.address.ip()) {
             return Arc::new(smtp::Options {
                 allow_plaintext_auth: false,
@@ -238,6 +277,10 @@ impl Session {
             } => {
                 let verdict = self.authenticate(credentials).await;
                 server.authenticated(token, verdict);
+            }
+            Question::Xclient { token, attributes } => {
+                let verdict = self.told(&attributes).await;
+                server.xclient(token, verdict);
             }
             Question::Sender { token, helo, mail } => {
                 let verdict = self.sender(&helo, &mail).await;

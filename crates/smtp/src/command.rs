@@ -6,6 +6,7 @@
 use crate::replies;
 use crate::reply::Reply;
 use mail::delivery::{self, DeliverBy, Hold, Notify, OriginalRecipient, Priority, Ret, xtext};
+use crate::xclient::{self, Attributes};
 use mail::{EmailAddress, Recipient, ReversePath, Secret};
 
 /// Octets of the name in EHLO or HELO at most.
@@ -44,6 +45,8 @@ pub enum Command {
     Help,
     /// STARTTLS (RFC 3207).
     StartTls,
+    /// XCLIENT, what a proxy tells.
+    Xclient(Box<Attributes>),
     /// AUTH (RFC 4954) with the mechanism's name in upper case and the initial response.
     Auth {
         /// The mechanism.
@@ -168,6 +171,7 @@ pub fn parse(line: &[u8]) -> Result<Command, Reply> {
         "ETRN" if rest.is_empty() => Err(replies::ARGUMENT_MISSING),
         "ETRN" => Ok(Command::Etrn),
         "AUTH" => auth(rest),
+        "XCLIENT" => xclient::parse(rest).map(|a| Command::Xclient(Box::new(a))),
         // Browsers can be led to talk to a mail server; what follows is not mail.
         "GET" | "POST" | "PUT" | "HEAD" | "OPTIONS" | "CONNECT" => Err(replies::NOT_HTTP),
         _ => Err(replies::UNKNOWN_COMMAND),

@@ -147,6 +147,7 @@ fn answer(server: &mut Server, question: Question, trace: &mut Trace, body: &mut
             };
             server.authenticated(token, verdict);
         }
+        Question::Xclient { token, .. } => server.xclient(token, Ok(None)),
         Question::Sender { token, mail, .. } => {
             trace.events.push(format!("sender {mail:?}"));
             server.sender(

@@ -15,6 +15,7 @@ pub mod reply;
 pub mod sasl;
 pub mod server;
 pub mod tap;
+pub mod xclient;
 
 pub use reply::Reply;
 pub use server::{Options, Question, Role, Server, Step};

@@ -263,6 +263,34 @@ pub const EARLY_TALKER: Reply = Reply::fixed(
     "You spoke before the greeting; a mail client waits for it; closing",
 );
 
+/// A user of this machine who may not send without a login.
+pub const NO_LOCAL_SENDER: Reply = Reply::fixed(
+    554,
+    s(5, 7, 1),
+    "This user may not send without a login; the operator names who may in sendmail.user",
+);
+/// XCLIENT from an address that may not say it (XCLIENT_README).
+pub const XCLIENT_DENIED: Reply = Reply::fixed(
+    550,
+    s(5, 7, 0),
+    "You may not speak for others; the operator names who may in smtp.xclient_from",
+);
+/// XCLIENT that is not one.
+pub const XCLIENT_SYNTAX: Reply = Reply::fixed(
+    501,
+    s(5, 5, 4),
+    "Write it so: XCLIENT ADDR=192.0.2.1 NAME=host.example.net, with attributes that EHLO offered",
+);
+/// XCLIENT within a transaction.
+pub const XCLIENT_IN_TRANSACTION: Reply =
+    Reply::fixed(503, s(5, 5, 1), "A message is begun; say RSET before XCLIENT");
+/// XCLIENT with a login that is no account here.
+pub const XCLIENT_NO_ACCOUNT: Reply = Reply::fixed(
+    550,
+    s(5, 7, 0),
+    "LOGIN names no account here that may log in; the address of an account is wanted",
+);
+
 // Authentication (RFC 4954 §6).
 
 /// A LOGIN or PLAIN prompt.
@@ -586,6 +614,11 @@ mod tests {
             TLS_UNAVAILABLE,
             DATA_TOO_EARLY,
             EARLY_TALKER,
+            NO_LOCAL_SENDER,
+            XCLIENT_DENIED,
+            XCLIENT_SYNTAX,
+            XCLIENT_IN_TRANSACTION,
+            XCLIENT_NO_ACCOUNT,
             AUTH_OK,
             AUTH_NOT_HERE,
             AUTH_NEEDS_TLS,

@@ -48,6 +48,7 @@ fn answer(server: &mut Server, question: Question, body: &mut Vec<u8>, got: &mut
             };
             server.authenticated(token, verdict);
         }
+        Question::Xclient { token, .. } => server.xclient(token, Ok(None)),
         Question::Sender { token, .. } => server.sender(token, Ok(())),
         Question::Recipient { token, rcpt } => {
             let name = rcpt.recipient.to_string();

@@ -4,6 +4,7 @@
 use super::out::{out, outln};
 use super::{Failure, office, print, settings};
 use crate::args::{Global, Queue};
+use crate::settings::Settings;
 use admin::office::QUEUE_ROWS_MAX;
 use admin::words::QueuePage;
 use admin::{Request, Response};
@@ -19,7 +20,7 @@ pub fn run(global: &Global, order: Queue) -> Result<ExitCode, Failure> {
     match order {
         Queue::List { limit, after } => {
             let limit = limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-            list(global, limit, after)
+            list(&settings(global)?, global.json, limit, after)
         }
         Queue::Show { id } => office::run(global, Request::QueueShow { id }),
         Queue::Retry { id: Some(id), .. } => office::run(global, Request::QueueRetry { id }),
@@ -29,15 +30,19 @@ pub fn run(global: &Global, order: Queue) -> Result<ExitCode, Failure> {
 }
 
 /// Prints page by page. A reader that has seen enough may end this at any moment: nothing is changed.
-fn list(global: &Global, limit: Option<usize>, after: Option<QueueId>) -> Result<ExitCode, Failure> {
-    let json = global.json;
+pub fn list(
+    settings: &Settings,
+    json: bool,
+    limit: Option<usize>,
+    after: Option<QueueId>,
+) -> Result<ExitCode, Failure> {
     let limit = limit.unwrap_or(if json { usize::MAX } else { TABLE_ROWS });
     let page_of = |after, left: usize| Request::QueueList {
         after,
         limit: left.min(QUEUE_ROWS_MAX),
     };
     let mut listed = 0;
-    office::converse(&settings(global)?, page_of(after, limit), |response| {
+    office::converse(settings, page_of(after, limit), |response| {
         let Response::Queue(page) = response else {
             return Err(unexpected());
         };

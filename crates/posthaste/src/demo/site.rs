@@ -236,6 +236,7 @@ fn listen(ip: Ipv4Addr, smtp_port: u16, usual_ports: bool) -> Result<Listen, Bro
         imaps: one(&default.imaps)?,
         pop3: one(&default.pop3)?,
         pop3s: one(&default.pop3s)?,
+        ..default
     })
 }
 

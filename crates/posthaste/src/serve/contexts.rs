@@ -2,7 +2,7 @@
 
 use super::Hooks;
 use crate::cli::Failure;
-use crate::settings::{Route, RouteTls, Settings};
+use crate::settings::{Route, RouteTls, Settings, doors};
 use crate::world::{self, World};
 use directory::SystemRandom;
 use mail::{Domain, Secret};
@@ -23,6 +23,9 @@ pub fn receive(
     options.smtp.recipients_max = settings.smtp.recipients_max;
     options.smtp.allow_plaintext_auth = settings.login.without_tls_on_loopback;
     limit_sessions(settings, &mut options);
+    options.greeting_delay = std::time::Duration::from_millis(settings.smtp.greeting_delay_ms);
+    options.xclient_from =
+        doors::networks("smtp.xclient_from", &settings.smtp.xclient_from).map_err(Failure::Settings)?;
     let policy = judge::Policy {
         spf_fail: if settings.judge.refuse_spf_fail {
             judge::judgement::Action::Refuse

@@ -92,6 +92,44 @@ const KEYS: &[Key] = &[
         "[\"127.0.0.1:2995\"]",
         "POP3, TLS from the first byte (port 995).",
     ),
+    key(
+        "listen.proxy_from",
+        "[]",
+        "Networks of load balancers, such as `[\"10.0.0.0/8\"]`, that begin each connection with a PROXY header (version 1 or 2), for all services above. Connections from there without one are closed after 5 seconds at most; from elsewhere no header is looked for. The client that the header tells counts everywhere: limits, judgement, logs and journeys.",
+    ),
+    key(
+        "sockets.smtp",
+        "[]",
+        "Unix sockets at which SMTP is served, as on `listen.smtp`, to programs of this machine. A socket that nobody serves any more is replaced; at the end it is removed.",
+    ),
+    key(
+        "sockets.submission",
+        "[]",
+        "Unix sockets for submission with a login, as on `listen.submission`; without TLS, since nothing crosses a network.",
+    ),
+    key(
+        "sockets.lmtp",
+        "[]",
+        "Unix sockets for LMTP (RFC 2033); see `listen.lmtp`.",
+    ),
+    key(
+        "sockets.mode",
+        "\"0660\"",
+        "The file mode of these sockets: who may connect.",
+    ),
+    unset(
+        "sendmail.socket",
+        "The Unix socket of `posthaste sendmail`; default `<data>/sendmail.sock`, which only root and the server's user can reach. Put it elsewhere, such as `/run/posthaste/sendmail.sock`, for the users of `sendmail.user`. Whose program it is tells the system; see `docs/LOCAL-PROGRAMS.md`.",
+    ),
+    unset(
+        "sendmail.domain",
+        "What is put behind an address without a domain, such as `root`, by `posthaste sendmail`; default: `hostname`.",
+    ),
+    key(
+        "sendmail.user",
+        "[]",
+        "Users of this machine who may send without a login: tables `[[sendmail.user]]` with `name` and `from`, a list of addresses or `@domain`; each may also send as `<name>@<sendmail.domain>`. Root and the server's own user always may, as anybody.",
+    ),
     unset(
         "tls.certificate",
         "PEM file with the certificate and its chain. Without it a self-signed one for `hostname`, `localhost`, 127.0.0.1 and ::1 is made on first start, in `<data>/tls/`. `SIGHUP` reads it anew.",
@@ -193,6 +231,16 @@ const KEYS: &[Key] = &[
         "Octets a second that a message must bring in every `data_timeout_secs`; then 421 4.4.2. So nobody holds a connection with an octet now and then. 0: no such limit.",
     ),
     key(
+        "smtp.greeting_delay_ms",
+        "0",
+        "Milliseconds for which a client is watched before it is greeted; one that speaks first is refused with 554 5.7.0. 0: only what has come already counts, and honest clients lose no time. Some seconds catch more spambots.",
+    ),
+    key(
+        "smtp.xclient_from",
+        "[]",
+        "Networks of proxies that may say XCLIENT: tell whom they speak for, a login included. Nobody else is offered it.",
+    ),
+    key(
         "login.without_tls_on_loopback",
         "false",
         "Whether a password is accepted without TLS. For tests on one machine only: the server refuses to start with it unless all login ports are on loopback addresses.",
@@ -274,6 +322,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
         "tls",
         "user",
         "password_file",
+        "name",
+        "from",
     ])
 }
 

@@ -473,6 +473,9 @@ impl SocketPeer {
             ["role", "submission"] => setup.role = Role::Submission,
             ["role", "submissions"] => setup.role = Role::Submissions,
             ["role", "lmtp"] => setup.role = Role::Lmtp,
+            ["XCLIENT", "is", "allowed"] => {
+                setup.options.xclient_from = vec!["127.0.0.0/8".parse().unwrap()];
+            }
             ["no", "certificate"] => setup.certificate = false,
             ["the", "disk", "is", "full"] => self.world.disk.full.store(true, Ordering::Relaxed),
             ["logins", "in", "clear", "are", "allowed"] => setup.options.smtp.allow_plaintext_auth = true,

@@ -4,7 +4,7 @@
 //! `given hostname N`, `given role mta|submission|submissions|lmtp`, `given account A`,
 //! `given account A with password P`, `given account A with password P and a second factor`,
 //! `given limit NAME N` (size, discard, recipients, errors, deferrals, logins, commands, messages,
-//! line, patience in seconds), `given no certificate`, `given logins in clear are allowed`, `given the disk is full`;
+//! line, patience in seconds), `given no certificate`, `given logins in clear are allowed`, `given XCLIENT is allowed`, `given the disk is full`;
 //! `meanwhile account A is removed`, `meanwhile the client is silent for too long`,
 //! `meanwhile the server shuts down`;
 //! `then nothing was accepted`, `then N messages were accepted`, `then A has N messages`,
@@ -98,6 +98,7 @@ impl MachinePeer {
             Question::Authenticate {
                 token, credentials, ..
             } => server.authenticated(token, self.login(&credentials)),
+            Question::Xclient { token, .. } => server.xclient(token, Ok(None)),
             Question::Sender { token, mail, .. } => {
                 let verdict = self.may_send(server.login(), &mail);
                 server.sender(token, verdict);
@@ -229,6 +230,7 @@ impl Peer for MachinePeer {
                 let n = n.parse().map_err(|_| format!("not a number: {n}"))?;
                 return self.limit(name, n);
             }
+            ["XCLIENT", "is", "allowed"] => self.options.xclient = true,
             ["no", "certificate"] => self.options.offer_starttls = false,
             ["logins", "in", "clear", "are", "allowed"] => self.options.allow_plaintext_auth = true,
             ["the", "disk", "is", "full"] => self.disk_full = true,

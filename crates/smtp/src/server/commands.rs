@@ -1,10 +1,13 @@
 //! What each command does, given the state: "may it?" first, then "do it".
 
-use super::state::{BeginToken, Envelope, Greeted, MailGiven, RcptGiven, RecipientToken, SenderToken, State};
+use super::state::{
+    BeginToken, Envelope, Greeted, MailGiven, RcptGiven, RecipientToken, SenderToken, State, XclientToken,
+};
 use super::{Question, Role, Server, Step};
 use crate::command::{Command, MailFrom, RcptTo};
 use crate::replies;
 use crate::reply::Reply;
+use crate::xclient::{self, Attributes, Told};
 
 impl Server {
     /// Does one command. `more_waits` tells whether the client sent further octets already.
@@ -33,6 +36,7 @@ impl Server {
                 self.state = State::Handshake;
             }
             Command::Auth { mechanism, initial } => return self.auth(&mechanism, initial),
+            Command::Xclient(attributes) => return self.told(attributes),
             Command::Rset => self.reset(),
             Command::Noop => self.say(&replies::NOOP),
             Command::Vrfy => self.say(&replies::VRFY_UNTOLD),
@@ -54,6 +58,7 @@ impl Server {
             Command::Mail(mail) => self.may_mail(mail),
             Command::Rcpt(_) | Command::Data => self.may_go_on(command, more_waits),
             Command::StartTls => self.may_start_tls(more_waits),
+            Command::Xclient(_) => self.may_tell(),
             Command::Auth { mechanism, .. } => self.may_auth(mechanism),
             Command::Ehlo(_) | Command::Helo(_) if self.role == Role::Lmtp => Err(replies::LHLO_HERE),
             Command::Lhlo(_) if self.role != Role::Lmtp => Err(replies::EHLO_HERE),
@@ -162,6 +167,29 @@ impl Server {
             return Err(replies::DATA_BEHIND_STARTTLS);
         }
         Ok(())
+    }
+
+    fn may_tell(&self) -> Result<(), Reply> {
+        match &self.state {
+            _ if !self.options.xclient => Err(replies::XCLIENT_DENIED),
+            State::MailGiven(_) | State::RcptGiven(_) => Err(replies::XCLIENT_IN_TRANSACTION),
+            _ => Ok(()),
+        }
+    }
+
+    /// XCLIENT. With a HELO among the attributes the client need not say its own again.
+    fn told(&mut self, attributes: Box<Attributes>) -> Option<Step<'static>> {
+        let before = match std::mem::replace(&mut self.state, State::Asking) {
+            State::Greeted(greeted) => Some(greeted),
+            _ => None,
+        };
+        let helo = attributes.helo.clone().and_then(Told::known);
+        let after = helo.map(|helo| Greeted {
+            helo,
+            extended: attributes.extended.unwrap_or(true),
+        });
+        let token = XclientToken { before, after };
+        Some(Step::Ask(Question::Xclient { token, attributes }))
     }
 
     fn hello(&mut self, helo: String, extended: bool) {

@@ -19,7 +19,7 @@ mod state;
 
 pub use options::{Options, Role, Timeouts};
 pub use refused::Refused;
-pub use state::{AuthToken, BeginToken, Envelope, MessageToken, RecipientToken, SenderToken};
+pub use state::{AuthToken, BeginToken, Envelope, MessageToken, RecipientToken, SenderToken, XclientToken};
 
 use crate::command::{MailFrom, RcptTo};
 use crate::framer::Lines;
@@ -28,6 +28,7 @@ use crate::reply::Reply;
 use crate::sasl::{Credentials, Mechanism};
 use crate::tap::{TLS_REMARK, Tap, Tapped};
 use mail::Timestamp;
+use crate::xclient::Attributes;
 use state::{Body, State};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,13 @@ pub enum Question {
         mechanism: Mechanism,
         /// Name and password.
         credentials: Credentials,
+    },
+    /// A proxy that may tells whom it speaks for. Answer with [`Server::xclient`].
+    Xclient {
+        /// For the answer.
+        token: XclientToken,
+        /// What it tells.
+        attributes: Box<Attributes>,
     },
     /// May this sender? Answer with [`Server::sender`].
     Sender {
@@ -148,11 +156,7 @@ impl Server {
             began: None,
             tap: tap.map(|(tap, name)| Tapped::new(tap, name)),
         };
-        let greeting = match role {
-            Role::Lmtp => replies::lmtp_greeting(&session.options.hostname),
-            _ => replies::greeting(&session.options.hostname),
-        };
-        session.say(&greeting);
+        session.greet();
         session
     }
 
@@ -337,6 +341,22 @@ impl Server {
         }
     }
 
+    /// Answers [`Question::Xclient`]: with the login that the client has from now on, or a refusal. The
+    /// session begins anew, with a greeting.
+    pub fn xclient(&mut self, token: XclientToken, verdict: Result<Option<String>, Reply>) {
+        match verdict {
+            Ok(login) => {
+                self.login = login;
+                self.state = token.after.map_or(State::Fresh, State::Greeted);
+                self.greet();
+            }
+            Err(reply) => {
+                self.state = token.before.map_or(State::Fresh, State::Greeted);
+                self.refuse(&reply);
+            }
+        }
+    }
+
     /// Answers [`Question::Sender`].
     pub fn sender(&mut self, token: SenderToken, verdict: Result<(), Reply>) {
         let SenderToken { greeted, mail } = token;
@@ -439,6 +459,14 @@ impl Server {
         } else if let Some(refusal) = refusal {
             self.count_refusal(refusal);
         }
+    }
+
+    fn greet(&mut self) {
+        let greeting = match self.role {
+            Role::Lmtp => replies::lmtp_greeting(&self.options.hostname),
+            _ => replies::greeting(&self.options.hostname),
+        };
+        self.say(&greeting);
     }
 
     /// Says a reply. 421 ends the session (RFC 5321 §3.8).

@@ -63,6 +63,9 @@ pub struct Options {
     pub allow_plaintext_auth: bool,
     /// Whether STARTTLS is offered: whether there is a certificate. Default true.
     pub offer_starttls: bool,
+    /// Whether the client may say XCLIENT: whether its address is one that may speak for others.
+    /// Default false.
+    pub xclient: bool,
     /// Whether a client that sends the message before the 354 is cut off. Default true; such
     /// clients do not read replies.
     pub refuse_early_data: bool,
@@ -117,6 +120,7 @@ impl Options {
             auth_required: true,
             allow_plaintext_auth: false,
             offer_starttls: true,
+            xclient: false,
             refuse_early_data: true,
             hold_max: Duration::from_secs(7 * 86_400),
             timeouts: Timeouts::default(),

@@ -123,6 +123,15 @@ pub struct Envelope {
 #[derive(Debug)]
 pub struct AuthToken(pub(crate) Greeted);
 
+/// The right to answer [`super::Question::Xclient`].
+#[must_use = "the session waits for the answer"]
+#[derive(Debug)]
+pub struct XclientToken {
+    pub(crate) before: Option<Greeted>,
+    /// The state that the attributes lead to.
+    pub(crate) after: Option<Greeted>,
+}
+
 /// The right to answer [`super::Question::Sender`].
 #[must_use = "the session waits for the answer"]
 #[derive(Debug)]
