@@ -143,6 +143,31 @@ class Probe:
         assert line.ask("DATA").startswith("354"), "DATA was not taken"
         return line
 
+    def control(self):
+        """What does get through must be seen: an honest second transaction, here and at the receiver."""
+        attempt = self.attempt("control: an honest second transaction")
+        line = self.to_data()
+        line.send(attempt.first("x@strange.example", "bob@example.com") + b"\r\n.\r\n")
+        attempt.said = line.reply()
+        line.ask(f"MAIL FROM:<{attempt.inner}@strange.example>")
+        line.ask("RCPT TO:<bob@example.com>")
+        line.ask("DATA")
+        assert line.ask(f"From: {attempt.inner}@strange.example\r\nSubject: {attempt.inner}\r\n\r\nx\r\n.")[:3] == "250"
+        line.hang_up()
+        relayed = self.attempt("control: a receiver with a smuggled message")
+        relayed.relayed, relayed.said = True, ""
+        victim = Line("127.0.5.1", self.sink.port)
+        victim.reply()
+        victim.ask("EHLO x")
+        victim.ask("MAIL FROM:<honest@strange.example>")
+        victim.ask("RCPT TO:<victim@naive.example>")
+        victim.ask("DATA")
+        victim.send(relayed.first("a@b.c", "d@e.f") + b"\n.\r\n" + relayed.second("victim@naive.example"))
+        victim.send(b"QUIT\r\n")
+        victim.hang_up()
+        assert self.sink.transactions == 2, "the naive receiver is not naive"
+        self.controls = [attempt, relayed]
+
     # --- part 1 ---
 
     def false_ends(self):
@@ -265,7 +290,7 @@ class Probe:
     def relayed(self):
         """Our own user submits; we relay to a receiver that takes any line with a dot for the end."""
         for name, end in {**FALSE_ENDS, "stuffed dot alone": b"\r\n..\r\n", "stuffed dot at once": b"\r\n..\r\n..\r\n"}.items():
-            for way in ("DATA", "BDAT"):
+            for way in ("DATA", "BDAT", "BDAT of a binary body"):
                 line = Line(self.relay.address, self.relay.ports["submission"])
                 line.reply()
                 line.ask("EHLO alice.example")
@@ -273,13 +298,14 @@ class Probe:
                 line.socket = self.relay.tls().wrap_socket(line.socket, server_hostname="localhost")
                 line.file = line.socket.makefile("rb")
                 features = line.ask("EHLO alice.example").upper()
-                if way == "BDAT" and "CHUNKING" not in features:
+                if way != "DATA" and "BINARYMIME" not in features:
                     line.hang_up()
                     continue
                 attempt = self.attempt(f"relayed over {way}: {name}")
                 attempt.relayed = True
                 assert line.ask("AUTH PLAIN " + plain("alice@gmail.com", PASSWORD)).startswith("235")
-                line.ask("MAIL FROM:<alice@gmail.com>")
+                binary = " BODY=BINARYMIME" if "binary" in way else ""
+                line.ask(f"MAIL FROM:<alice@gmail.com>{binary}")
                 line.ask("RCPT TO:<victim@naive.example>")
                 body = attempt.first("alice@gmail.com", "victim@naive.example") + end
                 body += attempt.second("victim@naive.example")
@@ -312,16 +338,22 @@ class Probe:
             # A journey by the second sender would mean that its MAIL was taken for a command.
             through += server.cli("trace", f"{a.inner}@strange.example", check=False).returncode == 0
             first = sum(a.outer.encode() in m for m in (self.sink.messages if hasattr(a, "relayed") else mailbox))
-            bad += through > 0 or first > 1
-            verdict = "GOT THROUGH" if through or first > 1 else "nothing"
-            self.rows.append((a.name, a.said.replace("\r\n", " ")[:58] or "closed", first, verdict))
+            got = through > 0 or first > 1
+            if a in self.controls:
+                bad += not got
+                verdict = "seen, as it must be" if got else "NOT SEEN: the probe is blind"
+            else:
+                bad += got
+                verdict = "GOT THROUGH" if got else "nothing"
+            said = "".join(c if c.isprintable() else " " for c in a.said)[:58] or "closed"
+            self.rows.append((a.name, said, first, verdict))
         width = max(len(r[0]) for r in self.rows)
         print(f"{'attempt':{width}}  {'the server said':58}  first  second")
         for name, said, first, verdict in self.rows:
             print(f"{name:{width}}  {said:58}  {first:5}  {verdict}")
         print(f"\n{len(self.rows)} attempts, {bad} second messages got through; "
-              f"{len(accepted)} relayed, {self.sink.transactions} transactions at the naive receiver")
-        bad += self.sink.transactions != len(accepted)
+              f"{len(accepted)} relayed, {self.sink.transactions - 2} transactions at the naive receiver")
+        bad += self.sink.transactions - 2 != len(accepted)
         return bad
 
 
@@ -402,7 +434,7 @@ def main():
         world.example.start(many)
         world.gmail.start(many, route)
         probe = Probe(world, sink)
-        for part in (probe.false_ends, probe.bdat, probe.commands, probe.auth, probe.relayed):
+        for part in (probe.control, probe.false_ends, probe.bdat, probe.commands, probe.auth, probe.relayed):
             part()
         return 1 if probe.judge() else 0
     finally:

@@ -51,6 +51,7 @@ pub struct Listen {
     pub imaps: Vec<SocketAddr>,
     pub pop3: Vec<SocketAddr>,
     pub pop3s: Vec<SocketAddr>,
+    pub lmtp: Vec<SocketAddr>,
     pub proxy_from: Vec<String>,
 }
 
@@ -216,6 +217,7 @@ impl Default for Listen {
             imaps: loopback(2993),
             pop3: loopback(2110),
             pop3s: loopback(2995),
+            lmtp: Vec::new(),
             proxy_from: Vec::new(),
         }
     }
@@ -251,6 +253,7 @@ impl Listen {
             imaps: everywhere(993),
             pop3: everywhere(110),
             pop3s: everywhere(995),
+            lmtp: Vec::new(),
             proxy_from: Vec::new(),
         }
     }
@@ -496,6 +499,12 @@ impl Settings {
     fn check_doors(&self) -> Result<(), String> {
         doors::networks("listen.proxy_from", &self.listen.proxy_from)?;
         doors::networks("smtp.xclient_from", &self.smtp.xclient_from)?;
+        if let Some(open) = self.listen.lmtp.iter().find(|a| !a.ip().is_loopback()) {
+            return Err(format!(
+                "listen.lmtp = {open}: mail by LMTP is taken unjudged, so it must come from this machine; listen on \
+                 127.0.0.1 or ::1, or at a socket (sockets.lmtp)"
+            ));
+        }
         self.sockets.mode_bits()?;
         self.sendmail.check()
     }
@@ -620,6 +629,7 @@ mod tests {
             ("[smtp]\nmemory_max_octets = 70000", "memory_max_octets"),
             ("[listen]\nproxy_from = [\"10.0.0.1/8\"]", "10.0.0.0/8"),
             ("[smtp]\nxclient_from = [\"x\"]", "smtp.xclient_from"),
+            ("[listen]\nlmtp = [\"0.0.0.0:24\"]", "listen.lmtp"),
             ("[sockets]\nmode = \"rw\"", "sockets.mode"),
             ("[sendmail]\ndomain = \"a b\"", "sendmail.domain"),
             ("[dns]\ntimeout_secs = 0", "dns.timeout_secs"),

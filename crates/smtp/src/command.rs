@@ -5,8 +5,8 @@
 
 use crate::replies;
 use crate::reply::Reply;
-use mail::delivery::{self, DeliverBy, Hold, Notify, OriginalRecipient, Priority, Ret, xtext};
 use crate::xclient::{self, Attributes};
+use mail::delivery::{self, DeliverBy, Hold, Notify, OriginalRecipient, Priority, Ret, xtext};
 use mail::{EmailAddress, Recipient, ReversePath, Secret};
 
 /// Octets of the name in EHLO or HELO at most.

@@ -256,6 +256,12 @@ pub const DATA_TOO_EARLY: Reply = Reply::fixed(
     s(4, 7, 0),
     "The message came before the 354 that asks for it; wait for each reply to DATA; closing",
 );
+/// A message that nobody asked for, behind a refused DATA.
+pub const MESSAGE_WITHOUT_DATA: Reply = Reply::fixed(
+    421,
+    s(4, 7, 0),
+    "DATA was refused, so no message may come; read the reply to DATA; closing",
+);
 /// The client spoke before the greeting (RFC 5321 §4.3.1).
 pub const EARLY_TALKER: Reply = Reply::fixed(
     554,
@@ -614,6 +620,7 @@ mod tests {
             TLS_UNAVAILABLE,
             DATA_TOO_EARLY,
             EARLY_TALKER,
+            MESSAGE_WITHOUT_DATA,
             NO_LOCAL_SENDER,
             XCLIENT_DENIED,
             XCLIENT_SYNTAX,

@@ -52,6 +52,7 @@ impl Listeners {
             ("smtp", R::Mta, &l.smtp),
             ("submission", R::Submission, &l.submission),
             ("submissions", R::Submissions, &l.submissions),
+            ("lmtp", R::Lmtp, &l.lmtp),
         ] {
             for address in addresses {
                 let listener = listeners.bind(name, *address).await?;
@@ -76,6 +77,7 @@ impl Listeners {
         for (name, role, paths) in [
             ("smtp", R::Mta, &sockets.smtp),
             ("submission", R::Submission, &sockets.submission),
+            ("lmtp", R::Lmtp, &sockets.lmtp),
         ] {
             for path in paths {
                 let listener = Listener::bind_unix(path, mode).map_err(|e| no_socket(name, path, &e))?;

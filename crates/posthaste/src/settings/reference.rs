@@ -93,6 +93,11 @@ const KEYS: &[Key] = &[
         "POP3, TLS from the first byte (port 995).",
     ),
     key(
+        "listen.lmtp",
+        "[]",
+        "Where another mail server of this machine hands over mail for mailboxes here by LMTP (RFC 2033), such as `[\"127.0.0.1:2424\"]`. Loopback only: such mail is not judged, for whoever took it has done so. Recipients elsewhere are refused: nothing is relayed.",
+    ),
+    key(
         "listen.proxy_from",
         "[]",
         "Networks of load balancers, such as `[\"10.0.0.0/8\"]`, that begin each connection with a PROXY header (version 1 or 2), for all services above. Connections from there without one are closed after 5 seconds at most; from elsewhere no header is looked for. The client that the header tells counts everywhere: limits, judgement, logs and journeys.",

@@ -7,7 +7,7 @@ use super::{Question, Role, Server, Step};
 use crate::command::{Command, MailFrom, RcptTo};
 use crate::replies;
 use crate::reply::Reply;
-use crate::xclient::{self, Attributes, Told};
+use crate::xclient::{Attributes, Told};
 
 impl Server {
     /// Does one command. `more_waits` tells whether the client sent further octets already.
@@ -20,9 +20,11 @@ impl Server {
             if reply.code == 421 {
                 self.drop_transaction(Some(&reply));
             }
+            self.data_was_refused(matches!(command, Command::Data));
             self.refuse(&reply);
             return None;
         }
+        self.data_was_refused(false);
         match command {
             Command::Ehlo(name) | Command::Lhlo(name) => self.hello(name, true),
             Command::Helo(name) => self.hello(name, false),

@@ -51,6 +51,7 @@ impl Server {
         match crate::command::parse(line) {
             Ok(command) => self.command(command, more_waits),
             Err(reply) => {
+                let reply = self.about_no_command(reply);
                 self.refuse(&reply);
                 None
             }

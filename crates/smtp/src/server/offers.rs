@@ -4,6 +4,7 @@ use super::Server;
 use crate::command::{MailFrom, RcptTo};
 use crate::replies;
 use crate::reply::Reply;
+use crate::xclient;
 use mail::date;
 use std::time::Duration;
 
@@ -38,6 +39,9 @@ impl Server {
         if self.role.is_submission() {
             offered.extend(self.future_release());
             offered.extend(["DELIVERBY", "MT-PRIORITY"].map(str::to_owned));
+        }
+        if self.options.xclient {
+            offered.push(xclient::OFFER.to_owned());
         }
         offered.push("HELP".to_owned());
         offered

@@ -6,6 +6,7 @@
 
 use super::Server;
 use super::state::{MailGiven, State};
+use crate::replies;
 use crate::reply::Reply;
 use mail::QueueId;
 
@@ -35,6 +36,8 @@ pub(super) struct Refusals {
     reference: Option<QueueId>,
     stage: Option<&'static str>,
     waiting: Vec<Refused>,
+    /// The command before was DATA, and it was refused.
+    data: bool,
 }
 
 impl Refusals {
@@ -52,6 +55,20 @@ impl Refusals {
 }
 
 impl Server {
+    /// Remembers whether the command that was just done was a refused DATA.
+    pub(super) fn data_was_refused(&mut self, was: bool) {
+        self.refused.data = was;
+    }
+
+    /// What is said of a line that is no command: behind a refused DATA it is the first line of a message
+    /// whose client does not read replies, and nothing of that message may be taken for commands.
+    pub(super) fn about_no_command(&self, reply: Reply) -> Reply {
+        if self.refused.data && reply == replies::UNKNOWN_COMMAND {
+            return replies::MESSAGE_WITHOUT_DATA;
+        }
+        reply
+    }
+
     /// From now on refusals end with this reference. A driver sets it at the beginning, and when a
     /// transaction begins and ends. Without one, refusals have none and are not kept.
     pub fn refer_to(&mut self, reference: QueueId) {

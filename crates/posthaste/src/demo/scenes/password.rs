@@ -35,9 +35,14 @@ pub async fn play(stage: &mut Stage, world: &mut World) -> Result<(), Broken> {
     stage.check("refused with 535 5.7.8", reply.is(535, "5.7.8"), || {
         reply.to_string()
     });
+    // But for the reference, which is each session's own.
+    let words = |reply: &lab::client::Reply| {
+        let text = reply.to_string();
+        text.split(" (reference ").next().map(str::to_owned)
+    };
     stage.check(
         "an unknown user gets the very same answer",
-        reply == unknown,
+        words(&reply) == words(&unknown),
         || unknown.to_string(),
     );
     stage.check("and nothing can be sent", mail.code == 530, || mail.to_string());
