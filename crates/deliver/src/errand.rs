@@ -347,7 +347,8 @@ fn original(message: &Message) -> Original<'_> {
         sender: &message.reverse_path,
         arrived: message.received_at,
         envelope_id: message.envid.as_deref(),
-        ret: message.ret,
+        // RFC 8689 §5: the way back may be in clear, so no more than the header takes it.
+        ret: message.ret.filter(|_| !message.require_tls),
         binary: message.body == Body::Binary,
         octets: Octets::Stored {
             prefix: &message.prefix,

@@ -31,6 +31,16 @@ async fn a_report_comes_from_a_postmaster_who_can_be_answered() {
     let from = "\r\nFrom: Mail Delivery System <postmaster@gmail.com>\r\n";
     assert!(inbox[0].contains(from) && inbox[0].contains("Reporting-MTA: dns; mail.gmail.com\r\n"));
 
+    let key = judge::dkim::SigningKey::generate(judge::dkim::KeyKind::Ed25519).unwrap();
+    let stored = directory::SigningKey {
+        selector: "s1".to_owned(),
+        algorithm: directory::SigningAlgorithm::Ed25519Sha256,
+        pkcs8_pem: key.to_pkcs8_pem().unwrap(),
+        created: START,
+    };
+    let gmail = domain("gmail.com");
+    world.directory.add_signing_key(&gmail, stored).await.unwrap();
+
     let told_elsewhere = |n: usize| {
         let (world, server): (&World, &Server) = (&world, &server);
         async move {
@@ -43,6 +53,11 @@ async fn a_report_comes_from_a_postmaster_who_can_be_answered() {
     };
     let report = told_elsewhere(1).await;
     assert!(report.contains(from), "the domain served longest: {report}");
+    let signed = report.starts_with("DKIM-Signature: v=1; a=ed25519-sha256;");
+    assert!(
+        signed && report.contains("d=gmail.com"),
+        "what leaves is signed: {report}"
+    );
     world.directory.remove_account(world.alice).await.unwrap();
     world.directory.remove_domain(&domain("gmail.com")).await.unwrap();
     assert!(told_elsewhere(2).await.contains("<postmaster@also.example>\r\n"));

@@ -154,6 +154,11 @@ impl Session {
             .queue
             .accept(batch, &message, &errands)
             .map_err(|error| store_failed(&error))?;
+        let what = message.asked_in_words();
+        if !errands.is_empty() && !what.is_empty() {
+            let event = Event::Asked { what };
+            parts.journey.record(batch, transaction.id, now, &event);
+        }
         for recipient in recipients {
             let event = Event::Queued {
                 recipient: recipient.address.clone(),
