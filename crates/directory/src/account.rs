@@ -169,7 +169,7 @@ impl Directory {
         let snapshot = self.store.snapshot().await?;
         match owner_in(snapshot.as_ref(), &address.folded()).await? {
             Some(Owner::Account(id)) => Ok(account_in(snapshot.as_ref(), id).await?.map(|(a, _)| a)),
-            Some(Owner::Alias(_)) | None => Ok(None),
+            Some(_) | None => Ok(None),
         }
     }
 
@@ -234,13 +234,19 @@ impl Directory {
                 batch.delete(keys::account_of(domain, id));
             }
             batch.delete(keys::totp_step(id));
-            for prefix in [keys::app_passwords_of(id), keys::last_uses_of(id)] {
+            batch.delete(keys::own_quota(id));
+            for prefix in [
+                keys::app_passwords_of(id),
+                keys::last_uses_of(id),
+                keys::grants_of(id),
+            ] {
                 for (key, _) in snapshot.scan(&prefix.prefix_range(), REMOVED_ROWS_MAX).await? {
                     batch.delete(key);
                 }
             }
             leave_aliases(snapshot, &mut batch, id).await?;
             if self.commit_unless_conflict(batch).await? {
+                self.quotas.forget();
                 return Ok(());
             }
         }
@@ -314,22 +320,20 @@ fn check_display_name(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes an account out of every alias; an alias that leads to nobody else goes.
+/// Takes an account out of every alias and group; what leads to nobody else goes.
 async fn leave_aliases(snapshot: &dyn Snapshot, batch: &mut Batch, id: AccountId) -> Result<(), Error> {
     for (key, stored) in value::scan_all(snapshot, keys::addresses().prefix_range()).await? {
-        let Owner::Alias(mut accounts) = value::decode(&key, &stored.value)? else {
-            continue;
-        };
-        let before = accounts.len();
-        accounts.retain(|a| *a != id);
-        if accounts.len() == before {
+        let owner: Owner = value::decode(&key, &stored.value)?;
+        let mut leads = owner.leads();
+        if matches!(owner, Owner::Account(_)) || !leads.accounts.contains(&id) {
             continue;
         }
+        leads.accounts.retain(|a| *a != id);
         batch.require(Require::VersionIs(key.clone(), stored.version));
-        if accounts.is_empty() {
+        if leads.is_empty() {
             batch.delete(key);
         } else {
-            let left = value::encode(&key, &Owner::Alias(accounts))?;
+            let left = value::encode(&key, &owner.with_leads(leads))?;
             batch.put(key, left);
         }
     }

@@ -1,22 +1,32 @@
-//! Aliases: addresses that lead to one or more accounts.
+//! Aliases: addresses that lead to accounts, to other addresses here, and to addresses elsewhere.
 
-use crate::account::account_in;
-use crate::domain::hold_domain;
-use crate::record::Owner;
-use crate::{CONFLICT_RETRIES_MAX, Directory, Error, keys, value};
+use crate::leads::owners_in;
+use crate::record::{Leads, Owner};
+use crate::{Directory, Error};
 use mail::{AccountId, EmailAddress};
-use store::{Batch, Key, Require, Snapshot};
 
-/// Accounts that one alias leads to at most.
+/// Accounts and addresses that one alias or group leads to at most, one step far.
 pub const ALIAS_TARGETS_MAX: usize = 1_000;
 
-/// An address that leads to accounts.
+/// An address that leads to others.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct Alias {
     /// The address, folded.
     pub address: EmailAddress,
-    /// Where it leads.
+    /// The accounts it leads to.
     pub accounts: Vec<AccountId>,
+    /// The addresses it leads to: aliases and groups here, and addresses elsewhere.
+    pub addresses: Vec<EmailAddress>,
+}
+
+impl Alias {
+    fn new(address: EmailAddress, leads: Leads) -> Self {
+        Self {
+            address,
+            accounts: leads.accounts,
+            addresses: leads.addresses,
+        }
+    }
 }
 
 impl Directory {
@@ -24,76 +34,97 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::NoSuchDomain`], [`Error::NoSuchAccount`], [`Error::Exists`] when the address is an
-    /// account's own, [`Error::Invalid`] without accounts, [`Error::Limit`].
+    /// account's own or a group, [`Error::Invalid`] without accounts, [`Error::Limit`].
     pub async fn set_alias(&self, address: &EmailAddress, accounts: &[AccountId]) -> Result<Alias, Error> {
-        let mut accounts = accounts.to_vec();
-        accounts.sort_unstable();
-        accounts.dedup();
-        if accounts.is_empty() {
-            return Err(Error::Invalid("an alias leads to at least one account"));
+        self.set_alias_to(address, &Leads::to_accounts(accounts)).await
+    }
+
+    /// Makes an alias that leads to addresses too, or changes where it leads.
+    ///
+    /// # Errors
+    /// As [`Directory::set_alias`]; [`Error::Loop`] when an address leads back to this one.
+    pub async fn set_alias_to(&self, address: &EmailAddress, leads: &Leads) -> Result<Alias, Error> {
+        self.change_alias(address, &|was| *was = leads.clone()).await
+    }
+
+    /// Adds to where an alias leads; makes it when it is not there.
+    ///
+    /// # Errors
+    /// As [`Directory::set_alias_to`].
+    pub async fn add_to_alias(&self, address: &EmailAddress, more: &Leads) -> Result<Alias, Error> {
+        self.change_alias(address, &|leads| {
+            leads.accounts.extend(&more.accounts);
+            leads.addresses.extend(more.addresses.iter().cloned());
+        })
+        .await
+    }
+
+    /// Takes targets away from an alias; one that would lead to nobody is removed.
+    ///
+    /// # Errors
+    /// [`Error::NoSuch`] when there is no such alias, or it leads to none of them.
+    pub async fn take_from_alias(&self, address: &EmailAddress, less: &Leads) -> Result<(), Error> {
+        let known = self.alias(address).await?.ok_or(Error::NoSuch("alias"))?;
+        let mut left = Leads {
+            accounts: known.accounts,
+            addresses: known.addresses,
+        };
+        let before = left.len();
+        left.take(less);
+        if left.len() == before {
+            return Err(Error::NoSuch("target of the alias"));
         }
-        if accounts.len() > ALIAS_TARGETS_MAX {
-            return Err(Error::Limit {
-                what: "accounts of one alias",
-                max: ALIAS_TARGETS_MAX,
-            });
+        if left.is_empty() {
+            return self.remove_alias(address).await;
         }
-        let folded = address.folded();
-        let key = keys::address(&folded);
-        for _ in 0..CONFLICT_RETRIES_MAX {
-            let snapshot = self.store.snapshot().await?;
-            let mut batch = Batch::new();
-            hold_domain(snapshot.as_ref(), &mut batch, address).await?;
-            match snapshot.get(&key).await? {
-                Some(stored) => {
-                    if let Owner::Account(_) = value::decode(&key, &stored.value)? {
-                        return Err(Error::Exists(format!("an account with the address {address}")));
-                    }
-                    batch.require(Require::VersionIs(key.clone(), stored.version));
-                }
-                None => batch.require(Require::KeyAbsent(key.clone())),
-            }
-            for id in &accounts {
-                let found = account_in(snapshot.as_ref(), *id).await?;
-                let (account, version) = found.ok_or(Error::NoSuchAccount)?;
-                let account_key = keys::account(*id);
-                batch.require(Require::VersionIs(account_key.clone(), version));
-                // Written again, so that a removal of the account that did not see the alias
-                // conflicts.
-                let value = value::encode(&account_key, &account)?;
-                batch.put(account_key, value);
-            }
-            drop(snapshot);
-            batch.put(key.clone(), value::encode(&key, &Owner::Alias(accounts.clone()))?);
-            if self.commit_unless_conflict(batch).await? {
-                let address = folded_address(&key, &folded)?;
-                return Ok(Alias { address, accounts });
-            }
-        }
-        Err(Error::Contended)
+        self.change_alias(address, &|leads| leads.take(less))
+            .await
+            .map(drop)
+    }
+
+    async fn change_alias(
+        &self,
+        address: &EmailAddress,
+        change: &(dyn Fn(&mut Leads) + Send + Sync),
+    ) -> Result<Alias, Error> {
+        let owner = self
+            .change_owner(address, &|before| {
+                let mut leads = match before {
+                    Some(Owner::Group(_)) => return Err(Error::Exists(format!("a group {address}"))),
+                    Some(owner) => owner.leads(),
+                    None => Leads::default(),
+                };
+                change(&mut leads);
+                leads.tidy();
+                Ok(Owner::alias(leads))
+            })
+            .await?;
+        let folded = EmailAddress::parse(&address.folded()).unwrap_or_else(|_| address.clone());
+        Ok(Alias::new(folded, owner.leads()))
     }
 
     /// Removes an alias.
     ///
     /// # Errors
-    /// [`Error::NoSuch`].
+    /// [`Error::NoSuch`]; [`Error::InUse`] while another address leads to it.
     pub async fn remove_alias(&self, address: &EmailAddress) -> Result<(), Error> {
-        let key = keys::address(&address.folded());
-        for _ in 0..CONFLICT_RETRIES_MAX {
-            let snapshot = self.store.snapshot().await?;
-            let stored = snapshot.get(&key).await?.ok_or(Error::NoSuch("alias"))?;
-            drop(snapshot);
-            if let Owner::Account(_) = value::decode(&key, &stored.value)? {
-                return Err(Error::NoSuch("alias"));
+        let is_it = |owner: &Owner| matches!(owner, Owner::Alias(_) | Owner::Forward(_));
+        self.remove_owner(address, "alias", is_it).await
+    }
+
+    /// One alias.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn alias(&self, address: &EmailAddress) -> Result<Option<Alias>, Error> {
+        let snapshot = self.store.snapshot().await?;
+        let owner = crate::record::owner_in(snapshot.as_ref(), &address.folded()).await?;
+        Ok(match owner {
+            Some(owner @ (Owner::Alias(_) | Owner::Forward(_))) => {
+                Some(Alias::new(address.clone(), owner.leads()))
             }
-            let mut batch = Batch::new();
-            batch.require(Require::VersionIs(key.clone(), stored.version));
-            batch.delete(key.clone());
-            if self.commit_unless_conflict(batch).await? {
-                return Ok(());
-            }
-        }
-        Err(Error::Contended)
+            _ => None,
+        })
     }
 
     /// All aliases, by address.
@@ -102,26 +133,11 @@ impl Directory {
     /// When the store cannot be read.
     pub async fn aliases(&self) -> Result<Vec<Alias>, Error> {
         let snapshot = self.store.snapshot().await?;
-        aliases_in(snapshot.as_ref()).await
+        let owners = owners_in(snapshot.as_ref()).await?;
+        let aliases = owners.into_iter().filter_map(|(address, owner)| match owner {
+            Owner::Alias(_) | Owner::Forward(_) => Some(Alias::new(address, owner.leads())),
+            Owner::Account(_) | Owner::Group(_) => None,
+        });
+        Ok(aliases.collect())
     }
-}
-
-pub(crate) async fn aliases_in(snapshot: &dyn Snapshot) -> Result<Vec<Alias>, Error> {
-    let rows = value::scan_all(snapshot, keys::addresses().prefix_range()).await?;
-    let mut aliases = Vec::new();
-    for (key, stored) in rows {
-        if let Owner::Alias(accounts) = value::decode(&key, &stored.value)? {
-            let folded = key.reader().text().unwrap_or_default();
-            let address = folded_address(&key, &folded)?;
-            aliases.push(Alias { address, accounts });
-        }
-    }
-    Ok(aliases)
-}
-
-fn folded_address(key: &Key, folded: &str) -> Result<EmailAddress, Error> {
-    EmailAddress::parse(folded).map_err(|e| Error::Damaged {
-        key: key.clone(),
-        what: e.to_string(),
-    })
 }

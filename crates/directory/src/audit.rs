@@ -4,9 +4,9 @@
 //! Pure over one snapshot, page by page; memory is some octets for each account. Never: a repair, a
 //! secret in a finding.
 
-use crate::domain::DomainRecord;
 use crate::record::Owner;
-use crate::{Account, Error, keys, value};
+use crate::resolve::{Place, locate};
+use crate::{Account, DomainSettings, Error, Quota, domain, keys, value};
 use mail::{AccountId, Domain, EmailAddress};
 use std::collections::{BTreeMap, HashSet};
 use store::{Finding, Key, KeyRange, Severity, Snapshot, Tell, Where};
@@ -17,6 +17,7 @@ const PAGE: usize = 1_000;
 const RESTORE: &str = "check the disk, then restore what is named from a backup";
 const REMAKE: &str = "make the account anew with: posthaste account add, or restore it from a backup";
 const ALIAS: &str = "remove the alias and make it anew: posthaste account remove-alias, then add-alias";
+const TARGET: &str = "posthaste address explain <address> tells the way; set it anew, or take it out";
 const LEFT_OVER: &str = "nobody's mail or login suffers; it takes a little room";
 
 /// What the audit of the directory found to be there: accounts with their addresses.
@@ -31,13 +32,16 @@ pub async fn audit(snapshot: &dyn Snapshot, tell: Tell<'_>) -> Result<Accounts, 
         snapshot,
         tell,
         domains: HashSet::new(),
+        settings: Vec::new(),
         accounts: Accounts::new(),
         damaged: HashSet::new(),
     };
     work.domains().await?;
     work.accounts().await?;
     work.addresses().await?;
+    work.settings().await?;
     work.belongings().await?;
+    work.of_server().await?;
     Ok(work.accounts)
 }
 
@@ -45,6 +49,8 @@ struct Work<'a> {
     snapshot: &'a dyn Snapshot,
     tell: Tell<'a>,
     domains: HashSet<Domain>,
+    /// Of domains that have any.
+    settings: Vec<(Domain, DomainSettings)>,
     accounts: Accounts,
     /// Accounts whose records can't be read.
     damaged: HashSet<AccountId>,
@@ -82,8 +88,13 @@ impl Work<'_> {
                 return Ok(());
             }
             for (key, stored) in rows {
-                match value::decode::<DomainRecord>(&key, &stored.value) {
-                    Ok(record) => drop(self.domains.insert(record.name)),
+                match domain::decode(&key, &stored.value) {
+                    Ok(record) => {
+                        if !record.settings.is_default() {
+                            self.settings.push((record.name.clone(), record.settings));
+                        }
+                        self.domains.insert(record.name);
+                    }
                     Err(error) => {
                         if let Some(Ok(name)) = key.reader().text().map(|name| Domain::parse(&name)) {
                             self.domains.insert(name);
@@ -206,12 +217,12 @@ impl Work<'_> {
                         continue;
                     }
                 };
-                self.address(&text, owner);
+                self.address(&text, owner).await?;
             }
         }
     }
 
-    fn address(&mut self, text: &str, owner: Owner) {
+    async fn address(&mut self, text: &str, owner: Owner) -> Result<(), Error> {
         let place = || Where::Named(format!("address {text}"));
         match owner {
             Owner::Account(id) => {
@@ -221,14 +232,92 @@ impl Work<'_> {
                     self.tell(Severity::Error, "address-without-account", place(), what, REMAKE);
                 }
             }
-            Owner::Alias(ids) => {
-                for id in ids
+            owner => {
+                let leads = owner.leads();
+                let kind = owner.kind();
+                let gone: Vec<AccountId> = leads
+                    .accounts
                     .into_iter()
                     .filter(|id| !self.is_there(*id))
-                    .collect::<Vec<_>>()
-                {
-                    let what = format!("the alias leads to account {}, which is not there", id.0);
+                    .collect();
+                for id in gone {
+                    let what = format!("it is {kind} that leads to account {}, which is not there", id.0);
                     self.tell(Severity::Error, "address-without-account", place(), what, ALIAS);
+                }
+                for address in leads.addresses {
+                    self.leads_somewhere(text, &address).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An address that an alias or a group leads to, or a setting of a domain names.
+    async fn leads_somewhere(&mut self, from: &str, to: &EmailAddress) -> Result<(), Error> {
+        let is_nobody = match locate(self.snapshot, to).await {
+            Ok(Place::Unknown) => true,
+            Ok(_) | Err(Error::Damaged { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        if is_nobody {
+            let what = format!("it leads to {to}, which is nobody here: nothing is sent there");
+            let place = Where::Named(format!("address {from}"));
+            self.tell(Severity::Warning, "address-leads-nowhere", place, what, TARGET);
+        }
+        Ok(())
+    }
+
+    /// What the settings of domains name.
+    async fn settings(&mut self) -> Result<(), Error> {
+        for (name, settings) in std::mem::take(&mut self.settings) {
+            let named = [&settings.catch_all, &settings.postmaster, &settings.abuse];
+            for address in named.into_iter().flatten() {
+                self.leads_somewhere(&format!("settings of {name}"), address)
+                    .await?;
+            }
+            if let Some(other) = settings.alias_of
+                && !self.domains.contains(&other)
+            {
+                let what = format!("it stands for {other}, which is not served here: it gets no mail");
+                let place = Where::Named(format!("domain {name}"));
+                self.tell(Severity::Error, "domain-missing", place, what, TARGET);
+            }
+        }
+        Ok(())
+    }
+
+    /// Quotas of accounts, and the server's own rows.
+    async fn of_server(&mut self) -> Result<(), Error> {
+        let mut range = keys::settings_of_server().prefix_range();
+        loop {
+            let rows = self.page(&mut range).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            for (key, stored) in rows {
+                let mut parts = key.reader();
+                let kind = parts.u8();
+                let id = parts.u64().map(AccountId);
+                let read = match kind {
+                    Some(1) => value::decode::<serde_json::Value>(&key, &stored.value).map(drop),
+                    Some(2) => value::decode::<Quota>(&key, &stored.value).map(drop),
+                    _ => value::decode::<EmailAddress>(&key, &stored.value).map(drop),
+                };
+                if let Err(error) = read {
+                    let what = error.to_string();
+                    self.tell(
+                        Severity::Error,
+                        "setting-damaged",
+                        Where::Entry(key),
+                        what,
+                        RESTORE,
+                    );
+                } else if kind == Some(2)
+                    && let Some(id) = id.filter(|id| !self.is_there(*id))
+                {
+                    let what = format!("it is the quota of account {}, which is not there", id.0);
+                    let place = Where::Entry(key);
+                    self.tell(Severity::Warning, "account-left-over", place, what, LEFT_OVER);
                 }
             }
         }

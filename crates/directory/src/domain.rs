@@ -1,10 +1,11 @@
 //! Domains and their DKIM signing keys.
 
-use crate::{CONFLICT_RETRIES_MAX, Directory, Error, alias, keys, value};
+use crate::leads::owners_in;
+use crate::{CONFLICT_RETRIES_MAX, Directory, DomainSettings, Error, keys, value};
 use mail::{Domain, EmailAddress, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use store::{Batch, CommitError, Require, Snapshot};
+use store::{Batch, CommitError, Key, Require, Snapshot};
 
 /// Signing keys of one domain at most.
 pub const SIGNING_KEYS_PER_DOMAIN_MAX: usize = 16;
@@ -53,6 +54,58 @@ pub struct DomainRecord {
     /// Its signing keys; mail is signed with each.
     #[serde(default)]
     pub signing_keys: Vec<SigningKey>,
+    /// How it treats its addresses.
+    #[serde(default, skip_serializing_if = "DomainSettings::is_default")]
+    pub settings: DomainSettings,
+}
+
+/// The first octet of a record with settings: what knows no settings must not pass over them.
+const WITH_SETTINGS: u8 = 2;
+
+fn encode(key: &Key, record: &DomainRecord) -> Result<Vec<u8>, Error> {
+    let mut value = value::encode(key, record)?;
+    if !record.settings.is_default()
+        && let Some(first) = value.first_mut()
+    {
+        *first = WITH_SETTINGS;
+    }
+    Ok(value)
+}
+
+pub(crate) fn decode(key: &Key, value: &[u8]) -> Result<DomainRecord, Error> {
+    match value {
+        [WITH_SETTINGS, json @ ..] => serde_json::from_slice(json).map_err(|e| Error::Damaged {
+            key: key.clone(),
+            what: e.to_string(),
+        }),
+        _ => value::decode(key, value),
+    }
+}
+
+/// The settings of a domain: `None` when it is not served here, and `Some(None)` when they are the
+/// defaults, which the record's first octet says.
+pub(crate) async fn settings_in(
+    snapshot: &dyn Snapshot,
+    name: &Domain,
+) -> Result<Option<Option<Box<DomainSettings>>>, Error> {
+    #[derive(Deserialize)]
+    struct Only {
+        settings: Box<DomainSettings>,
+    }
+    let key = keys::domain(name);
+    let Some(stored) = snapshot.get(&key).await? else {
+        return Ok(None);
+    };
+    match stored.value.as_ref() {
+        [WITH_SETTINGS, json @ ..] => {
+            let only: Only = serde_json::from_slice(json).map_err(|e| Error::Damaged {
+                key: key.clone(),
+                what: e.to_string(),
+            })?;
+            Ok(Some(Some(only.settings)))
+        }
+        _ => Ok(Some(None)),
+    }
 }
 
 impl Directory {
@@ -65,11 +118,12 @@ impl Directory {
             name: name.clone(),
             created: now,
             signing_keys: Vec::new(),
+            settings: DomainSettings::default(),
         };
         let key = keys::domain(name);
         let mut batch = Batch::new();
         batch.require(Require::KeyAbsent(key.clone()));
-        batch.put(key.clone(), value::encode(&key, &record)?);
+        batch.put(key.clone(), encode(&key, &record)?);
         match self.store.commit(batch).await {
             Ok(_) => Ok(record),
             Err(CommitError::Conflict { .. }) => Err(Error::Exists(name.to_string())),
@@ -80,20 +134,14 @@ impl Directory {
     /// Serves a domain no more.
     ///
     /// # Errors
-    /// [`Error::NoSuchDomain`], [`Error::InUse`] while it has accounts or aliases.
+    /// [`Error::NoSuchDomain`], [`Error::InUse`] while it has accounts, aliases or groups, or another
+    /// domain stands for it.
     pub async fn remove_domain(&self, name: &Domain) -> Result<(), Error> {
         for _ in 0..CONFLICT_RETRIES_MAX {
             let snapshot = self.store.snapshot().await?;
             let (_, version) = domain_in(snapshot.as_ref(), name).await?;
-            let accounts = keys::accounts_of(name).prefix_range();
-            if !snapshot.scan(&accounts, 1).await?.is_empty() {
-                return Err(Error::InUse(format!("{name} has accounts")));
-            }
-            for alias in alias::aliases_in(snapshot.as_ref()).await? {
-                if alias.address.domain() == Some(name) {
-                    return Err(Error::InUse(format!("{} is an alias", alias.address)));
-                }
-            }
+            self.must_be_empty(snapshot.as_ref(), name).await?;
+            self.must_stand_for_itself(name).await?;
             drop(snapshot);
             let mut batch = Batch::new();
             // Whoever adds an account or an alias writes the domain's record too.
@@ -106,6 +154,20 @@ impl Directory {
         Err(Error::Contended)
     }
 
+    /// No account, alias or group is at the domain.
+    pub(crate) async fn must_be_empty(&self, snapshot: &dyn Snapshot, name: &Domain) -> Result<(), Error> {
+        let accounts = keys::accounts_of(name).prefix_range();
+        if !snapshot.scan(&accounts, 1).await?.is_empty() {
+            return Err(Error::InUse(format!("{name} has accounts")));
+        }
+        for (address, owner) in owners_in(snapshot).await? {
+            if address.domain() == Some(name) {
+                return Err(Error::InUse(format!("{address} is {}", owner.kind())));
+            }
+        }
+        Ok(())
+    }
+
     /// The domains, by name.
     ///
     /// # Errors
@@ -113,7 +175,7 @@ impl Directory {
     pub async fn domains(&self) -> Result<Vec<DomainRecord>, Error> {
         let snapshot = self.store.snapshot().await?;
         let rows = value::scan_all(snapshot.as_ref(), keys::domains().prefix_range()).await?;
-        rows.iter().map(|(k, v)| value::decode(k, &v.value)).collect()
+        rows.iter().map(|(k, v)| decode(k, &v.value)).collect()
     }
 
     /// One domain.
@@ -172,7 +234,7 @@ impl Directory {
         .await
     }
 
-    async fn change_domain(
+    pub(crate) async fn change_domain(
         &self,
         name: &Domain,
         change: &(dyn Fn(&mut DomainRecord) -> Result<(), Error> + Send + Sync),
@@ -185,7 +247,7 @@ impl Directory {
             change(&mut record)?;
             let mut batch = Batch::new();
             batch.require(Require::VersionIs(key.clone(), version));
-            batch.put(key.clone(), value::encode(&key, &record)?);
+            batch.put(key.clone(), encode(&key, &record)?);
             if self.commit_unless_conflict(batch).await? {
                 return Ok(());
             }
@@ -198,7 +260,7 @@ impl Directory {
 pub(crate) async fn domain_in(snapshot: &dyn Snapshot, name: &Domain) -> Result<(DomainRecord, u64), Error> {
     let key = keys::domain(name);
     match snapshot.get(&key).await? {
-        Some(stored) => Ok((value::decode(&key, &stored.value)?, stored.version)),
+        Some(stored) => Ok((decode(&key, &stored.value)?, stored.version)),
         None => Err(Error::NoSuchDomain(name.to_string())),
     }
 }
@@ -213,8 +275,13 @@ pub(crate) async fn hold_domain(
         "an address here has a domain, not an address literal",
     ))?;
     let (record, version) = domain_in(snapshot, name).await?;
+    if let Some(other) = &record.settings.alias_of {
+        return Err(Error::InUse(format!(
+            "{name} is an alias of {other}; use an address there"
+        )));
+    }
     let key = keys::domain(name);
     batch.require(Require::VersionIs(key.clone(), version));
-    batch.put(key.clone(), value::encode(&key, &record)?);
+    batch.put(key.clone(), encode(&key, &record)?);
     Ok(record.name)
 }

@@ -12,7 +12,7 @@ pub enum Error {
     /// There is no such account.
     #[error("there is no such account")]
     NoSuchAccount,
-    /// There is no such alias, app password or signing key.
+    /// There is no such alias, group, grant, app password or signing key.
     #[error("there is no such {0}")]
     NoSuch(&'static str),
     /// The name is taken.
@@ -31,6 +31,17 @@ pub enum Error {
         what: &'static str,
         /// How much there may be.
         max: usize,
+    },
+    /// An alias or a group would lead to it, and it is nobody here.
+    #[error("{0} is nobody here; make the account or alias first")]
+    NoSuchTarget(String),
+    /// An alias or a group would lead back to itself.
+    #[error("{address} would lead back to itself through {through}")]
+    Loop {
+        /// The address that was to be changed.
+        address: String,
+        /// The one that leads back to it.
+        through: String,
     },
     /// Others changed the same thing again and again. Try later.
     #[error("the directory is too busy; try again")]

@@ -4,12 +4,16 @@
 //! |---|---|---|
 //! | 0x10 | domain | domain record with signing keys |
 //! | 0x11 | account id | account record |
-//! | 0x12 | folded address | owner: an account's primary address, or an alias |
+//! | 0x12 | folded address | owner: an account's primary address, an alias, or a group |
 //! | 0x13 | account id, app password id | app password |
 //! | 0x14 | account id, app password id (0: main password) | last use |
 //! | 0x15 | which | counters: account ids, app password ids |
 //! | 0x16 | domain, account id | account of a domain, empty |
 //! | 0x17 | account id | last TOTP step that was used |
+//! | 0x1a | 1 | the secret by which senders of forwarded mail are rewritten |
+//! | 0x1a | 2, account id | quota of the account's own |
+//! | 0x1a | 3, day, number | a sender that is too long to be written out |
+//! | 0x1b | account id, folded address or `@domain` | what the account may send as, empty |
 
 use mail::{AccountId, Domain};
 use store::{Key, Topic};
@@ -74,14 +78,46 @@ pub(crate) fn totp_step(id: AccountId) -> Key {
     Key::table(0x17).u64(id.0)
 }
 
+pub(crate) fn settings_of_server() -> Key {
+    Key::table(0x1a)
+}
+
+pub(crate) fn srs_secret() -> Key {
+    settings_of_server().u8(1)
+}
+
+pub(crate) fn own_quotas() -> Key {
+    settings_of_server().u8(2)
+}
+
+pub(crate) fn own_quota(id: AccountId) -> Key {
+    own_quotas().u64(id.0)
+}
+
+pub(crate) fn kept_senders() -> Key {
+    settings_of_server().u8(3)
+}
+
+pub(crate) fn kept_sender(day: u32, number: u64) -> Key {
+    kept_senders().u32(day).u64(number)
+}
+
+pub(crate) fn grants_of(id: AccountId) -> Key {
+    Key::table(0x1b).u64(id.0)
+}
+
+pub(crate) fn grant(id: AccountId, folded: &str) -> Key {
+    grants_of(id).text(folded)
+}
+
 /// Topic: logins of the account may have ended.
 pub(crate) fn logins_topic(id: AccountId) -> Topic {
     Topic(account(id).as_bytes().to_vec())
 }
 
 /// The tables whose rows belong to an account: app passwords, last uses, the list of a domain's
-/// accounts, TOTP steps.
-pub(crate) const BELONGINGS: [u8; 4] = [0x13, 0x14, LISTING, 0x17];
+/// accounts, TOTP steps, grants.
+pub(crate) const BELONGINGS: [u8; 5] = [0x13, 0x14, LISTING, 0x17, 0x1b];
 
 /// The table that lists a domain's accounts.
 pub(crate) const LISTING: u8 = 0x16;

@@ -1,7 +1,7 @@
-//! Who is served here: domains with their signing keys, accounts, aliases, and the secrets that
-//! open them.
+//! Who is served here: domains with their signing keys, accounts, aliases and groups, where each
+//! address leads, who may send as whom, and the secrets that open accounts.
 //!
-//! Promises: an address belongs to at most one account or alias; no password is stored or printed
+//! Promises: an address belongs to at most one account, alias or group; no password is stored or printed
 //! in clear; a login that names nobody costs and says the same as one with a wrong password; what
 //! takes a login away counts at once, and who is logged in hears of it.
 //!
@@ -14,13 +14,22 @@ mod audit;
 mod auth;
 mod cache;
 mod domain;
+mod domain_settings;
 mod error;
+mod explain;
+mod group;
 mod hash;
 mod keys;
+mod leads;
+mod quota;
 mod random;
 mod record;
 mod resolve;
 mod second_factor;
+mod send_as;
+mod senders;
+mod spread;
+mod srs;
 mod standing;
 mod value;
 
@@ -32,15 +41,24 @@ pub use app_password::{
 pub use audit::{Accounts, audit};
 pub use auth::{AuthOutcome, AuthReason, Candidate, PASSWORD_OCTETS_MAX, Protocol, Via};
 pub use domain::{DomainRecord, SIGNING_KEYS_PER_DOMAIN_MAX, SigningAlgorithm, SigningKey};
+pub use domain_settings::{DISABLED_WORDS_OCTETS_MAX, Disabled, DomainChange, DomainSettings, TAG_SEPARATOR};
 pub use error::Error;
+pub use explain::Explanation;
+pub use group::{Group, GroupChange};
 pub use hash::{Argon2Cost, PasswordHash};
+pub use quota::Quota;
 pub use random::{NoRandomness, Random, SystemRandom};
+pub use record::{Leads, Posting};
 pub use resolve::Resolution;
 pub use second_factor::{TOTP_STEP_SECS, TotpSecret};
+pub use send_as::{GRANTS_PER_ACCOUNT_MAX, Grant};
+pub use senders::OriginalSender;
+pub use spread::{Flaw, Forward, NESTING_MAX, SPREAD_MAX, Spread};
+pub use srs::{SrsError, VALID_DAYS as SRS_VALID_DAYS};
 pub use standing::Credential;
 
 use mail::Domain;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How often a change is decided anew after another one was quicker.
@@ -58,6 +76,8 @@ pub struct Options {
     pub note_login_every: Duration,
     /// What a login without `@` belongs to. Default none: such a login names nobody.
     pub default_domain: Option<Domain>,
+    /// Octets that an account without a quota of its own may keep. Default none: any amount.
+    pub quota_default_octets: Option<u64>,
 }
 
 impl Default for Options {
@@ -67,6 +87,7 @@ impl Default for Options {
             verified_max: 100_000,
             note_login_every: Duration::from_secs(600),
             default_domain: None,
+            quota_default_octets: None,
         }
     }
 }
@@ -80,6 +101,9 @@ pub struct Directory {
     verified: Arc<cache::Verified>,
     /// Verified when the login names nobody, so that this takes as long as a wrong password.
     dummy: PasswordHash,
+    /// The key of rewritten senders, once it was needed.
+    srs: Arc<OnceLock<Arc<srs::SrsKey>>>,
+    quotas: Arc<quota::Quotas>,
 }
 
 impl Directory {
@@ -100,6 +124,8 @@ impl Directory {
             random,
             verified,
             dummy,
+            srs: Arc::default(),
+            quotas: Arc::default(),
         })
     }
 }
