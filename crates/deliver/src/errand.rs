@@ -6,10 +6,10 @@ use crate::failure::Failure;
 use crate::service::Context;
 use crate::settle::{self, Decision};
 use crate::way;
-use directory::Resolution;
+use directory::{Flaw, Resolution, Spread};
 use journey::Event;
-use letterbox::{Errands, Octets, Original, To};
-use mail::delivery::DeliverBy;
+use letterbox::{Errands, Octets, Onward, Original, To};
+use mail::delivery::{DeliverBy, Notify};
 use mail::{AccountId, EnhancedStatus, Timestamp};
 use queue::{Body, Claim, Message, Outcome};
 use smtp::client::{RecipientWishes, Wishes};
@@ -50,7 +50,7 @@ impl From<letterbox::Error> for Trouble {
 
 /// Where an errand turned out to lead.
 enum Destination {
-    Here(Vec<AccountId>),
+    Here(Spread),
     Away,
     Nowhere(Failure),
 }
@@ -65,7 +65,7 @@ pub(crate) async fn deliver(ctx: Arc<Context>, claims: Vec<Claim>) {
             continue;
         }
         match destination(&ctx, &claim).await {
-            Destination::Here(accounts) => settle_here(&ctx, &claim, &accounts).await,
+            Destination::Here(spread) => settle_here(&ctx, &claim, &spread).await,
             Destination::Away => away.push(claim),
             Destination::Nowhere(failure) => fates.push((claim, Err(failure))),
         }
@@ -76,21 +76,60 @@ pub(crate) async fn deliver(ctx: Arc<Context>, claims: Vec<Claim>) {
 }
 
 async fn destination(ctx: &Context, claim: &Claim) -> Destination {
-    let recipient = &claim.errand.recipient;
-    match ctx.directory.resolve(recipient).await {
-        Ok(Resolution::Local(accounts)) => Destination::Here(accounts),
-        Ok(Resolution::NotOurs) => Destination::Away,
-        Ok(Resolution::UnknownUser) => Destination::Nowhere(Failure::ours(
-            550,
-            EnhancedStatus::new(5, 1, 1),
-            format!("{recipient} is nobody here"),
-        )),
+    match resolved(ctx, claim).await {
+        Ok(destination) => destination,
         Err(error) => Destination::Nowhere(Failure::ours(
             451,
             EnhancedStatus::new(4, 3, 0),
-            format!("the directory could not be read: {error}"),
+            format!("the store could not be read: {error}"),
         )),
     }
+}
+
+async fn resolved(ctx: &Context, claim: &Claim) -> Result<Destination, Trouble> {
+    let recipient = &claim.errand.recipient;
+    let nowhere = |code, status: (u8, u16, u16), words| {
+        let status = EnhancedStatus::new(status.0, status.1, status.2);
+        Ok(Destination::Nowhere(Failure::ours(code, status, words)))
+    };
+    let spread = match ctx.directory.resolve_sender(recipient, ctx.clock.now()).await? {
+        Resolution::NotOurs => return Ok(Destination::Away),
+        Resolution::Local(accounts) => Spread {
+            accounts,
+            ..Spread::default()
+        },
+        Resolution::Spread(spread) => *spread,
+        Resolution::Disabled(disabled) => {
+            let words = format!("mail for {recipient} is not taken: {}", disabled.words);
+            return match disabled.temporary {
+                true => nowhere(450, (4, 2, 1), words),
+                false => nowhere(550, (5, 2, 1), words),
+            };
+        }
+        Resolution::Flawed(flaw) if flaw != Flaw::Nobody => {
+            return nowhere(451, (4, 4, 6), format!("where {recipient} leads is not in order"));
+        }
+        Resolution::UnknownUser | Resolution::Rewritten | Resolution::Flawed(_) => {
+            return nowhere(550, (5, 1, 1), format!("{recipient} is nobody here"));
+        }
+    };
+    for id in &spread.accounts {
+        if !has_room(ctx, claim, *id).await? {
+            let words = format!("the mailbox of {recipient} is full");
+            return nowhere(452, (4, 2, 2), words);
+        }
+    }
+    Ok(Destination::Here(spread))
+}
+
+/// Whether the message fits into an account. (What comes in at the same time is not reckoned with:
+/// the errand is here already, and must end.)
+async fn has_room(ctx: &Context, claim: &Claim, id: AccountId) -> Result<bool, Trouble> {
+    let Some(quota) = ctx.directory.quota(id).await? else {
+        return Ok(true);
+    };
+    let used = ctx.mailboxes.usage(id).await?;
+    Ok(used.saturating_add(claim.message.size()) <= quota)
 }
 
 /// Finds the way and makes the attempt. Each fate is settled as soon as it is known.
@@ -185,8 +224,8 @@ async fn settle_fates(ctx: &Context, fates: &[(&Claim, &Fate)], events: &mut Vec
     }
 }
 
-async fn settle_here(ctx: &Context, claim: &Claim, accounts: &[AccountId]) {
-    commit(ctx, claim, &What::Here { accounts }).await;
+async fn settle_here(ctx: &Context, claim: &Claim, spread: &Spread) {
+    commit(ctx, claim, &What::Here { spread }).await;
 }
 
 fn tell_log(claim: &Claim, decision: &Decision) {
@@ -215,7 +254,7 @@ enum What<'a> {
         together: &'a [&'a (&'a Claim, Decision)],
     },
     Here {
-        accounts: &'a [AccountId],
+        spread: &'a Spread,
     },
 }
 
@@ -273,7 +312,7 @@ async fn try_commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> Result<(),
                     .await?;
             }
         }
-        What::Here { accounts } => {
+        What::Here { spread } => {
             let message = &claim.message;
             let letter = letterbox::Letter {
                 id,
@@ -284,19 +323,27 @@ async fn try_commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> Result<(),
                 junk: None,
             };
             let recipient = &claim.errand.recipient;
-            let to: Vec<To<'_>> = accounts
+            let to: Vec<To<'_>> = spread
+                .accounts
                 .iter()
                 .map(|account| To {
                     recipient,
                     account: *account,
                 })
                 .collect();
-            let errands = Errands::Claimed(claim);
-            ctx.letterbox()
-                .put(&mut batch, &letter, &to, errands, now)
-                .await?;
-            if claim.errand.notify.is_some_and(|notify| notify.success) {
-                let kind = if to.len() > 1 {
+            if to.is_empty() {
+                send_on_only(ctx, &mut batch, claim, now).await?;
+            } else {
+                let errands = Errands::Claimed(claim);
+                ctx.letterbox()
+                    .put(&mut batch, &letter, &to, errands, now)
+                    .await?;
+            }
+            send_on(ctx, &mut batch, claim, spread, now).await?;
+            // One that leads to one address elsewhere takes the sender's wishes along (RFC 3461 §5.2.7.2).
+            let is_passed_on = spread.accounts.is_empty() && spread.forwards.len() == 1;
+            if claim.errand.notify.is_some_and(|notify| notify.success) && !is_passed_on {
+                let kind = if spread.len() > 1 {
                     Kind::Expanded
                 } else {
                     Kind::Delivered
@@ -356,4 +403,67 @@ fn original(message: &Message) -> Original<'_> {
             blob_len: message.blob_len,
         },
     }
+}
+
+/// Ends an errand that leads only to addresses elsewhere: what is sent on is a message of its own.
+async fn send_on_only(
+    ctx: &Context,
+    batch: &mut Batch,
+    claim: &Claim,
+    now: Timestamp,
+) -> Result<(), Trouble> {
+    let host = ctx.options.host_name.to_string();
+    let status = EnhancedStatus::new(2, 0, 0);
+    let words = "it is sent on as a message of its own";
+    let outcome = Outcome::Relayed(queue::LastOutcome {
+        at: now,
+        host: Some(host.clone()),
+        reply: format!("250 2.0.0 {words}"),
+        status: Some(status),
+    });
+    ctx.queue.settle(batch, claim, &outcome).await?;
+    let event = Event::Relayed {
+        recipient: claim.errand.recipient.clone(),
+        host,
+        reply: journey::Reply {
+            code: 250,
+            status: Some(status),
+            text: words.to_owned(),
+        },
+    };
+    ctx.journey.record(batch, claim.message.id, now, &event);
+    Ok(())
+}
+
+async fn send_on(
+    ctx: &Context,
+    batch: &mut Batch,
+    claim: &Claim,
+    spread: &Spread,
+    now: Timestamp,
+) -> Result<(), Trouble> {
+    // Of several the sender heard that they are several, and hears of failures only (RFC 3461 §5.2.7.3).
+    let notify = claim.errand.notify.map(|notify| Notify {
+        success: notify.success && spread.len() == 1,
+        ..notify
+    });
+    let onward: Vec<Onward<'_>> = spread
+        .forwards
+        .iter()
+        .map(|forward| Onward {
+            forward,
+            notify,
+            original_recipient: claim.errand.original_recipient.as_ref(),
+        })
+        .collect();
+    let message = queue::Message {
+        received_at: now,
+        ..queue::Message::clone(&claim.message)
+    };
+    let keeps = letterbox::keeps_sender(message.login.is_some(), &message.reverse_path);
+    let next_id = || ctx.ids.next_id();
+    ctx.letterbox()
+        .send_on(batch, &message, &onward, keeps, &next_id, now)
+        .await?;
+    Ok(())
 }

@@ -29,7 +29,7 @@ mod second_factor;
 mod send_as;
 mod senders;
 mod spread;
-mod srs;
+pub mod srs;
 mod standing;
 mod value;
 
@@ -54,7 +54,7 @@ pub use second_factor::{TOTP_STEP_SECS, TotpSecret};
 pub use send_as::{GRANTS_PER_ACCOUNT_MAX, Grant};
 pub use senders::OriginalSender;
 pub use spread::{Flaw, Forward, NESTING_MAX, SPREAD_MAX, Spread};
-pub use srs::{SrsError, VALID_DAYS as SRS_VALID_DAYS};
+pub use srs::SrsError;
 pub use standing::Credential;
 
 use mail::Domain;

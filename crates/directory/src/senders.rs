@@ -2,7 +2,7 @@
 //! are too long to be written out.
 
 use crate::srs::{KeptSender, Original, Rewritten, SrsKey, VALID_DAYS, day_of};
-use crate::{Directory, Error, SrsError, keys, value};
+use crate::{Directory, Error, Forward, Resolution, Spread, SrsError, keys, value};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mail::{Domain, EmailAddress, ReversePath, Timestamp};
@@ -57,6 +57,34 @@ impl Directory {
                 Ok(ReversePath::Address(address))
             }
         }
+    }
+
+    /// Where an address leads, as [`Directory::resolve`] says; one under which we sent mail on leads
+    /// where its original sender does, and a false one to nobody.
+    ///
+    /// # Errors
+    /// As [`Directory::original_sender`].
+    pub async fn resolve_sender(&self, address: &EmailAddress, now: Timestamp) -> Result<Resolution, Error> {
+        let resolution = self.resolve(address).await?;
+        if resolution != Resolution::Rewritten {
+            return Ok(resolution);
+        }
+        let OriginalSender::Known(original) = self.original_sender(address, now).await? else {
+            return Ok(Resolution::UnknownUser);
+        };
+        Ok(match self.resolve(&original).await? {
+            Resolution::NotOurs | Resolution::Rewritten => {
+                let forward = Forward {
+                    to: original,
+                    by: address.clone(),
+                };
+                Resolution::Spread(Box::new(Spread {
+                    forwards: vec![forward],
+                    ..Spread::default()
+                }))
+            }
+            resolution => resolution,
+        })
     }
 
     /// Whose mail it was that was sent on under this address, which [`Directory::resolve`] said to be

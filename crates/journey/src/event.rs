@@ -1,6 +1,6 @@
 //! The steps of a message's way. Names and fields are stored: add with a default, never rename.
 
-use mail::{AccountId, EmailAddress, EnhancedStatus, MailboxId, ReversePath, Timestamp};
+use mail::{AccountId, EmailAddress, EnhancedStatus, MailboxId, QueueId, ReversePath, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -185,6 +185,31 @@ pub enum Event {
         /// Why it went there, when it is not INBOX.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
+    },
+    /// It was sent on to addresses elsewhere, as a message of its own.
+    SentOn {
+        /// The addresses here that lead there.
+        #[serde(default)]
+        by: Vec<EmailAddress>,
+        /// Where to.
+        #[serde(default)]
+        to: Vec<EmailAddress>,
+        /// The message that goes there.
+        message: QueueId,
+    },
+    /// It is a message that is sent on.
+    SentOnFrom {
+        /// The message that came in.
+        message: QueueId,
+        /// The addresses here that sent it on.
+        #[serde(default)]
+        by: Vec<EmailAddress>,
+        /// The reverse-path with which it came, as `<…>`.
+        #[serde(default)]
+        sender: String,
+        /// The one with which it goes.
+        #[serde(default)]
+        reverse_path: String,
     },
     /// An errand was queued.
     Queued {

@@ -91,6 +91,29 @@ pub(crate) fn tell(event: &Event) -> Told {
 /// From the queue to the next server.
 fn underway(event: &Event) -> Told {
     match event {
+        Event::SentOn { by, to, message } => Told::plain(format!(
+            "It was forwarded by {} to {}, as {message} (posthaste trace {message}).",
+            addresses(by),
+            addresses(to)
+        )),
+        Event::SentOnFrom {
+            message,
+            by,
+            sender,
+            reverse_path,
+        } => {
+            let because = match sender == reverse_path {
+                true => Vec::new(),
+                false => vec![format!(
+                    "it came from {sender} and goes as {reverse_path}, so that bounces find the way back through here"
+                )],
+            };
+            let told = format!(
+                "It is {message}, forwarded by {} (posthaste trace {message}).",
+                addresses(by)
+            );
+            Told::plain(told).with(because, None)
+        }
         Event::Queued {
             recipient,
             next_attempt,

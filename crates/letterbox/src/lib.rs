@@ -2,7 +2,8 @@
 //! the caller's batch.
 //!
 //! The one place where an errand ends in a mailbox: mail that is being accepted, errands of the
-//! queue that turn out to lead here, and our own reports all come through [`Letterbox::put`].
+//! queue that turn out to lead here, and our own reports all come through [`Letterbox::put`]; and
+//! the one place where a message is sent on, [`Letterbox::send_on`].
 //! Promises: the entry, its record in the journey and its count in the ledger join one batch, so
 //! that all are true or none; an account that is removed meanwhile fails the batch; the final
 //! delivery puts a Return-Path on top (RFC 5321 §4.4).
@@ -12,9 +13,11 @@
 pub mod dsn;
 pub mod explain;
 pub mod failure;
+mod onward;
 mod report;
 
 pub use failure::Failure;
+pub use onward::{DELIVERED_TO, Onward, keeps_sender};
 pub use report::{Octets, Original, Reporter};
 
 use directory::Directory;
@@ -78,6 +81,9 @@ pub enum Error {
     /// The mailbox could not be found or made, or the message is over a limit of it.
     #[error(transparent)]
     Mailbox(#[from] mailbox::Error),
+    /// The directory could not be read, or made no secret.
+    #[error(transparent)]
+    Directory(#[from] directory::Error),
     /// The queue could not be read, or the claim is lost.
     #[error(transparent)]
     Queue(#[from] queue::Error),

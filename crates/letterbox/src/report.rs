@@ -90,8 +90,8 @@ impl Reporter<'_> {
         let Letterbox {
             directory, journey, ..
         } = self.letterbox;
-        let resolution = directory.resolve(sender).await?;
-        if resolution == Resolution::UnknownUser {
+        let resolution = directory.resolve_sender(sender, now).await?;
+        if !leads_somewhere(&resolution) {
             let by = format!("no report could be sent: {sender} is nobody here");
             let event = Event::Dropped { recipient: None, by };
             journey.record(batch, original.id, now, &event);
@@ -118,7 +118,7 @@ impl Reporter<'_> {
             recipients,
         };
         let mut message = report.to_message();
-        if resolution == Resolution::NotOurs {
+        if matches!(resolution, Resolution::NotOurs | Resolution::Spread(_)) {
             let signatures = self.signatures(&postmaster_of, &message, now).await?;
             message.splice(0..0, signatures.into_bytes());
         }
@@ -163,9 +163,8 @@ impl Reporter<'_> {
                 let errands = Errands::New;
                 self.letterbox.put(batch, &letter, &to, errands, report.now).await
             }
-            Resolution::NotOurs | Resolution::UnknownUser => {
-                self.enqueue(batch, report, blob, blob_len, message.is_ascii())
-            }
+            // What leads further is followed when the errand's turn comes.
+            _ => self.enqueue(batch, report, blob, blob_len, message.is_ascii()),
         }
     }
 
@@ -307,4 +306,12 @@ impl Reporter<'_> {
 
 fn message_id(report: &Report<'_>) -> String {
     format!("{}@{}", report.id, report.host_name)
+}
+
+/// Whether a report can be sent to what the sender's address leads to.
+fn leads_somewhere(resolution: &Resolution) -> bool {
+    matches!(
+        resolution,
+        Resolution::Local(_) | Resolution::Spread(_) | Resolution::NotOurs
+    )
 }

@@ -144,6 +144,13 @@ impl Mailboxes {
         })
     }
 
+    /// Adds to a batch that the account holds at most so many octets once it is committed; a
+    /// [`CommitError::Conflict`] otherwise.
+    pub fn require_room(&self, batch: &mut Batch, account: AccountId, quota_octets: u64) {
+        let most = i64::try_from(quota_octets).unwrap_or(i64::MAX);
+        batch.require(Require::AtMost(keys::usage(account), most));
+    }
+
     /// At most `limit` entries with a UID of at least `from`, in the order of their UIDs; fewer
     /// only at the end. To go on, ask again from the last UID and 1. Damaged entries are reported
     /// in the log and left out.

@@ -68,6 +68,12 @@ impl Session {
         if found.received > self.ctx.options.received_max {
             return Err(Refused::plain(replies::MAIL_LOOP, "too many Received fields"));
         }
+        if let Some(by) = transaction.has_come_back() {
+            return Err(Refused::plain(
+                replies::forward_loop(by),
+                "it was forwarded by this address before",
+            ));
+        }
         if self.is_ours() {
             self.prepare_submitted(transaction, found).await
         } else if self.role == Role::Lmtp {

@@ -1,13 +1,16 @@
 //! The one batch that makes an accepted message true: its bytes, its deliveries here, its errands to
 //! elsewhere, its journey.
 
+use crate::asked::Wishes;
 use crate::session::Session;
 use crate::transaction::{Accepted, Target, Transaction};
+use directory::Forward;
 use journey::Event;
-use letterbox::{Errands, Letter, Letterbox, To};
-use mail::{ReversePath, Timestamp};
+use letterbox::{Errands, Letter, Letterbox, Onward, To};
+use mail::{EmailAddress, ReversePath, Timestamp};
 use queue::{Message, NewErrand};
 use smtp::{Reply, replies};
+use std::borrow::Cow;
 use std::collections::HashSet;
 use store::{Batch, BlobError, BlobId, CommitError};
 
@@ -38,7 +41,8 @@ impl Session {
         for (at, event) in transaction.refusals.iter().chain(&ready.events) {
             parts.journey.record(&mut batch, id, *at, event);
         }
-        let targets = Targets::of(transaction, ready.junk.is_some());
+        let mut targets = Targets::of(transaction, ready.junk.is_some());
+        self.make_room(&mut batch, transaction, &mut targets, len).await?;
         let accepted = Event::Accepted {
             local: targets.local.len() as u32,
             queued: targets.queued.len() as u32,
@@ -59,6 +63,11 @@ impl Session {
             Blob { id: blob, len },
             &targets.queued,
         )?;
+        if !targets.forwards.is_empty() {
+            let blob = Blob { id: blob, len };
+            self.send_on(&mut batch, transaction, &ready, blob, &targets.forwards)
+                .await?;
+        }
         if let Some(held) = &transaction.held {
             held.record(&mut batch);
         }
@@ -95,13 +104,6 @@ impl Session {
         blob: Blob,
         to: &[To<'_>],
     ) -> Result<(), Reply> {
-        let parts = &self.ctx.parts;
-        let letterbox = Letterbox {
-            directory: &parts.directory,
-            mailboxes: &parts.mailboxes,
-            queue: &parts.queue,
-            journey: &parts.journey,
-        };
         let letter = Letter {
             id: transaction.id,
             reverse_path: &transaction.reverse_path,
@@ -110,26 +112,99 @@ impl Session {
             blob_len: blob.len,
             junk: ready.junk.as_deref(),
         };
-        letterbox
-            .put(batch, &letter, to, Errands::New, parts.clock.now())
+        self.letterbox()
+            .put(batch, &letter, to, Errands::New, self.ctx.parts.clock.now())
             .await
             .map_err(|error| store_failed(&error))
     }
 
-    /// Adds an errand for each recipient whose mail is not settled in this batch.
-    fn queue(
+    fn letterbox(&self) -> Letterbox<'_> {
+        let parts = &self.ctx.parts;
+        Letterbox {
+            directory: &parts.directory,
+            mailboxes: &parts.mailboxes,
+            queue: &parts.queue,
+            journey: &parts.journey,
+        }
+    }
+
+    /// Accounts with a quota must have room when the batch is committed, whatever else comes in at
+    /// the same time. An account without room gets the message from the queue, when there is room;
+    /// when nobody is left who could have it now, it is not taken at all.
+    async fn make_room<'a>(
+        &self,
+        batch: &mut Batch,
+        transaction: &'a Transaction,
+        targets: &mut Targets<'a>,
+        len: u64,
+    ) -> Result<(), Reply> {
+        let parts = &self.ctx.parts;
+        let mut full = Vec::new();
+        for to in &targets.local {
+            let quota = parts.directory.quota(to.account).await;
+            let Some(quota) = quota.map_err(|error| store_failed(&error))? else {
+                continue;
+            };
+            let return_path = mail::trace::return_path(&transaction.reverse_path);
+            match self.has_room(to.account, len + return_path.len() as u64).await? {
+                true => parts.mailboxes.require_room(batch, to.account, quota),
+                false => full.push(*to),
+            }
+        }
+        if full.is_empty() {
+            return Ok(());
+        }
+        targets.local.retain(|to| !full.contains(to));
+        if targets.local.is_empty() && targets.queued.is_empty() && targets.forwards.is_empty() {
+            return Err(replies::MAILBOXES_FULL);
+        }
+        for to in full {
+            let account = parts.directory.account(to.account).await;
+            let account = account.map_err(|error| store_failed(&error))?;
+            let named = transaction.recipients.iter().find(|r| &r.address == to.recipient);
+            if let (Some(account), Some(named)) = (account, named) {
+                targets.queued.push(Queued {
+                    address: Cow::Owned(account.address),
+                    wishes: &named.wishes,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the messages that are sent on to where recipients here lead.
+    async fn send_on(
         &self,
         batch: &mut Batch,
         transaction: &Transaction,
         ready: &Ready,
         blob: Blob,
-        recipients: &[&Accepted],
+        forwards: &[(&Forward, &Wishes)],
     ) -> Result<(), Reply> {
         let parts = &self.ctx.parts;
-        let (now, asked) = (parts.clock.now(), &transaction.asked);
-        let due = asked.held_until.map_or(now, |until| until.max(now));
+        let now = parts.clock.now();
+        let origin = self.message(transaction, ready, blob, now);
+        let onward: Vec<Onward<'_>> = forwards
+            .iter()
+            .map(|(forward, wishes)| Onward {
+                forward,
+                notify: wishes.notify,
+                original_recipient: wishes.original.as_ref(),
+            })
+            .collect();
+        let keeps = letterbox::keeps_sender(self.is_ours(), &origin.reverse_path);
+        let next_id = || parts.ids.next_id();
+        self.letterbox()
+            .send_on(batch, &origin, &onward, keeps, &next_id, now)
+            .await
+            .map_err(|error| store_failed(&error))
+    }
+
+    /// The message as the queue keeps it.
+    fn message(&self, transaction: &Transaction, ready: &Ready, blob: Blob, now: Timestamp) -> Message {
+        let asked = &transaction.asked;
         let is_ascii = ready.body.is_ascii() && ready.top.is_ascii();
-        let message = Message {
+        Message {
             id: transaction.id,
             reverse_path: transaction.reverse_path.clone(),
             blob: blob.id,
@@ -145,10 +220,25 @@ impl Session {
             require_tls: asked.require_tls,
             deliver_by: asked.deliver_by,
             priority: asked.priority,
-        };
+        }
+    }
+
+    /// Adds an errand for each recipient whose mail is not settled in this batch.
+    fn queue(
+        &self,
+        batch: &mut Batch,
+        transaction: &Transaction,
+        ready: &Ready,
+        blob: Blob,
+        recipients: &[Queued<'_>],
+    ) -> Result<(), Reply> {
+        let parts = &self.ctx.parts;
+        let now = parts.clock.now();
+        let due = due(transaction, now);
+        let message = self.message(transaction, ready, blob, now);
         let errands: Vec<NewErrand> = recipients
             .iter()
-            .map(|accepted| accepted.wishes.errand(&accepted.address, due))
+            .map(|queued| queued.wishes.errand(&queued.address, due))
             .collect();
         parts
             .queue
@@ -161,7 +251,7 @@ impl Session {
         }
         for recipient in recipients {
             let event = Event::Queued {
-                recipient: recipient.address.clone(),
+                recipient: recipient.address.clone().into_owned(),
                 next_attempt: due,
             };
             parts.journey.record(batch, transaction.id, now, &event);
@@ -180,28 +270,49 @@ struct Blob {
 /// The recipients by where their mail goes. An account that several addresses lead to gets one copy.
 struct Targets<'a> {
     local: Vec<To<'a>>,
-    queued: Vec<&'a Accepted>,
+    queued: Vec<Queued<'a>>,
+    forwards: Vec<(&'a Forward, &'a Wishes)>,
+}
+
+/// Somebody who gets the message from the queue.
+struct Queued<'a> {
+    address: Cow<'a, EmailAddress>,
+    wishes: &'a Wishes,
 }
 
 impl<'a> Targets<'a> {
     fn of(transaction: &'a Transaction, is_junk: bool) -> Self {
-        let (mut local, mut queued) = (Vec::new(), Vec::new());
+        let mut targets = Self {
+            local: Vec::new(),
+            queued: Vec::new(),
+            forwards: Vec::new(),
+        };
         let mut seen = HashSet::new();
         for recipient in &transaction.recipients {
-            match &recipient.target {
-                Target::Remote => queued.push(recipient),
-                Target::Local(_) if waits(transaction, recipient, is_junk) => queued.push(recipient),
-                Target::Local(accounts) => {
-                    let fresh = accounts.iter().filter(|account| seen.insert(**account));
-                    local.extend(fresh.map(|account| To {
-                        recipient: &recipient.address,
-                        account: *account,
-                    }));
-                }
+            if recipient.target == Target::Remote || waits(transaction, recipient, is_junk) {
+                targets.queued.push(Queued {
+                    address: Cow::Borrowed(&recipient.address),
+                    wishes: &recipient.wishes,
+                });
+                continue;
             }
+            let (accounts, forwards) = recipient.target.places();
+            let fresh = accounts.iter().filter(|account| seen.insert(**account));
+            targets.local.extend(fresh.map(|account| To {
+                recipient: &recipient.address,
+                account: *account,
+            }));
+            let wishes = &recipient.wishes;
+            targets.forwards.extend(forwards.iter().map(|f| (f, wishes)));
         }
-        Self { local, queued }
+        targets
     }
+}
+
+/// When what is queued is due: at once, unless it is held until later.
+fn due(transaction: &Transaction, now: Timestamp) -> Timestamp {
+    let held_until = transaction.asked.held_until;
+    held_until.map_or(now, |until| until.max(now))
 }
 
 /// Whether a mailbox here gets its message by the queue: one that is held waits there, and the report of

@@ -13,6 +13,7 @@ mod author;
 mod commit;
 mod gather;
 mod header;
+mod leads;
 mod limit;
 mod lmtp;
 mod local;

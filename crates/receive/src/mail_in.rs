@@ -4,7 +4,6 @@ use crate::MEMORY_UNIT;
 use crate::asked::Wishes;
 use crate::session::Session;
 use crate::transaction::{Accepted, Refusal, Target, Transaction};
-use directory::Resolution;
 use judge::judgement::judge_connection;
 use mail::{EmailAddress, Recipient};
 use smtp::command::{MailFrom, RcptTo};
@@ -16,7 +15,7 @@ use std::sync::Arc;
 const MEMORY_STEP_UNITS: usize = 64;
 
 /// The rule by which an address that nobody has here is refused.
-const UNKNOWN_USER: &str = "unknown user";
+pub(crate) const UNKNOWN_USER: &str = "unknown user";
 
 impl Session {
     /// Answers MAIL: opens the transaction.
@@ -28,6 +27,7 @@ impl Session {
         self.may_send()?;
         let (now, id) = (self.ctx.parts.clock.now(), self.ctx.parts.ids.next_id());
         let mut transaction = Transaction::new(id, now, helo, mail);
+        transaction.declared_octets = mail.size_octets.unwrap_or(0);
         if self.is_ours() {
             if let Some(address) = mail.path.address()
                 && !self.may_send_as(address).await?
@@ -178,29 +178,14 @@ impl Session {
                 remedy: judgement.remedy,
             });
         }
-        let resolution = self.ctx.parts.directory.resolve(address).await.map_err(|error| {
-            tracing::error!(%error, "the directory could not be read");
-            RefusedRecipient {
-                reply: replies::LOOKUP_FAILED,
-                rule: "the directory could not be read",
+        let target = self.lead(address).await?;
+        match &self.transaction {
+            Some(transaction) if !transaction.has_place_for(&target) => Err(RefusedRecipient {
+                reply: replies::TOO_MANY_RECIPIENTS,
+                rule: "places that one message may go to",
                 remedy: None,
-            }
-        })?;
-        match resolution {
-            Resolution::Local(accounts) => Ok(Target::Local(accounts)),
-            Resolution::UnknownUser => Err(RefusedRecipient {
-                reply: replies::unknown_user(address),
-                rule: UNKNOWN_USER,
-                remedy: Some(format!(
-                    "check the address; the operator can add it: posthaste account add {address}"
-                )),
             }),
-            Resolution::NotOurs if self.is_ours() => Ok(Target::Remote),
-            Resolution::NotOurs => Err(RefusedRecipient {
-                reply: replies::relaying_denied(address.host()),
-                rule: "no relaying for strangers",
-                remedy: Some("submit on port 465 or 587 with a login".to_owned()),
-            }),
+            _ => Ok(target),
         }
     }
 
@@ -245,7 +230,7 @@ impl Session {
 
 /// Why a recipient is refused.
 pub(crate) struct RefusedRecipient {
-    reply: Reply,
-    rule: &'static str,
-    remedy: Option<String>,
+    pub(crate) reply: Reply,
+    pub(crate) rule: &'static str,
+    pub(crate) remedy: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! What is known of one mail transaction, from MAIL to its end.
 
 use crate::asked::{Asked, Wishes};
+use directory::Spread;
 use journey::Event;
 use mail::{AccountId, EmailAddress, QueueId, ReversePath, Timestamp};
 use smtp::Reply;
@@ -15,6 +16,8 @@ pub(crate) const REFUSALS_KEPT_MAX: usize = 20;
 pub(crate) enum Target {
     /// Into mailboxes here.
     Local(Vec<AccountId>),
+    /// Into mailboxes here, and on to addresses elsewhere.
+    Spread(Box<Spread>),
     /// To another server, through the queue.
     Remote,
 }
@@ -35,6 +38,8 @@ pub(crate) struct Transaction {
     pub(crate) reverse_path: ReversePath,
     pub(crate) smtputf8: bool,
     pub(crate) asked: Asked,
+    /// Octets of the message, as the client said (RFC 1870); 0 when it said nothing.
+    pub(crate) declared_octets: u64,
     pub(crate) recipients: Vec<Accepted>,
     /// In LMTP: which recipient each accepted RCPT named, by its place. The message is answered once
     /// for each of them.
@@ -64,6 +69,7 @@ impl Transaction {
             reverse_path: mail.path.clone(),
             smtputf8: mail.smtputf8,
             asked: Asked::of(mail, began),
+            declared_octets: 0,
             recipients: Vec::new(),
             answers_due: Vec::new(),
             refusals: Vec::new(),

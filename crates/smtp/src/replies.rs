@@ -511,6 +511,68 @@ pub fn relaying_denied(domain: impl Display) -> Reply {
         ),
     )
 }
+/// The account has no room for the message (RFC 3463 X.2.2).
+#[must_use]
+pub fn mailbox_full(address: impl Display) -> Reply {
+    Reply::made(
+        452,
+        s(4, 2, 2),
+        format!("The mailbox of {address} is full; its owner must delete mail, then it can be sent again"),
+    )
+}
+/// No mailbox that the message goes to has room for it.
+pub const MAILBOXES_FULL: Reply = Reply::fixed(
+    452,
+    s(4, 2, 2),
+    "The mailbox is full; its owner must delete mail, then the message can be sent again",
+);
+/// The operator disabled the domain (RFC 3463 X.2.1).
+#[must_use]
+pub fn domain_disabled(address: impl Display, temporary: bool, words: &str) -> Reply {
+    let (code, class) = if temporary { (450, 4) } else { (550, 5) };
+    let text = match words {
+        "" => format!("Mail for {address} is not taken at present"),
+        words => words.to_owned(),
+    };
+    Reply::made(code, s(class, 2, 1), text)
+}
+/// The address leads in a circle or to too many (RFC 3463 X.4.6); its operator can mend that, so the
+/// sender tries again.
+#[must_use]
+pub fn address_flawed(address: impl Display) -> Reply {
+    Reply::made(
+        451,
+        s(4, 4, 6),
+        format!("Where {address} leads is not in order; its postmaster must mend it; try again later"),
+    )
+}
+/// The group is not for everybody.
+#[must_use]
+pub fn may_not_post(address: impl Display) -> Reply {
+    Reply::made(
+        550,
+        s(5, 7, 2),
+        format!("You may not post to {address}; its members can, when they are logged in on port 465 or 587"),
+    )
+}
+/// An address that looks like a sender which we rewrote, and is none.
+#[must_use]
+pub fn rewritten_sender_refused(address: impl Display, why: impl Display) -> Reply {
+    Reply::made(
+        550,
+        s(5, 7, 1),
+        format!("{address} is no address to which this server returns mail: {why}"),
+    )
+}
+/// A message that an address here forwarded before has come back to it (RFC 3463 X.4.6).
+#[must_use]
+pub fn forward_loop(address: impl Display) -> Reply {
+    Reply::made(
+        554,
+        s(5, 4, 6),
+        format!("{address} has forwarded this message before, and it came back; it goes in a circle"),
+    )
+}
 /// The directory could not be asked.
 pub const LOOKUP_FAILED: Reply = Reply::fixed(
     451,
@@ -658,6 +720,7 @@ mod tests {
             DATA_NUL,
             DATA_LINE_TOO_LONG,
             LOOKUP_FAILED,
+            MAILBOXES_FULL,
             AUTHOR_MISSING,
             MAIL_LOOP,
             TOO_MANY_FIELDS,
