@@ -81,9 +81,6 @@ pub enum Error {
     /// The mailbox could not be found or made, or the message is over a limit of it.
     #[error(transparent)]
     Mailbox(#[from] mailbox::Error),
-    /// The directory could not be read, or made no secret.
-    #[error(transparent)]
-    Directory(#[from] directory::Error),
     /// The queue could not be read, or the claim is lost.
     #[error(transparent)]
     Queue(#[from] queue::Error),
