@@ -206,7 +206,8 @@ class Raw:
 
 
 class World:
-    """gmail.com at 127.0.1.1, example.com at 127.0.2.1, and the DNS that knows both."""
+    """gmail.com at 127.0.1.1, example.com at 127.0.2.1, and the DNS that knows both, and two domains that
+    only send: strange.example from 127.0.3.1, example.net from 127.0.1.1."""
 
     def __init__(self):
         self.temporary = tempfile.TemporaryDirectory(prefix="posthaste-e2e-")
@@ -224,13 +225,15 @@ class World:
             zone = folder / f"{server.domain}.zone"
             zone.write_text(server.zone)
             zones += ["--zone", zone]
-        stranger = folder / "stranger.zone"
-        stranger.write_text(
-            "$ORIGIN strange.example.\n$TTL 60\n"
-            "@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 127.0.0.1\n"
-            '@ IN TXT "v=spf1 ip4:127.0.3.1 -all"\n@ IN MX 10 mail\nmail IN A 127.0.3.1\n'
-        )
-        zones += ["--zone", stranger]
+        for domain, address in (("strange.example", "127.0.3.1"), ("example.net", "127.0.1.1")):
+            stranger = folder / f"{domain}.zone"
+            stranger.write_text(
+                f"$ORIGIN {domain}.\n$TTL 60\n"
+                "@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 127.0.0.1\n"
+                f'@ IN TXT "v=spf1 ip4:{address} -all"\n@ IN MX 10 mail\nmail IN A {address}\n'
+                '_dmarc IN TXT "v=DMARC1; p=none"\n'
+            )
+            zones += ["--zone", stranger]
         self.dns = Process("lab", "dns", *zones, "--listen", f"127.0.0.1:{self.dns_port}", log=folder / "dns.log")
         self.gmail.start()
         self.example.start()

@@ -87,6 +87,7 @@ pub struct Smtp {
     pub idle_commands_per_session_max: u32,
     pub failed_logins_per_session_max: u32,
     pub received_max: usize,
+    pub hold_max_days: u64,
     pub memory_max_octets: usize,
     pub command_timeout_secs: u64,
     pub data_timeout_secs: u64,
@@ -281,6 +282,7 @@ impl Default for Smtp {
             idle_commands_per_session_max: 200,
             failed_logins_per_session_max: 3,
             received_max: 50,
+            hold_max_days: 7,
             memory_max_octets: 256 * 1024 * 1024,
             command_timeout_secs: 300,
             data_timeout_secs: 180,
@@ -431,6 +433,9 @@ impl Settings {
         }
         if self.smtp.recipients_max < 100 {
             return said("smtp.recipients_max must be at least 100 (RFC 5321 §4.5.3.1.8)".into());
+        }
+        if self.smtp.hold_max_days > 366 {
+            return said("smtp.hold_max_days must be at most 366".into());
         }
         if self.smtp.size_max_octets < 64 * 1024 {
             return said("smtp.size_max_octets must be at least 65536 (RFC 5321 §4.5.3.1.7)".into());

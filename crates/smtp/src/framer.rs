@@ -508,6 +508,39 @@ mod tests {
         }
     }
 
+    /// Watches chunks cut at `piece` and gives what was found at the end.
+    fn watched(input: &[u8], binary: bool, piece: usize) -> Result<bool, DataFault> {
+        let mut framer = Chunked::new(binary, 12);
+        for piece in input.chunks(piece.max(1)) {
+            framer.watch(piece)?;
+        }
+        framer.finish()
+    }
+
+    #[test]
+    fn chunks_of_text_are_lines() {
+        for (input, binary, expected) in [
+            (&b"a: b\r\n\r\nhi\r\n"[..], false, Ok(false)),
+            (b"a: b\r\n\r\nhi", false, Ok(true)),
+            (b"", false, Ok(false)),
+            (b"a\nb", false, Err(DataFault::BareLf)),
+            (b"a\rb", false, Err(DataFault::BareCr)),
+            (b"a\r", false, Err(DataFault::BareCr)),
+            (b"a\0", false, Err(DataFault::Nul)),
+            (b"a\r\n.\r\nb\r\n", false, Ok(false)),
+            (b"01234567890\r\n", false, Err(DataFault::LineTooLong)),
+            (b"0123456789\r\n", false, Ok(false)),
+            (b"a: b\r\n\r\na\nb\0c\r", true, Ok(false)),
+            (b"\r\n\n\n012345678901234567890", true, Ok(false)),
+            (b"a: b\nc", true, Err(DataFault::BareLf)),
+            (b"a: b", true, Ok(true)),
+        ] {
+            for piece in [1, 2, 3, 100] {
+                assert_eq!(watched(input, binary, piece), expected, "{}", input.escape_ascii());
+            }
+        }
+    }
+
     #[test]
     fn long_lines() {
         let mut framer = Data::new(10);

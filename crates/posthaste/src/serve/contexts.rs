@@ -21,6 +21,7 @@ pub fn receive(
     let mut options = receive::Options::new(&hostname);
     options.smtp.size_max_octets = settings.smtp.size_max_octets;
     options.smtp.recipients_max = settings.smtp.recipients_max;
+    options.smtp.hold_max = Duration::from_secs(settings.smtp.hold_max_days * 86_400);
     options.smtp.allow_plaintext_auth = settings.login.without_tls_on_loopback;
     limit_sessions(settings, &mut options);
     options.greeting_delay = std::time::Duration::from_millis(settings.smtp.greeting_delay_ms);

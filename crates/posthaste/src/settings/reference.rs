@@ -201,6 +201,11 @@ const KEYS: &[Key] = &[
         "`Received:` fields at most; a message with more is taken to be looping and refused with 554 5.4.6.",
     ),
     key(
+        "smtp.hold_max_days",
+        "7",
+        "Days for which a submitted message may ask to be held back, at most (FUTURERELEASE, RFC 4865). 0: it is not offered.",
+    ),
+    key(
         "smtp.memory_max_octets",
         "268435456",
         "Octets of messages that are being received, all sessions together; beyond that 452 4.3.1 is answered. Must hold one message of the largest size.",

@@ -476,6 +476,7 @@ impl SocketPeer {
             ["XCLIENT", "is", "allowed"] => {
                 setup.options.xclient_from = vec!["127.0.0.0/8".parse().unwrap()];
             }
+            ["messages", "need", "no", "author"] => {}
             ["no", "certificate"] => setup.certificate = false,
             ["the", "disk", "is", "full"] => self.world.disk.full.store(true, Ordering::Relaxed),
             ["logins", "in", "clear", "are", "allowed"] => setup.options.smtp.allow_plaintext_auth = true,

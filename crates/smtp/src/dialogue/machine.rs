@@ -4,7 +4,8 @@
 //! `given hostname N`, `given role mta|submission|submissions|lmtp`, `given account A`,
 //! `given account A with password P`, `given account A with password P and a second factor`,
 //! `given limit NAME N` (size, discard, recipients, errors, deferrals, logins, commands, messages,
-//! line, patience in seconds), `given no certificate`, `given logins in clear are allowed`, `given XCLIENT is allowed`, `given the disk is full`;
+//! line, patience in seconds), `given no certificate`, `given logins in clear are allowed`,
+//! `given XCLIENT is allowed`, `given the disk is full`, `given messages need no author`;
 //! `meanwhile account A is removed`, `meanwhile the client is silent for too long`,
 //! `meanwhile the server shuts down`;
 //! `then nothing was accepted`, `then N messages were accepted`, `then A has N messages`,
@@ -231,6 +232,8 @@ impl Peer for MachinePeer {
                 return self.limit(name, n);
             }
             ["XCLIENT", "is", "allowed"] => self.options.xclient = true,
+            // Only a whole server looks at it.
+            ["messages", "need", "no", "author"] => {}
             ["no", "certificate"] => self.options.offer_starttls = false,
             ["logins", "in", "clear", "are", "allowed"] => self.options.allow_plaintext_auth = true,
             ["the", "disk", "is", "full"] => self.disk_full = true,
