@@ -536,7 +536,12 @@ mod tests {
             (b"a: b", true, Ok(true)),
         ] {
             for piece in [1, 2, 3, 100] {
-                assert_eq!(watched(input, binary, piece), expected, "{}", input.escape_ascii());
+                assert_eq!(
+                    watched(input, binary, piece),
+                    expected,
+                    "{}",
+                    input.escape_ascii()
+                );
             }
         }
     }

@@ -44,6 +44,34 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "the words are the judgement's: crates/receive/tests/reception.rs",
     ),
     ("policy_refused", "the words are the judgement's"),
+    ("blocked", "the driver's: crates/receive/tests/limits.rs"),
+    (
+        "connections_too_often",
+        "the driver's: crates/receive/tests/limits.rs",
+    ),
+    (
+        "TOO_MANY_CONNECTIONS_FROM_YOUR_NETWORK",
+        "the driver's: crates/receive/tests/limits.rs",
+    ),
+    (
+        "messages_too_often",
+        "the driver's: crates/receive/tests/limits.rs",
+    ),
+    (
+        "recipients_too_often",
+        "the driver's: crates/receive/tests/limits.rs",
+    ),
+    (
+        "account_messages_per_day",
+        "the driver's: crates/receive/tests/limits.rs",
+    ),
+    (
+        "account_first_recipients_per_day",
+        "the driver's: crates/receive/tests/limits.rs",
+    ),
+    ("message_too_slow", "the driver's: crates/receive/tests/limits.rs"),
+    ("NO_LOCAL_SENDER", "the driver's: e2e/test_doors.py"),
+    ("XCLIENT_NO_ACCOUNT", "the driver's: e2e/test_doors.py"),
     (
         "dns_unavailable",
         "needs a DNS that is silent: crates/receive/tests/reception.rs",
@@ -97,21 +125,27 @@ fn said() -> Vec<String> {
 
 /// The table: each reply's name, and a pattern of its first line as it is written on the wire.
 fn table() -> Vec<(String, String)> {
-    let source = include_str!("../src/replies.rs");
-    let source = source.split("#[cfg(test)]").next().unwrap();
-    let starts: Vec<usize> = source.match_indices("\npub ").map(|(at, _)| at).collect();
-    let ends = starts.iter().skip(1).copied().chain([source.len()]);
-    let items = starts.iter().zip(ends).map(|(start, end)| &source[*start..end]);
-    items.map(|item| (name(item), pattern(item))).collect()
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = vec![folder.join("replies.rs")];
+    let parts = std::fs::read_dir(folder.join("replies")).into_iter().flatten();
+    files.extend(parts.map(|part| part.unwrap().path()));
+    let mut table = Vec::new();
+    for file in files {
+        let source = std::fs::read_to_string(file).unwrap();
+        let source = source.split("#[cfg(test)]").next().unwrap();
+        let starts: Vec<usize> = source.match_indices("\npub ").map(|(at, _)| at).collect();
+        let ends = starts.iter().skip(1).copied().chain([source.len()]);
+        let items = starts.iter().zip(ends).map(|(start, end)| &source[*start..end]);
+        table.extend(items.filter_map(|item| Some((name(item)?, pattern(item)))));
+    }
+    table
 }
 
-fn name(item: &str) -> String {
-    let behind = item.trim_start_matches("\npub ");
-    let behind = behind
-        .strip_prefix("const ")
-        .or(behind.strip_prefix("fn "))
-        .unwrap();
-    behind.split(['(', ':', '<']).next().unwrap().to_owned()
+/// The name of a constant or a function.
+fn name(item: &str) -> Option<String> {
+    let behind = item.strip_prefix("\npub ")?;
+    let behind = behind.strip_prefix("const ").or(behind.strip_prefix("fn "))?;
+    behind.split(['(', ':', '<']).next().map(str::to_owned)
 }
 
 /// The code, anything, and the first literal with `*` for what is filled in.
@@ -159,7 +193,11 @@ fn each_is_said_in_a_dialogue() {
 fn the_list_is_of_the_table() {
     let table = table();
     assert!(table.len() > 90, "{} replies were found", table.len());
-    for (name, _) in ELSEWHERE {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for (name, why) in ELSEWHERE {
         assert!(table.iter().any(|(known, _)| known == name), "{name} is no reply");
+        for file in why.split(' ').filter(|word| word.contains('/')) {
+            assert!(root.join(file).exists(), "{name}: there is no {file}");
+        }
     }
 }

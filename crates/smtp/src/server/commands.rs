@@ -13,6 +13,7 @@ impl Server {
     /// Does one command. `more_waits` tells whether the client sent further octets already.
     pub(super) fn command(&mut self, command: Command, more_waits: bool) -> Option<Step<'static>> {
         if let Command::Bdat(size) = command {
+            self.data_was_refused(false);
             return self.bdat(size);
         }
         self.chunk_refused = false;
