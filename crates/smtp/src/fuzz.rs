@@ -7,6 +7,7 @@ use crate::command::BodyKind;
 use crate::replies;
 use crate::reply::Reply;
 use crate::server::{Options, Question, Role, Server, Step};
+use mail::delivery::{DeliverBy, Notify, OriginalRecipient, Priority, Ret};
 use mail::{EmailAddress, QueueId, Recipient, ReversePath, Timestamp};
 use std::sync::Arc;
 
@@ -289,7 +290,7 @@ fn converse(
         let step = client.step(input);
         let sent = client.take_output();
         assert!(
-            sent.is_empty() || sent.ends_with(b"\r\n"),
+            sent.is_empty() || sent.ends_with(b"\r\n") || sent.ends_with(BODY),
             "an unfinished command"
         );
         trace.output.extend(sent);
@@ -307,7 +308,7 @@ fn converse(
             client::Step::Ready if trace.events.len() >= 4 => client.quit(),
             client::Step::Ready => begin(client, trace, open),
             client::Step::Body => {
-                client.body(b".a\nb\r\n..\r.");
+                client.body(BODY);
                 client.body_end();
             }
             client::Step::Sent(outcome) => {
@@ -327,6 +328,9 @@ fn converse(
     }
 }
 
+/// What the client sends; a binary one goes as it is.
+const BODY: &[u8] = b".a\nb\r\n..\r.";
+
 fn begin(client: &mut Client, trace: &mut Trace, open: &mut u32) {
     let recipient = |text: &str| {
         EmailAddress::parse(text)
@@ -336,11 +340,21 @@ fn begin(client: &mut Client, trace: &mut Trace, open: &mut u32) {
     let outgoing = Outgoing {
         sender: ReversePath::Null,
         recipients: vec![recipient("a@b.c"), recipient("d@e.f"), Recipient::Postmaster],
-        size_octets: 10,
+        size_octets: BODY.len() as u64,
         eight_bit: true,
-        binary: false,
+        binary: client.capabilities().binary_mime,
         smtputf8: false,
-        wishes: crate::client::Wishes::default(),
+        wishes: client::Wishes {
+            envid: Some("a=b +".to_owned()),
+            ret: Some(Ret::Full),
+            recipients: vec![client::RecipientWishes {
+                notify: Some(Notify::NEVER),
+                original_recipient: OriginalRecipient::parse("utf-8;\u{e9}@b.c"),
+            }],
+            require_tls: client.is_tls(),
+            deliver_by: DeliverBy::parse("60;RT").filter(|_| client.capabilities().deliver_by.is_some()),
+            priority: Priority::new(-9).unwrap_or_default(),
+        },
     };
     match client.send(outgoing) {
         Ok(()) => *open += 1,
