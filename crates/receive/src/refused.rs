@@ -203,11 +203,36 @@ static RULES: [(Reply, &str, Option<&str>); 18] = [
     ),
 ];
 
+/// The same for replies that name a time or an address: what they begin with.
+const BEGINNINGS: [(&str, &str, &str); 3] = [
+    (
+        "Your address is blocked",
+        "the address is blocked for a time",
+        "the operator lists and lifts blocks: posthaste block",
+    ),
+    (
+        "Too many connections from",
+        "connections are limited, by address and by network",
+        "come again later; the operator sets the rates in [limits]",
+    ),
+    (
+        "Too many messages from",
+        "messages are limited, by address and by login",
+        "come again later; the operator sets the rates in [limits]",
+    ),
+];
+
 /// By which rule the machine says this reply, and what would change it.
 fn rule(reply: &Reply) -> (&'static str, Option<&'static str>) {
     let known = RULES.iter().find(|(known, ..)| known == reply);
-    known.map_or(("the protocol (RFC 5321)", None), |(_, rule, remedy)| {
-        (*rule, *remedy)
+    if let Some((_, rule, remedy)) = known {
+        return (rule, *remedy);
+    }
+    let begins = BEGINNINGS
+        .iter()
+        .find(|(words, ..)| reply.text.starts_with(words));
+    begins.map_or(("the protocol (RFC 5321)", None), |(_, rule, remedy)| {
+        (rule, Some(remedy))
     })
 }
 

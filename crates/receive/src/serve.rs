@@ -64,7 +64,7 @@ async fn serve_sender(
     local: Option<Arc<LocalSender>>,
     shutdown: watch::Receiver<bool>,
 ) {
-    let _seat = match limit::enter(&ctx, peer.address.ip()) {
+    let _seat = match limit::enter(&ctx, peer) {
         Ok(seat) => seat,
         Err(reply) => {
             return refuse(&ctx, io, peer, role, &reply).await;

@@ -34,6 +34,9 @@ impl Session {
         }
         tracing::info!(proxy = %before, peer = %self.peer, ?attributes, "XCLIENT");
         self.connection = None;
+        // Another client has a journey of its own.
+        self.reference = self.ctx.parts.ids.next_id();
+        self.is_recorded = false;
         self.login = login;
         Ok(self.login.as_ref().map(|l| l.address.to_string()))
     }

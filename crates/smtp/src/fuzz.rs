@@ -51,6 +51,7 @@ fn serve(choice: u8, data: &[u8], cuts: &[usize]) -> Trace {
     options.errors_max = 8;
     options.idle_commands_max = 30;
     options.allow_plaintext_auth = choice & 0x80 != 0;
+    options.xclient = choice & 0x40 != 0;
     // Whether the client waited cannot be told from the bytes alone.
     options.refuse_early_data = false;
     let mut server = Server::new(Arc::new(options), role, role == Role::Submissions, None);
