@@ -2,6 +2,7 @@
 
 use crate::domain::hold_domain;
 use crate::record::{Owner, owner_in};
+use crate::scram::put_keys;
 use crate::standing::ends_logins;
 use crate::{
     CONFLICT_RETRIES_MAX, Directory, Error, PASSWORD_OCTETS_MAX, PasswordHash, TotpSecret, keys, value,
@@ -102,6 +103,9 @@ impl Directory {
             batch.put(address_key.clone(), value::encode(&address_key, &owner)?);
             batch.put(keys::account(id), value::encode(&keys::account(id), &account)?);
             batch.put(keys::account_of(&domain, id), vec![1]);
+            if let Some(scram) = account.password.as_ref().and_then(PasswordHash::scram) {
+                put_keys(&mut batch, id, 0, scram)?;
+            }
             add(&mut batch, id);
             if self.commit_unless_conflict(batch).await? {
                 return Ok(account);
@@ -189,7 +193,16 @@ impl Directory {
     /// [`Error::NoSuchAccount`].
     pub async fn set_password(&self, id: AccountId, password: Option<PasswordHash>) -> Result<(), Error> {
         self.change_account(id, &|account| account.password.clone_from(&password))
-            .await
+            .await?;
+        // Keys of another password count as absent, so these may come after.
+        let mut batch = Batch::new();
+        batch.require(Require::KeyPresent(keys::account(id)));
+        match password.as_ref().and_then(PasswordHash::scram) {
+            Some(scram) => put_keys(&mut batch, id, 0, scram)?,
+            None => batch.delete(keys::scram(id, 0)),
+        }
+        self.commit_unless_conflict(batch).await?;
+        Ok(())
     }
 
     /// Suspends an account. All its logins end.
@@ -239,6 +252,8 @@ impl Directory {
                 keys::app_passwords_of(id),
                 keys::last_uses_of(id),
                 keys::grants_of(id),
+                keys::login_log(Some(id)),
+                keys::scrams_of(id),
             ] {
                 for (key, _) in snapshot.scan(&prefix.prefix_range(), REMOVED_ROWS_MAX).await? {
                     batch.delete(key);

@@ -2,6 +2,7 @@
 
 use crate::account::account_in;
 use crate::auth::last_use_in;
+use crate::scram::{of_app, put_keys};
 use crate::{CONFLICT_RETRIES_MAX, Directory, Error, NoRandomness, Protocol, Random, keys, value};
 use aws_lc_rs::digest as sha2;
 use mail::{AccountId, Secret, Timestamp};
@@ -59,6 +60,9 @@ pub struct AppPassword {
     pub scopes: Scopes,
     /// Since when.
     pub created: Timestamp,
+    /// From when on it opens nothing any more; `None`: never.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
     /// When it was last used, to within [`crate::Options::note_login_every`].
     #[serde(skip)]
     pub last_used: Option<Timestamp>,
@@ -98,6 +102,25 @@ impl Directory {
         scopes: Scopes,
         now: Timestamp,
     ) -> Result<NewAppPassword, Error> {
+        self.add_expiring_app_password(id, name, scopes, None, now).await
+    }
+
+    /// Makes an app password that opens nothing any more from a time on. Sessions that are open then
+    /// last to their end.
+    ///
+    /// # Errors
+    /// As [`Directory::add_app_password`]; [`Error::Invalid`] when that time has come already.
+    pub async fn add_expiring_app_password(
+        &self,
+        id: AccountId,
+        name: &str,
+        scopes: Scopes,
+        expires: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<NewAppPassword, Error> {
+        if expires.is_some_and(|end| end <= now) {
+            return Err(Error::Invalid("an app password ends in the future"));
+        }
         if name.is_empty() || name.len() > APP_PASSWORD_NAME_OCTETS_MAX || name.chars().any(char::is_control)
         {
             return Err(Error::Invalid(
@@ -130,6 +153,7 @@ impl Directory {
                 name: name.to_owned(),
                 scopes,
                 created: now,
+                expires,
                 last_used: None,
                 salt,
                 digest: digest(&salt, &letters),
@@ -143,6 +167,11 @@ impl Directory {
             batch.add(keys::app_password_ids(), 1);
             batch.require(Require::AtMost(keys::app_password_ids(), last_id + 1));
             batch.put(key.clone(), value::encode(&key, &record)?);
+            if self.options.scram_iterations > 0 {
+                let salting = self.salting(&account.address.folded()).await?;
+                let forms = shown_forms(&in_groups(&letters));
+                put_keys(&mut batch, id, app, &salting.keys(of_app(&record), &forms))?;
+            }
             if self.commit_unless_conflict(batch).await? {
                 return Ok(NewAppPassword {
                     record,
@@ -176,6 +205,7 @@ impl Directory {
         batch.require(Require::KeyPresent(key.clone()));
         batch.delete(key);
         batch.delete(keys::last_use(id, app));
+        batch.delete(keys::scram(id, app));
         batch.notify(keys::logins_topic(id));
         match self.commit_unless_conflict(batch).await? {
             true => Ok(()),
@@ -187,13 +217,28 @@ impl Directory {
 impl AppPassword {
     /// Whether this is the password, typed with or without the groups' spaces, in any case.
     pub(crate) fn matches(&self, typed: &str) -> bool {
-        let letters: Vec<u8> = typed
-            .bytes()
-            .filter(|b| !matches!(b, b' ' | b'-'))
-            .map(|b| b.to_ascii_lowercase())
-            .collect();
+        let letters = letters_of(typed);
         mail::secret::constant_time_eq(&digest(&self.salt, &letters), &self.digest)
     }
+}
+
+fn letters_of(typed: &str) -> Vec<u8> {
+    typed
+        .bytes()
+        .filter(|b| !matches!(b, b' ' | b'-'))
+        .map(|b| b.to_ascii_lowercase())
+        .collect()
+}
+
+/// An app password as it may be typed where we don't see it: without the groups' spaces, and with.
+pub(crate) fn shown_forms(typed: &str) -> Vec<Secret> {
+    let letters: String = letters_of(typed).into_iter().map(char::from).collect();
+    let grouped: Vec<&str> = (0..letters.len())
+        .step_by(GROUP)
+        .filter_map(|at| letters.get(at..letters.len().min(at + GROUP)))
+        .collect();
+    let grouped = Secret::new(grouped.join(" "));
+    vec![Secret::new(letters), grouped]
 }
 
 /// A salted SHA-256 is enough here, and argon2 would be waste: it makes guessing a weak password

@@ -338,7 +338,8 @@ impl Work<'_> {
                         keys::LISTING => parts.text().and_then(|_| parts.u64()),
                         _ => parts.u64(),
                     };
-                    if let Some(id) = id.map(AccountId).filter(|id| !self.is_there(*id)) {
+                    let id = id.filter(|id| *id != 0).map(AccountId);
+                    if let Some(id) = id.filter(|id| !self.is_there(*id)) {
                         let what = format!("it belongs to account {}, which is not there", id.0);
                         self.tell(
                             Severity::Warning,

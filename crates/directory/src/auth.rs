@@ -6,8 +6,12 @@ use crate::account::account_in;
 use crate::app_password::app_passwords_in;
 use crate::cache::Verified;
 use crate::record::owner_in;
+use crate::scram::AccountKeys;
+use crate::token::TokenFault;
 use crate::{Account, AppPassword, Directory, Error, PasswordHash, keys, value};
 use mail::{AccountId, EmailAddress, Host, LocalPart, Secret, Timestamp};
+use sasl::{Proof, ServerSignature};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use store::{Batch, Require, Snapshot};
 
@@ -15,7 +19,8 @@ use store::{Batch, Require, Snapshot};
 pub const PASSWORD_OCTETS_MAX: usize = 1024;
 
 /// What is to be opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// Submission.
     Smtp,
@@ -26,7 +31,8 @@ pub enum Protocol {
 }
 
 /// By what a login was accepted.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Via {
     /// The main password.
     MainPassword,
@@ -37,11 +43,19 @@ pub enum Via {
         /// Its name.
         name: String,
     },
+    /// A bearer token.
+    Token {
+        /// Who issued it.
+        issuer: String,
+    },
+    /// The certificate that the client showed in TLS.
+    Certificate,
 }
 
 /// Why a login was rejected. For the log and the journey; a client learns only of
 /// [`AuthReason::AppPasswordRequired`], because that is said after the right main password.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AuthReason {
     /// The login names nobody.
     UnknownUser,
@@ -52,8 +66,18 @@ pub enum AuthReason {
     AppPasswordRequired,
     /// An app password that is right, but does not open this protocol.
     AppPasswordScope,
+    /// An app password that is right, but has ended.
+    AppPasswordExpired,
     /// The password is right, and the account suspended.
     Suspended,
+    /// A mechanism of SCRAM, and no keys of it are kept for this account yet.
+    NoScramKeys,
+    /// The client wants to act for somebody else.
+    ActsForAnother,
+    /// A bearer token that is not good.
+    Token(TokenFault),
+    /// The client's certificate does not name an account here, or another one than was asked for.
+    Certificate,
 }
 
 impl AuthReason {
@@ -86,6 +110,7 @@ pub struct Candidate {
     pub(crate) protocol: Protocol,
     pub(crate) account: Option<Account>,
     pub(crate) app_passwords: Vec<AppPassword>,
+    pub(crate) scram: AccountKeys,
     pub(crate) dummy: PasswordHash,
     pub(crate) verified: Arc<Verified>,
 }
@@ -97,49 +122,80 @@ impl Directory {
     /// # Errors
     /// When the store cannot be read: a temporary failure.
     pub async fn candidate(&self, login: &str, protocol: Protocol) -> Result<Candidate, Error> {
+        self.read_candidate(login, protocol, false).await
+    }
+
+    /// The same with the keys of SCRAM, for [`Candidate::verify_proof`].
+    ///
+    /// # Errors
+    /// When the store cannot be read: a temporary failure.
+    pub async fn scram_candidate(&self, login: &str, protocol: Protocol) -> Result<Candidate, Error> {
+        self.read_candidate(login, protocol, true).await
+    }
+
+    async fn read_candidate(
+        &self,
+        login: &str,
+        protocol: Protocol,
+        with_scram: bool,
+    ) -> Result<Candidate, Error> {
         let snapshot = self.store.snapshot().await?;
         let snapshot = snapshot.as_ref();
-        let mut account = None;
-        if let Some(address) = self.login_address(login)
-            && let Some(owner) = owner_in(snapshot, &address.folded()).await?
-            && let [id] = owner.accounts()[..]
-        {
-            account = account_in(snapshot, id).await?.map(|(account, _)| account);
-        }
+        let account = account_of_login(self, snapshot, login)
+            .await?
+            .map(|(account, _)| account);
         let app_passwords = match &account {
             Some(account) => app_passwords_in(snapshot, account.id).await?,
             None => Vec::new(),
+        };
+        let scram = match &account {
+            Some(account) if with_scram => self.keys_of(snapshot, account).await?,
+            _ => AccountKeys::default(),
         };
         Ok(Candidate {
             protocol,
             account,
             app_passwords,
+            scram,
             dummy: self.dummy.clone(),
             verified: Arc::clone(&self.verified),
         })
     }
 
+    /// Whose account a login name opens, if there is one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn account_of_login(&self, login: &str) -> Result<Option<AccountId>, Error> {
+        let snapshot = self.store.snapshot().await?;
+        let found = account_of_login(self, snapshot.as_ref(), login).await?;
+        Ok(found.map(|(account, _)| account.id))
+    }
+
     /// Records the last use of a credential, at most once per [`crate::Options::note_login_every`].
+    /// Whether it was. Tokens and certificates are not ours and have none.
     ///
     /// # Errors
     /// What the store says; the login stands all the same.
-    pub async fn note_login(&self, account: AccountId, via: &Via, now: Timestamp) -> Result<(), Error> {
-        let key = keys::last_use(account, via.number());
+    pub async fn note_login(&self, account: AccountId, via: &Via, now: Timestamp) -> Result<bool, Error> {
+        let Some(number) = via.number() else {
+            return Ok(false);
+        };
+        let key = keys::last_use(account, number);
         let snapshot = self.store.snapshot().await?;
-        let known = last_use_in(snapshot.as_ref(), account, via.number()).await?;
+        let known = last_use_in(snapshot.as_ref(), account, number).await?;
         drop(snapshot);
         if known.is_some_and(|last| now.since(last) < self.options.note_login_every) {
-            return Ok(());
+            return Ok(false);
         }
         let mut batch = Batch::new();
         // What is removed already gets no last use any more.
         batch.require(Require::KeyPresent(match via {
-            Via::MainPassword => keys::account(account),
             Via::AppPassword { id, .. } => keys::app_password(account, *id),
+            _ => keys::account(account),
         }));
         batch.put(key.clone(), value::encode(&key, &now)?);
-        self.commit_unless_conflict(batch).await?;
-        Ok(())
+        self.commit_unless_conflict(batch).await
     }
 
     /// When the main password was last used, to within [`crate::Options::note_login_every`].
@@ -148,14 +204,14 @@ impl Directory {
     /// When the store cannot be read.
     pub async fn last_login(&self, account: AccountId) -> Result<Option<Timestamp>, Error> {
         let snapshot = self.store.snapshot().await?;
-        last_use_in(snapshot.as_ref(), account, Via::MainPassword.number()).await
+        last_use_in(snapshot.as_ref(), account, 0).await
     }
 }
 
 impl Candidate {
     /// Decides. Slow on purpose unless the password was verified before (tens of milliseconds).
     #[must_use]
-    pub fn verify(&self, password: &Secret) -> AuthOutcome {
+    pub fn verify(&self, password: &Secret, now: Timestamp) -> AuthOutcome {
         // Too long is wrong, but wrong in the time that every wrong one takes.
         let too_long = password.expose().len() > PASSWORD_OCTETS_MAX;
         let empty = Secret::new("");
@@ -170,18 +226,60 @@ impl Candidate {
             .iter()
             .find(|app| app.matches(password.expose()));
         if let Some(app) = app {
-            let via = Via::AppPassword {
-                id: app.id,
-                name: app.name.clone(),
-            };
-            return match app.scopes.allow(self.protocol) {
-                true => self.opened(account, via),
-                false => AuthOutcome::Rejected(AuthReason::AppPasswordScope),
-            };
+            return self.app_opened(account, app, now);
         }
         if !self.is_main_password(account, password) {
             return AuthOutcome::Rejected(AuthReason::WrongPassword);
         }
+        self.main_opened(account)
+    }
+
+    /// Decides about a proof of SCRAM; quick. The signature is for an accepted login.
+    #[must_use]
+    pub fn verify_proof(&self, proof: &Proof, now: Timestamp) -> (AuthOutcome, Option<ServerSignature>) {
+        let Some(account) = &self.account else {
+            let _ = proof.verify(&sasl::Keys::unmatchable(proof.hash));
+            return (AuthOutcome::Rejected(AuthReason::UnknownUser), None);
+        };
+        let Some((number, signature)) = self.scram.matching(proof, account, &self.app_passwords) else {
+            let reason = match self.scram.is_empty() {
+                true => AuthReason::NoScramKeys,
+                false => AuthReason::WrongPassword,
+            };
+            return (AuthOutcome::Rejected(reason), None);
+        };
+        let outcome = match self.app_passwords.iter().find(|app| app.id == number) {
+            Some(app) => self.app_opened(account, app, now),
+            None => self.main_opened(account),
+        };
+        (outcome, Some(signature))
+    }
+
+    /// Decides about who came in another way, by a token or a certificate: whether there is such an
+    /// account and it may be opened.
+    #[must_use]
+    pub fn open_by(&self, via: Via) -> AuthOutcome {
+        match &self.account {
+            Some(account) => self.opened(account, via),
+            None => AuthOutcome::Rejected(AuthReason::UnknownUser),
+        }
+    }
+
+    fn app_opened(&self, account: &Account, app: &AppPassword, now: Timestamp) -> AuthOutcome {
+        if app.expires.is_some_and(|end| end <= now) {
+            return AuthOutcome::Rejected(AuthReason::AppPasswordExpired);
+        }
+        if !app.scopes.allow(self.protocol) {
+            return AuthOutcome::Rejected(AuthReason::AppPasswordScope);
+        }
+        let via = Via::AppPassword {
+            id: app.id,
+            name: app.name.clone(),
+        };
+        self.opened(account, via)
+    }
+
+    fn main_opened(&self, account: &Account) -> AuthOutcome {
         match self.opened(account, Via::MainPassword) {
             AuthOutcome::Accepted { .. } if account.second_factor.is_some() => {
                 AuthOutcome::Rejected(AuthReason::AppPasswordRequired)
@@ -218,18 +316,20 @@ impl Candidate {
 }
 
 impl Via {
-    /// The app password's number; 0, which none has, for the main password.
-    const fn number(&self) -> u64 {
+    /// The app password's number; 0, which none has, for the main password; `None` for what is no
+    /// password.
+    pub(crate) const fn number(&self) -> Option<u64> {
         match self {
-            Via::MainPassword => 0,
-            Via::AppPassword { id, .. } => *id,
+            Via::MainPassword => Some(0),
+            Via::AppPassword { id, .. } => Some(*id),
+            Via::Token { .. } | Via::Certificate => None,
         }
     }
 }
 
 impl Directory {
     /// The address that a login name stands for.
-    fn login_address(&self, login: &str) -> Option<EmailAddress> {
+    pub(crate) fn login_address(&self, login: &str) -> Option<EmailAddress> {
         if login.contains('@') {
             return EmailAddress::parse(login).ok();
         }
@@ -237,6 +337,21 @@ impl Directory {
         let local = LocalPart::parse(login).ok()?;
         Some(EmailAddress::new(local, Host::Domain(domain)))
     }
+}
+
+/// The account that a login name opens, with its record's version.
+pub(crate) async fn account_of_login(
+    directory: &Directory,
+    snapshot: &dyn Snapshot,
+    login: &str,
+) -> Result<Option<(Account, u64)>, Error> {
+    if let Some(address) = directory.login_address(login)
+        && let Some(owner) = owner_in(snapshot, &address.folded()).await?
+        && let [id] = owner.accounts()[..]
+    {
+        return account_in(snapshot, id).await;
+    }
+    Ok(None)
 }
 
 pub(crate) async fn last_use_in(

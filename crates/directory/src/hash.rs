@@ -1,12 +1,14 @@
 //! Main passwords as argon2id hashes in PHC form (RFC 9106). Pure and slow: run it where waiting
 //! does not hurt.
 
+use crate::scram::ScramKeys;
 use crate::{Error, Random};
 use argon2::password_hash::phc;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use base64::Engine;
 use mail::Secret;
 use std::fmt;
+use std::sync::Arc;
 
 const SALT_OCTETS: usize = 16;
 const HASH_OCTETS: usize = 32;
@@ -42,11 +44,37 @@ impl Argon2Cost {
 
 /// The hash of a main password in PHC form. It carries its own cost, so that old hashes stay valid
 /// when the cost is raised.
-#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
-pub struct PasswordHash(String);
+pub struct PasswordHash {
+    phc: String,
+    /// Keys of SCRAM that were derived with it, on their way to a row of their own.
+    #[serde(skip)]
+    scram: Option<Arc<ScramKeys>>,
+}
+
+impl PartialEq for PasswordHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.phc == other.phc
+    }
+}
+
+impl Eq for PasswordHash {}
 
 impl PasswordHash {
+    fn from_phc(phc: String) -> Self {
+        Self { phc, scram: None }
+    }
+
+    pub(crate) fn with_scram(mut self, keys: ScramKeys) -> Self {
+        self.scram = Some(Arc::new(keys));
+        self
+    }
+
+    pub(crate) fn scram(&self) -> Option<&ScramKeys> {
+        self.scram.as_deref()
+    }
+
     /// Hashes a password. Takes the time that `cost` says (tens of milliseconds by default).
     ///
     /// # Errors
@@ -58,7 +86,7 @@ impl PasswordHash {
             .hasher()?
             .hash_password_with_salt(password.expose().as_bytes(), &salt)
             .map_err(|_| Error::Invalid("the password cannot be hashed"))?;
-        Ok(Self(hash.to_string()))
+        Ok(Self::from_phc(hash.to_string()))
     }
 
     /// Reads a PHC string, for accounts that come from elsewhere.
@@ -68,7 +96,7 @@ impl PasswordHash {
     pub fn parse(text: &str) -> Result<Self, Error> {
         match phc::PasswordHash::new(text) {
             Ok(hash) if hash.algorithm.as_str() == "argon2id" && hash.hash.is_some() => {
-                Ok(Self(text.to_owned()))
+                Ok(Self::from_phc(text.to_owned()))
             }
             _ => Err(Error::Invalid("not an argon2id hash in PHC form")),
         }
@@ -81,7 +109,7 @@ impl PasswordHash {
         random.fill(&mut octets)?;
         let b64 = base64::engine::general_purpose::STANDARD_NO_PAD;
         let (salt, hash) = octets.split_at(SALT_OCTETS);
-        Ok(Self(format!(
+        Ok(Self::from_phc(format!(
             "$argon2id$v=19$m={},t={},p={}${}${}",
             cost.memory_kib,
             cost.passes,
@@ -94,7 +122,7 @@ impl PasswordHash {
     /// Whether the password is the one that was hashed. Takes the time that the hash says; the
     /// comparison is constant-time.
     pub(crate) fn matches(&self, password: &Secret) -> bool {
-        phc::PasswordHash::new(&self.0).is_ok_and(|hash| {
+        phc::PasswordHash::new(&self.phc).is_ok_and(|hash| {
             Argon2::default()
                 .verify_password(password.expose().as_bytes(), &hash)
                 .is_ok()
@@ -104,7 +132,7 @@ impl PasswordHash {
     /// The PHC form.
     #[must_use]
     pub fn as_phc(&self) -> &str {
-        &self.0
+        &self.phc
     }
 }
 

@@ -10,6 +10,9 @@
 //! | 0x15 | which | counters: account ids, app password ids |
 //! | 0x16 | domain, account id | account of a domain, empty |
 //! | 0x17 | account id | last TOTP step that was used |
+//! | 0x18 | account id (0: unknown users), place in the ring | an entry of the login log |
+//! | 0x19 | account id, app password id (0: main password) | keys of SCRAM |
+//! | 0x19 | 0 | the secret that salts are derived from |
 //! | 0x1a | 1 | the secret by which senders of forwarded mail are rewritten |
 //! | 0x1a | 2, account id | quota of the account's own |
 //! | 0x1a | 3, day, number | a sender that is too long to be written out |
@@ -78,6 +81,28 @@ pub(crate) fn totp_step(id: AccountId) -> Key {
     Key::table(0x17).u64(id.0)
 }
 
+/// The login log of an account; of unknown users when there is none.
+pub(crate) fn login_log(id: Option<AccountId>) -> Key {
+    Key::table(0x18).u64(id.map_or(0, |id| id.0))
+}
+
+pub(crate) fn login_entry(id: Option<AccountId>, place: u64) -> Key {
+    login_log(id).u64(place)
+}
+
+pub(crate) fn scrams_of(id: AccountId) -> Key {
+    Key::table(0x19).u64(id.0)
+}
+
+pub(crate) fn scram(id: AccountId, app: u64) -> Key {
+    scrams_of(id).u64(app)
+}
+
+/// No account has the number 0.
+pub(crate) fn scram_secret() -> Key {
+    Key::table(0x19).u64(0)
+}
+
 pub(crate) fn settings_of_server() -> Key {
     Key::table(0x1a)
 }
@@ -116,8 +141,8 @@ pub(crate) fn logins_topic(id: AccountId) -> Topic {
 }
 
 /// The tables whose rows belong to an account: app passwords, last uses, the list of a domain's
-/// accounts, TOTP steps, grants.
-pub(crate) const BELONGINGS: [u8; 5] = [0x13, 0x14, LISTING, 0x17, 0x1b];
+/// accounts, TOTP steps, login logs, keys of SCRAM, grants. What belongs to nobody stands under 0.
+pub(crate) const BELONGINGS: [u8; 7] = [0x13, 0x14, LISTING, 0x17, 0x18, 0x19, 0x1b];
 
 /// The table that lists a domain's accounts.
 pub(crate) const LISTING: u8 = 0x16;

@@ -21,16 +21,19 @@ mod group;
 mod hash;
 mod keys;
 mod leads;
+mod login_log;
 mod quota;
 mod random;
 mod record;
 mod resolve;
+mod scram;
 mod second_factor;
 mod send_as;
 mod senders;
 mod spread;
 pub mod srs;
 mod standing;
+mod token;
 mod value;
 
 pub use account::{Account, DISPLAY_NAME_OCTETS_MAX, NewAccount};
@@ -46,16 +49,19 @@ pub use error::Error;
 pub use explain::Explanation;
 pub use group::{Group, GroupChange};
 pub use hash::{Argon2Cost, PasswordHash};
+pub use login_log::{LOGIN_LOG_ENTRIES_MAX, LoginEnd, LoginEntry, LoginEvent, LoginRing, UNKNOWN_LOGINS_MAX};
 pub use quota::Quota;
 pub use random::{NoRandomness, Random, SystemRandom};
 pub use record::{Leads, Posting};
 pub use resolve::Resolution;
+pub use scram::{DerivedKeys, LackingKeys};
 pub use second_factor::{TOTP_STEP_SECS, TotpSecret};
 pub use send_as::{GRANTS_PER_ACCOUNT_MAX, Grant};
 pub use senders::OriginalSender;
 pub use spread::{Flaw, Forward, NESTING_MAX, SPREAD_MAX, Spread};
 pub use srs::SrsError;
 pub use standing::Credential;
+pub use token::{ISSUER_KEYS_MAX, Issuer, IssuerKeys, TOKEN_OCTETS_MAX, TokenFault, Vouched, check_token};
 
 use mail::Domain;
 use std::sync::{Arc, OnceLock};
@@ -74,6 +80,10 @@ pub struct Options {
     pub verified_max: usize,
     /// A credential's last use is written at most once in this time. Default 10 minutes.
     pub note_login_every: Duration,
+    /// How often the hash of SCRAM is iterated, for both hash functions. RFC 5802 §5.1 asks for 4,096
+    /// at least. Default 15,000; 0 keeps no keys of SCRAM, so that nobody can log in by it. After a
+    /// change keys count as absent until the next login that shows the password.
+    pub scram_iterations: u32,
     /// What a login without `@` belongs to. Default none: such a login names nobody.
     pub default_domain: Option<Domain>,
     /// Octets that an account without a quota of its own may keep. Default none: any amount.
@@ -86,6 +96,7 @@ impl Default for Options {
             argon2: Argon2Cost::default(),
             verified_max: 100_000,
             note_login_every: Duration::from_secs(600),
+            scram_iterations: 15_000,
             default_domain: None,
             quota_default_octets: None,
         }
@@ -104,6 +115,8 @@ pub struct Directory {
     /// The key of rewritten senders, once it was needed.
     srs: Arc<OnceLock<Arc<srs::SrsKey>>>,
     quotas: Arc<quota::Quotas>,
+    /// What the salts of SCRAM are derived from, once it was read.
+    scram_secret: Arc<OnceLock<[u8; 32]>>,
 }
 
 impl Directory {
@@ -126,6 +139,7 @@ impl Directory {
             dummy,
             srs: Arc::default(),
             quotas: Arc::default(),
+            scram_secret: Arc::default(),
         })
     }
 }

@@ -22,7 +22,7 @@ impl Candidate {
     pub fn credential(&self, via: Via) -> Credential {
         let password = match via {
             Via::MainPassword => self.account.as_ref().and_then(|a| a.password.clone()),
-            Via::AppPassword { .. } => None,
+            _ => None,
         };
         Credential { via, password }
     }
@@ -57,6 +57,8 @@ impl Directory {
             Via::AppPassword { id: app, .. } => {
                 Ok(snapshot.get(&keys::app_password(id, *app)).await?.is_some())
             }
+            // Who vouched for them is not asked again; suspending the account ends them.
+            Via::Token { .. } | Via::Certificate => Ok(true),
         }
     }
 }

@@ -64,7 +64,7 @@ async fn login(directory: &Directory, name: &str, password: &str, protocol: Prot
         .candidate(name, protocol)
         .await
         .unwrap()
-        .verify(&Secret::new(password))
+        .verify(&Secret::new(password), NOW)
 }
 
 fn accepted(account: &Account, via: Via) -> AuthOutcome {

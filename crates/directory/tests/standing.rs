@@ -27,7 +27,7 @@ async fn credential(directory: &Directory, password: &Secret) -> Credential {
         .candidate("bob@example.com", Protocol::Imap)
         .await
         .unwrap();
-    match candidate.verify(password) {
+    match candidate.verify(password, NOW) {
         AuthOutcome::Accepted { via, .. } => candidate.credential(via),
         AuthOutcome::Rejected(why) => panic!("{why:?}"),
     }
@@ -121,7 +121,10 @@ async fn what_ends_a_login() {
                 .add_app_password(bob, "tablet", Scopes::ALL, NOW)
                 .await
                 .map(|_| ()),
-            "a login" => d.note_login(bob, &directory::Via::MainPassword, NOW).await,
+            "a login" => d
+                .note_login(bob, &directory::Via::MainPassword, NOW)
+                .await
+                .map(drop),
             "the end of no suspension" => d.resume(bob).await,
             "the second factor off" => d.set_second_factor(bob, None).await,
             "another's suspension" => d.suspend(AccountId(bob.0 + 1)).await,

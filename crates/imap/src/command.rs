@@ -7,6 +7,7 @@ use crate::name::MailboxName;
 use crate::search::SearchKey;
 use crate::sequence::{MessageSet, SequenceSet};
 use mail::{Secret, Timestamp, Uid};
+use sasl::Mechanism;
 use std::fmt;
 
 /// Octets of a tag at most.
@@ -48,15 +49,6 @@ pub enum StatusItem {
     Unseen,
 }
 
-/// A SASL mechanism that we speak.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mechanism {
-    /// RFC 4616.
-    Plain,
-    /// The old one of many clients; never standardised.
-    Login,
-}
-
 /// The part of APPEND before the message (RFC 3501 §6.3.11).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AppendHead {
@@ -79,11 +71,11 @@ pub enum Command {
     Logout,
     /// STARTTLS
     StartTls,
-    /// AUTHENTICATE; `None` for a mechanism that we don't speak.
+    /// AUTHENTICATE
     Authenticate {
-        /// Which mechanism.
-        mechanism: Option<Mechanism>,
-        /// The initial response (RFC 4959), still in base64; empty for `=`.
+        /// Which mechanism; as it was named when it is none that we speak.
+        mechanism: Result<Mechanism, String>,
+        /// The initial response (RFC 4959), still in base64, or `=`.
         initial: Option<Secret>,
     },
     /// LOGIN

@@ -6,6 +6,7 @@ use crate::session::{Copied, Opened, StatusData, Task};
 use crate::{Event, Flag, MailboxName, Options, Refusal, SeqNum, Session};
 use mail::mime::Structure;
 use mail::{Timestamp, Uid, UidValidity};
+use sasl::{Answer, Request};
 
 const MESSAGE: &[u8] = b"From: a@b.c\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\none\r\n--x\r\nContent-Type: message/rfc822\r\n\r\nSubject: s\r\n\r\nbody\r\n--x--\r\n";
 
@@ -24,6 +25,7 @@ pub fn server(data: &[u8]) {
         line_octets_max_before_login: 1_000,
         literal_octets_max: 1_000,
         append_octets_max: 1_000_000,
+        mechanisms: sasl::Mechanism::ALL.into_iter().collect(),
         ..Options::default()
     };
     let mut session = Session::new(options, control & 2 != 0);
@@ -69,8 +71,26 @@ impl Driver {
         let refuse = self.turn.is_multiple_of(5);
         let no = Refusal::unavailable();
         match event {
-            Event::Login { ticket, .. } if refuse => session.refuse_login(ticket, no),
-            Event::Login { ticket, .. } => session.logged_in(ticket),
+            Event::Login { ticket, .. } if refuse => session.login(ticket, Answer::Refused(no)),
+            Event::Login {
+                ticket,
+                request: Request::Salt { .. },
+                ..
+            } => session.login(
+                ticket,
+                Answer::Salted(sasl::Salted {
+                    salt: b"salt".to_vec(),
+                    iterations: 1,
+                    nonce: "server".to_owned(),
+                }),
+            ),
+            // Nobody here knows a key.
+            Event::Login {
+                ticket,
+                request: Request::Proof { .. },
+                ..
+            } => session.login(ticket, Answer::Refused(no)),
+            Event::Login { ticket, .. } => session.login(ticket, Answer::Accepted((), None)),
             Event::Select { ticket, .. } if refuse => session.refuse(ticket, no),
             Event::Select { ticket, .. } => {
                 self.next_uid = self.next_uid.max(4);

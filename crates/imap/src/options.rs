@@ -21,6 +21,9 @@ pub struct Options {
     pub bad_commands_max: u32,
     /// Whether LOGIN and AUTHENTICATE are allowed without TLS. Default no (RFC 3501 §11.1).
     pub allow_plaintext_login: bool,
+    /// The mechanisms of AUTHENTICATE. What the connection does not allow is left out of the offer; see
+    /// [`sasl::Mechanisms::on`]. Default: all that need nothing but an account.
+    pub mechanisms: sasl::Mechanisms,
     /// Whether STARTTLS can be offered. Default yes.
     pub starttls: bool,
 }
@@ -36,6 +39,7 @@ impl Default for Options {
             login_failures_max: 3,
             bad_commands_max: 20,
             allow_plaintext_login: false,
+            mechanisms: sasl::Mechanisms::default(),
             starttls: true,
         }
     }

@@ -8,7 +8,7 @@ mod search;
 pub use fetch::{FETCH_ITEMS_MAX, HEADER_FIELDS_MAX, SECTION_DEPTH_MAX};
 pub use search::{SEARCH_DEPTH_MAX, SEARCH_KEYS_MAX};
 
-use crate::command::{AppendHead, Command, Mechanism, StatusItem, StoreMode, TAG_OCTETS_MAX, Tag};
+use crate::command::{AppendHead, Command, StatusItem, StoreMode, TAG_OCTETS_MAX, Tag};
 use crate::flag::{FLAGS_MAX, Flag};
 use crate::list::Pattern;
 use crate::name::{MailboxName, NameError};
@@ -141,16 +141,12 @@ pub fn is_append(text: &[u8]) -> bool {
 
 fn authenticate(c: &mut Cursor<'_>) -> Parsed<Command> {
     c.space()?;
-    let mechanism = match c.word().ok_or(ParseError::Expected("a mechanism"))?.as_str() {
-        "PLAIN" => Some(Mechanism::Plain),
-        "LOGIN" => Some(Mechanism::Login),
-        _ => None,
-    };
+    let name = c.word().ok_or(ParseError::Expected("a mechanism"))?;
+    let mechanism = sasl::Mechanism::parse(&name).ok_or(name);
     let mut initial = None;
     if !c.is_at_end() {
         c.space()?;
-        let text = c.rest_of_line()?;
-        initial = Some(Secret::new(if text == "=" { "" } else { text }));
+        initial = Some(Secret::new(c.rest_of_line()?));
     }
     Ok(Command::Authenticate { mechanism, initial })
 }

@@ -23,6 +23,7 @@ use crate::parse::{self, split_tag};
 use crate::response::{self, Code, Refusal, Status, put};
 use crate::view::View;
 use event::Info;
+use sasl::Mechanism;
 
 /// Octets of output after which the session wants them written before it goes on.
 pub const OUTPUT_OCTETS_SOFT_MAX: usize = 32 * 1024;
@@ -51,7 +52,9 @@ enum Doing {
     /// A ticket is out.
     Waiting,
     /// AUTHENTICATE waits for a line.
-    Sasl(Tag, login::Sasl),
+    Sasl(Tag, Mechanism, Box<login::Exchange>),
+    /// AUTHENTICATE waits for an answer of the driver.
+    SaslAsked(Mechanism, Box<login::Asking>),
     /// IDLE waits for DONE.
     Idle(Tag),
     /// The message of an APPEND is coming.
@@ -75,6 +78,8 @@ pub struct Session {
     output: Vec<u8>,
     bad_in_a_row: u32,
     login_failures: u32,
+    channel: Option<Box<sasl::Channel>>,
+    unseen: Option<Box<sasl::Unseen>>,
     /// Lines of the client without secrets, when they are wanted.
     transcript: Option<Vec<u8>>,
 }
@@ -92,6 +97,8 @@ impl Session {
             output: Vec::new(),
             bad_in_a_row: 0,
             login_failures: 0,
+            channel: None,
+            unseen: None,
             transcript: None,
         };
         let capability = Code::Capability(session.capabilities());
@@ -185,6 +192,7 @@ impl Session {
     /// TLS runs. What was said before it is forgotten (RFC 3501 §6.2.1).
     pub fn tls_started(&mut self) {
         self.tls = true;
+        self.channel = None;
         self.framer = Framer::new(self.options.line_octets_max_before_login);
         self.state = State::NotAuthenticated;
         self.doing = Doing::Commands;
@@ -198,7 +206,7 @@ impl Session {
             }
             match self.doing {
                 Doing::Closed => return Event::Close,
-                Doing::Waiting => return Event::Waiting,
+                Doing::Waiting | Doing::SaslAsked(..) => return Event::Waiting,
                 Doing::Handshake => return Event::StartTls,
                 _ => {}
             }
@@ -237,7 +245,7 @@ impl Session {
 
     fn take_line(&mut self, text: &[u8]) -> Option<Event> {
         match std::mem::replace(&mut self.doing, Doing::Commands) {
-            Doing::Sasl(tag, sasl) => self.sasl_line(tag, sasl, text),
+            Doing::Sasl(tag, mechanism, exchange) => self.sasl_line(tag, mechanism, *exchange, text),
             Doing::Idle(tag) => {
                 self.note_line(text);
                 self.idle_line(&tag, text);
@@ -251,7 +259,7 @@ impl Session {
     /// A line that cannot be a command, because of its form. It ends whatever waited for it.
     fn take_broken_line(&mut self, prefix: &[u8], why: &'static str) -> Option<Event> {
         match std::mem::replace(&mut self.doing, Doing::Commands) {
-            Doing::Sasl(tag, _) | Doing::Idle(tag) => self.bad(Some(&tag), why),
+            Doing::Sasl(tag, ..) | Doing::Idle(tag) => self.bad(Some(&tag), why),
             Doing::Appending { tag, .. } => {
                 self.bad(Some(&tag), why);
                 return Some(Event::AppendBroken);
@@ -267,7 +275,7 @@ impl Session {
     /// A line ended by announcing a literal.
     fn take_literal(&mut self, size: u64, waits: bool) -> Option<Event> {
         match std::mem::replace(&mut self.doing, Doing::Commands) {
-            Doing::Sasl(tag, _) | Doing::Idle(tag) => {
+            Doing::Sasl(tag, ..) | Doing::Idle(tag) => {
                 self.drop_command(Some(tag), size, waits, "No literal is expected here");
                 return None;
             }

@@ -86,7 +86,9 @@ fn answers(data: &[u8], piece: usize) -> String {
             let event = session.step();
             said.extend(session.take_output());
             match event {
-                Event::Login { ticket, .. } => session.refuse_login(ticket, imap::Refusal::unavailable()),
+                Event::Login { ticket, .. } => {
+                    session.login(ticket, sasl::Answer::Refused(imap::Refusal::unavailable()))
+                }
                 Event::NeedInput | Event::Close => break,
                 _ => {}
             }
@@ -147,11 +149,13 @@ fn the_transcript_holds_no_password() {
     let Event::Login { ticket, .. } = session.step() else {
         panic!()
     };
-    session.refuse_login(ticket, imap::Refusal::unavailable());
+    session.login(ticket, sasl::Answer::Refused(imap::Refusal::unavailable()));
     session.feed(b"b AUTHENTICATE PLAIN czNjcmV0\r\nc AUTHENTICATE PLAIN\r\nczNjcmV0\r\nd LOGIN bob {6+}\r\ns3cret\r\n");
     loop {
         match session.step() {
-            Event::Login { ticket, .. } => session.refuse_login(ticket, imap::Refusal::unavailable()),
+            Event::Login { ticket, .. } => {
+                session.login(ticket, sasl::Answer::Refused(imap::Refusal::unavailable()))
+            }
             Event::NeedInput | Event::Close => break,
             _ => {}
         }

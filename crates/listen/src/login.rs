@@ -1,11 +1,20 @@
 //! Logging in: so many password checks at a time, off the network threads, and an end to guessing.
 
-use directory::{AuthOutcome, AuthReason, Credential, Directory, Protocol};
+mod ask;
+mod check;
+mod log;
+
+pub use ask::{Asked, Asker};
+
+use arc_swap::ArcSwap;
+use directory::{
+    AuthOutcome, AuthReason, Credential, Directory, Issuer, LoginEnd, LoginEvent, Protocol, Via,
+};
 use limits::{Block, Limits, Network};
 use mail::{AccountId, Clock, EmailAddress, Secret, Timestamp};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -51,10 +60,27 @@ pub struct Attempt<'a> {
     pub peer: SocketAddr,
     /// What it wants to use.
     pub protocol: Protocol,
-    /// The name as it was given.
+    /// How, as the log shows it.
+    pub mechanism: &'a str,
+    /// The name as it was given; empty when a token or a certificate alone names the account.
     pub user: &'a str,
-    /// The password.
-    pub password: Secret,
+    /// By what.
+    pub proof: Proof,
+}
+
+/// By what a client wants to log in.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// A password.
+    Password(Secret),
+    /// A proof of SCRAM.
+    Scram(sasl::Proof),
+    /// A bearer token.
+    Token(Secret),
+    /// The address in the client's certificate, which was verified.
+    Certificate(Option<String>),
+    /// To act for somebody else, which nobody may here.
+    ForAnother,
 }
 
 /// What a login came to, as the client may know it.
@@ -68,6 +94,8 @@ pub enum Login {
         address: EmailAddress,
         /// What the login rests on, for a [`crate::Standing`].
         credential: Credential,
+        /// What a client of SCRAM is to be told.
+        signature: Option<sasl::ServerSignature>,
     },
     /// The main password is right, but only app passwords open mail protocols.
     AppPasswordRequired,
@@ -86,6 +114,8 @@ pub struct Logins {
     turns: Semaphore,
     by_address: Mutex<HashMap<Network, Failures>>,
     blocks: Option<Limits>,
+    issuers: ArcSwap<Vec<Issuer>>,
+    log: Option<Arc<log::LoginLog>>,
 }
 
 #[derive(Clone, Copy)]
@@ -102,6 +132,8 @@ impl Logins {
             turns: Semaphore::new(limits.at_once_max.max(1)),
             by_address: Mutex::default(),
             blocks: None,
+            issuers: ArcSwap::default(),
+            log: None,
             limits,
         }
     }
@@ -122,13 +154,56 @@ impl Logins {
             .or_else(|| blocks.login_blocked(user, now))
     }
 
+    /// Keeps a login log in the directory.
+    #[must_use]
+    pub fn with_log(mut self, directory: Directory) -> Self {
+        self.log = Some(log::LoginLog::new(directory));
+        self
+    }
+
+    /// Trusts these issuers of tokens from now on, and no others.
+    pub fn trust(&self, issuers: Vec<Issuer>) {
+        self.issuers.store(Arc::new(issuers));
+    }
+
+    /// Writes what waits for the login log; at the end of the program.
+    pub async fn write_log(&self) {
+        if let Some(log) = &self.log {
+            log.write().await;
+        }
+    }
+
+    fn note(
+        &self,
+        now: Timestamp,
+        peer: SocketAddr,
+        protocol: Protocol,
+        mechanism: &str,
+        user: &str,
+        end: LoginEnd,
+    ) {
+        if let Some(log) = &self.log {
+            let event = LoginEvent {
+                user: user.to_owned(),
+                peer: peer.ip().to_canonical(),
+                protocol,
+                mechanism: mechanism.to_owned(),
+                end,
+            };
+            log.note(now, event);
+        }
+    }
+
     /// Asks the directory. The same answer, after the same time, for a wrong user and a wrong
     /// password.
     pub async fn log_in(&self, directory: &Directory, clock: &dyn Clock, attempt: Attempt<'_>) -> Login {
-        let (peer, protocol, user) = (attempt.peer, attempt.protocol, attempt.user);
+        let (peer, protocol) = (attempt.peer, attempt.protocol);
+        let (mechanism, user) = (attempt.mechanism, attempt.user);
         if let Some(block) = self.block_of(peer.ip(), user, clock.now()) {
             let block = block.sentence();
             tracing::warn!(%peer, ?protocol, login = %user.escape_debug(), block, "login refused: blocked");
+            let blocked = LoginEnd::Blocked(block.clone());
+            self.note(clock.now(), peer, protocol, mechanism, user, blocked);
             return Login::TooManyFailures;
         }
         if self.may_try(peer.ip(), clock.now()) {
@@ -149,6 +224,8 @@ impl Logins {
             }
         }
         tracing::warn!(%peer, ?protocol, "login refused: too many failures from this address");
+        let blocked = LoginEnd::Blocked("too many failed logins from this address".to_owned());
+        self.note(clock.now(), peer, protocol, mechanism, user, blocked);
         Login::TooManyFailures
     }
 
@@ -167,46 +244,55 @@ impl Logins {
         let Attempt {
             peer,
             protocol,
+            mechanism,
             user,
-            password,
+            proof,
         } = attempt;
-        let candidate = match directory.candidate(user, protocol).await {
-            Ok(candidate) => candidate,
+        let note = |user: &str, end| self.note(now, peer, protocol, mechanism, user, end);
+        let issuers = match &proof {
+            Proof::Token(_) => Vec::clone(&self.issuers.load()),
+            _ => Vec::new(),
+        };
+        let checked = match check::check(directory, issuers, now, (protocol, user), proof).await {
+            Ok(checked) => checked,
             Err(error) => {
-                tracing::error!(%peer, %error, "login: the directory could not be read");
+                tracing::error!(%peer, %error, "a login could not be looked at");
+                note(user, LoginEnd::Unavailable);
                 return Login::Unavailable;
             }
         };
-        let verified = tokio::task::spawn_blocking(move || (candidate.verify(&password), candidate)).await;
-        match verified {
-            Ok((
-                AuthOutcome::Accepted {
-                    account,
-                    address,
-                    via,
-                },
-                candidate,
-            )) => {
-                tracing::info!(%peer, login = %address, ?protocol, ?via, "logged in");
-                if let Err(error) = directory.note_login(account, &via, now).await {
-                    tracing::warn!(%error, "the login could not be noted");
+        match checked.outcome {
+            AuthOutcome::Accepted {
+                account,
+                address,
+                via,
+            } => {
+                // A token, a certificate or an alias names the account only now.
+                if let Some(block) = self.block_of(peer.ip(), &address.to_string(), now) {
+                    note(&address.to_string(), LoginEnd::Blocked(block.sentence()));
+                    return Login::TooManyFailures;
+                }
+                tracing::info!(%peer, login = %address, ?protocol, mechanism, ?via, "logged in");
+                note(&address.to_string(), LoginEnd::from(&via));
+                match directory.note_login(account, &via, now).await {
+                    Ok(true) => keep_keys(directory, account, &via, checked.shown).await,
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(%error, "the login could not be noted"),
                 }
                 Login::Accepted {
                     account,
                     address,
-                    credential: candidate.credential(via),
+                    credential: checked.candidate.credential(via),
+                    signature: checked.signature,
                 }
             }
-            Ok((AuthOutcome::Rejected(reason), _)) => {
-                tracing::info!(%peer, login = %user.escape_debug(), ?protocol, ?reason, "login refused");
+            AuthOutcome::Rejected(reason) => {
+                tracing::info!(%peer, login = %user.escape_debug(), ?protocol, mechanism, ?reason, "login refused");
+                note(user, LoginEnd::Refused(reason));
                 match reason {
                     AuthReason::AppPasswordRequired => Login::AppPasswordRequired,
                     _ => Login::Rejected,
                 }
-            }
-            Err(error) => {
-                tracing::error!(%peer, %error, "login: the password check failed");
-                Login::Unavailable
             }
         }
     }
@@ -250,6 +336,24 @@ impl Logins {
         for (_, network) in &by_age[..half] {
             failures.remove(network);
         }
+    }
+}
+
+/// Makes the keys of SCRAM that an account lacks, of a password that was shown and is right. Asked at
+/// most as often as the login is noted.
+async fn keep_keys(directory: &Directory, account: AccountId, via: &Via, shown: Option<Secret>) {
+    let Some(password) = shown else { return };
+    let kept = async {
+        let Some(lacking) = directory.lacking_keys(account, via).await? else {
+            return Ok(());
+        };
+        match tokio::task::spawn_blocking(move || lacking.derive(&password)).await {
+            Ok(derived) => directory.keep_keys(derived).await,
+            Err(_) => Ok(()),
+        }
+    };
+    if let Err(error) = kept.await {
+        tracing::warn!(%error, "the keys of SCRAM could not be kept");
     }
 }
 

@@ -132,7 +132,7 @@ mod tests {
         let app = app.await.unwrap();
         let candidate = directory.candidate("bob@example.com", Protocol::Imap).await;
         let candidate = candidate.unwrap();
-        let directory::AuthOutcome::Accepted { via, .. } = candidate.verify(&app.password) else {
+        let directory::AuthOutcome::Accepted { via, .. } = candidate.verify(&app.password, NOW) else {
             panic!("the app password is right");
         };
         let credential = candidate.credential(via);

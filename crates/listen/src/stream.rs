@@ -27,12 +27,54 @@ pub async fn handshake(
     certificates: &tls::Certificates,
     deadline: Instant,
 ) -> io::Result<(Box<dyn Io>, tls::TlsInfo)> {
-    let acceptor = tokio_rustls::TlsAcceptor::from(certificates.server_config());
-    let stream = timeout_at(deadline, acceptor.accept(io))
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let stream = accept(io, certificates.server_config(), deadline).await?;
     let info = tls::describe(stream.get_ref().1);
     Ok((Box::new(stream), info))
+}
+
+/// The same where clients log in: what the connection can be bound to comes with it, and the address
+/// that the client's certificate names.
+///
+/// # Errors
+/// As [`handshake`].
+pub async fn handshake_for_logins(
+    io: Box<dyn Io>,
+    certificates: &tls::Certificates,
+    deadline: Instant,
+) -> io::Result<(Box<dyn Io>, tls::TlsInfo, LoginChannel)> {
+    let stream = accept(io, certificates.login_config(), deadline).await?;
+    let connection = stream.get_ref().1;
+    let info = tls::describe(connection);
+    let names = certificates.names_of(connection);
+    let channel = LoginChannel {
+        channel: sasl::Channel {
+            exporter: names.exporter,
+            end_point: names.end_point,
+            has_certificate: names.client_address.is_some(),
+        },
+        certificate: names.client_address,
+    };
+    Ok((Box::new(stream), info, channel))
+}
+
+/// What a TLS connection tells to those who log in over it.
+#[derive(Clone, Debug, Default)]
+pub struct LoginChannel {
+    /// What an exchange can be bound to.
+    pub channel: sasl::Channel,
+    /// The address in the client's certificate, which was verified.
+    pub certificate: Option<String>,
+}
+
+async fn accept(
+    io: Box<dyn Io>,
+    config: std::sync::Arc<tls::ServerConfig>,
+    deadline: Instant,
+) -> io::Result<tokio_rustls::server::TlsStream<Box<dyn Io>>> {
+    let acceptor = tokio_rustls::TlsAcceptor::from(config);
+    timeout_at(deadline, acceptor.accept(io))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// Tells a client that has no [`crate::Seat`] why, within 5 seconds, and closes. Nothing is read:

@@ -64,20 +64,31 @@ fn steps(session: &mut Session, written: &mut Vec<u8>) -> bool {
 
 fn answer(session: &mut Session, question: Question) {
     match question {
-        Question::Login { token, user, .. } => {
+        Question::Login { token, request, .. } => {
             let entry = |n| Entry {
                 uid: Uid(n),
                 octets: MESSAGE.len() as u64,
             };
-            let verdict = match user.len() % 4 {
-                0 => Err(LoginRefusal::Forbidden(user)),
-                1 => Err(LoginRefusal::NeedsAppPassword),
-                _ => Ok(Maildrop {
-                    uid_validity: UidValidity(7),
-                    entries: (1..=3).map(entry).collect(),
+            let user = request.user().unwrap_or_default().to_owned();
+            let answer = match (&request, user.len() % 4) {
+                (sasl::Request::Salt { .. }, _) => sasl::Answer::Salted(sasl::Salted {
+                    salt: b"salt".to_vec(),
+                    iterations: 1,
+                    nonce: "server".to_owned(),
                 }),
+                // Nobody here knows a key.
+                (sasl::Request::Proof { .. }, _) => sasl::Answer::Refused(LoginRefusal::WrongCredentials),
+                (_, 0) => sasl::Answer::Refused(LoginRefusal::Forbidden(user)),
+                (_, 1) => sasl::Answer::Refused(LoginRefusal::NeedsAppPassword),
+                _ => sasl::Answer::Accepted(
+                    Maildrop {
+                        uid_validity: UidValidity(7),
+                        entries: (1..=3).map(entry).collect(),
+                    },
+                    None,
+                ),
             };
-            session.login(token, verdict);
+            session.login(token, answer);
         }
         Question::Message { token, index: 2 } => session.refuse_message(token),
         Question::Message { token, index } => {

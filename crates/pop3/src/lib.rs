@@ -1,7 +1,7 @@
 //! The language of POP3 as a state machine without I/O: bytes in; replies and questions out.
 //!
 //! RFC 1939 with CAPA, TOP, UIDL, PIPELINING and RESP-CODES (RFC 2449), AUTH-RESP-CODE (RFC 3206),
-//! STLS (RFC 2595) and AUTH PLAIN (RFC 5034, RFC 4616).
+//! STLS (RFC 2595) and AUTH (RFC 5034).
 //!
 //! Promises: bounded memory whatever the client sends or refuses to read; a deletion is asked for
 //! only at QUIT; passwords are taken only inside TLS unless the options allow otherwise. Never: a
@@ -13,7 +13,6 @@ pub mod fuzz;
 mod line;
 mod maildrop;
 mod reply;
-mod sasl;
 mod session;
 
 pub use body::MessageWriter;
@@ -31,10 +30,13 @@ pub struct Options {
     pub stls_offered: bool,
     /// Whether USER, PASS and AUTH are taken outside TLS. Default false; for loopback tests.
     pub login_without_tls: bool,
+    /// The mechanisms of AUTH. What the connection does not allow is left out of the offer; see
+    /// [`sasl::Mechanisms::on`]. Default: all that need nothing but an account.
+    pub mechanisms: sasl::Mechanisms,
     /// Octets of a command line at most, CR LF included. RFC 2449 §4 asks for 255; default 512,
     /// because long user names and passwords are worth more than the rule.
     pub line_octets_max: usize,
-    /// Octets of a SASL response line at most. Default 4096: three PLAIN parts of any sane size.
+    /// Octets of a SASL response line at most. Default 12,288 (RFC 4954 §4), for the longest tokens.
     pub sasl_line_octets_max: usize,
     /// Lines in a row that are no command before the connection is closed. Default 10.
     pub bad_commands_max: u32,
@@ -53,8 +55,9 @@ impl Default for Options {
             host_name: "localhost".to_owned(),
             stls_offered: true,
             login_without_tls: false,
+            mechanisms: sasl::Mechanisms::default(),
             line_octets_max: 512,
-            sasl_line_octets_max: 4096,
+            sasl_line_octets_max: 12_288,
             bad_commands_max: 10,
             login_failures_max: 3,
             login_timeout: Duration::from_secs(180),

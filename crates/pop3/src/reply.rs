@@ -10,7 +10,7 @@ pub(crate) enum Reply {
     SendPassword,
     LoggedIn { messages: usize, octets: u64 },
     BeginTls,
-    Challenge,
+    Challenge(String),
     Capabilities,
     DropListing { messages: usize, octets: u64 },
     Listing { messages: usize },
@@ -33,8 +33,9 @@ pub(crate) enum Reply {
     TlsNotOffered,
     TlsPipelined,
     LoginNeedsTls { stls_offered: bool },
-    UnknownMechanism,
-    BadBase64,
+    UnknownMechanism { offered: String },
+    BadResponse,
+    OtherChannel,
     Cancelled,
     WrongCredentials,
     NeedsAppPassword,
@@ -63,7 +64,7 @@ impl Reply {
                 format!("+OK the maildrop has {messages} messages ({octets} octets)")
             }
             R::BeginTls => "+OK begin TLS negotiation".to_owned(),
-            R::Challenge => "+ ".to_owned(),
+            R::Challenge(text) => format!("+ {text}"),
             R::Capabilities => "+OK capability list follows".to_owned(),
             R::DropListing { messages, octets } => format!("+OK {messages} {octets}"),
             R::Listing { messages } => format!("+OK {messages} messages"),
@@ -75,6 +76,9 @@ impl Reply {
                 format!("+OK the maildrop has {messages} messages ({octets} octets)")
             }
             R::LoginForbidden(why) => format!("-ERR [AUTH] {why}"),
+            R::UnknownMechanism { offered } => {
+                format!("-ERR this way to authenticate is not offered here; use one of: {offered}")
+            }
             R::Usage(usage) => format!("-ERR the command is: {usage}"),
             R::NotNow(when) => format!("-ERR not now: {when}"),
             other => other.refusal().to_owned(),
@@ -98,8 +102,10 @@ impl Reply {
                 "-ERR login only inside TLS: send STLS first, or connect to port 995"
             }
             R::LoginNeedsTls { stls_offered: false } => "-ERR login only inside TLS: connect to port 995",
-            R::UnknownMechanism => "-ERR unknown mechanism; PLAIN is offered",
-            R::BadBase64 => "-ERR that is not a PLAIN response in base64",
+            R::BadResponse => "-ERR that is not a response of this mechanism in base64",
+            R::OtherChannel => {
+                "-ERR [AUTH] your program sees another TLS connection than we do: somebody may stand between"
+            }
             R::Cancelled => "-ERR cancelled",
             R::WrongCredentials => "-ERR [AUTH] user name or password is wrong",
             R::NeedsAppPassword => {

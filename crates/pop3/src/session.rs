@@ -11,7 +11,11 @@ use crate::line::{Framer, Line};
 use crate::maildrop::{Listing, Maildrop, OpenDrop};
 use crate::reply::Reply;
 use mail::Secret;
+use sasl::{Answer, Channel, Credentials, Fault, Mechanism, Mechanisms, Request, Unseen, Why};
 use std::time::Duration;
+
+type Exchange = sasl::Exchange<Maildrop, LoginRefusal>;
+type Asking = sasl::Asking<Maildrop, LoginRefusal>;
 
 /// Octets of output at which a session wants them written before it goes on.
 const OUTPUT_OCTETS_SOFT_MAX: usize = 16 * 1024;
@@ -38,14 +42,14 @@ pub enum Step {
 /// What only the driver can answer.
 #[derive(Debug)]
 pub enum Question {
-    /// May this one log in? Answer with [`Session::login`].
+    /// What a login must know of accounts. Answer with [`Session::login`].
     Login {
         /// For the answer.
         token: LoginToken,
-        /// The name as it was given.
-        user: String,
-        /// The password.
-        password: Secret,
+        /// How it came; USER and PASS count as the mechanism LOGIN.
+        mechanism: Mechanism,
+        /// What is asked: whether a login is good, or what comes before.
+        request: Request,
     },
     /// Send this message. Answer with [`Session::begin_message`], or [`Session::refuse_message`].
     Message {
@@ -67,7 +71,11 @@ pub enum Question {
 /// Belongs to [`Question::Login`].
 #[must_use]
 #[derive(Debug)]
-pub struct LoginToken(());
+pub struct LoginToken {
+    /// `None` for USER and PASS.
+    asking: Option<Box<Asking>>,
+    mechanism: Mechanism,
+}
 
 /// Belongs to [`Question::Message`].
 #[must_use]
@@ -110,8 +118,8 @@ enum State {
     Authorization {
         user: Option<String>,
     },
-    /// AUTH was accepted and the response is awaited.
-    SaslResponse,
+    /// AUTH goes on and a response is awaited.
+    Sasl(Mechanism, Box<Exchange>),
     /// A question is with the driver.
     LoginAsked,
     TlsOffered,
@@ -140,6 +148,8 @@ pub struct Session {
     output: Vec<u8>,
     bad_commands: u32,
     login_failures: u32,
+    channel: Option<Box<Channel>>,
+    unseen: Option<Box<Unseen>>,
 }
 
 impl Session {
@@ -154,6 +164,8 @@ impl Session {
             output: Vec::new(),
             bad_commands: 0,
             login_failures: 0,
+            channel: None,
+            unseen: None,
         };
         let host_name = session.options.host_name.clone();
         session.say(Reply::Greeting { host_name });
@@ -209,13 +221,10 @@ impl Session {
                 }
                 // The driver asked for a step before it answered: there is nothing to say yet.
                 State::LoginAsked | State::MessageAsked(_) | State::CommitAsked => return Step::NeedInput,
-                State::Authorization { .. }
-                | State::SaslResponse
-                | State::Transaction(_)
-                | State::LoginOver => {}
+                State::Authorization { .. } | State::Sasl(..) | State::Transaction(_) | State::LoginOver => {}
             }
             let limit = match self.state {
-                State::SaslResponse => self.options.sasl_line_octets_max,
+                State::Sasl(..) => self.options.sasl_line_octets_max,
                 _ => self.options.line_octets_max,
             };
             let Some(line) = self.input.next(limit) else {
@@ -231,6 +240,7 @@ impl Session {
     pub fn tls_started(&mut self) {
         self.tls = true;
         self.input.clear();
+        self.channel = None;
         self.state = State::Authorization { user: None };
     }
 
@@ -250,18 +260,38 @@ impl Session {
         }
     }
 
+    /// Names the connection, so that mechanisms can be bound to it. Call it right after the
+    /// handshake.
+    pub fn name_channel(&mut self, channel: Channel) {
+        self.channel = Some(Box::new(channel));
+    }
+
+    /// The last login that the driver was not asked about, for the record.
+    pub fn take_unseen(&mut self) -> Option<Unseen> {
+        self.unseen.take().map(|unseen| *unseen)
+    }
+
     /// Answers [`Question::Login`].
-    pub fn login(&mut self, token: LoginToken, answer: Result<Maildrop, LoginRefusal>) {
-        let LoginToken(()) = token;
-        let refusal = match answer {
-            Ok(maildrop) => {
-                let drop = OpenDrop::new(maildrop);
-                let (messages, octets) = drop.totals();
-                self.state = State::Transaction(drop);
-                return self.say(Reply::LoggedIn { messages, octets });
+    pub fn login(&mut self, token: LoginToken, answer: Answer<Maildrop, LoginRefusal>) {
+        match (token.asking, answer) {
+            (Some(asking), answer) => {
+                // An answer leads to no further question.
+                self.sasl_goes_on(token.mechanism, asking.answer(answer));
             }
-            Err(refusal) => refusal,
-        };
+            (None, Answer::Accepted(maildrop, _)) => self.logged_in(maildrop),
+            (None, Answer::Refused(refusal)) => self.login_refused(refusal),
+            (None, Answer::Salted(_)) => self.login_refused(LoginRefusal::Unavailable),
+        }
+    }
+
+    fn logged_in(&mut self, maildrop: Maildrop) {
+        let drop = OpenDrop::new(maildrop);
+        let (messages, octets) = drop.totals();
+        self.state = State::Transaction(drop);
+        self.say(Reply::LoggedIn { messages, octets });
+    }
+
+    fn login_refused(&mut self, refusal: LoginRefusal) {
         self.state = State::Authorization { user: None };
         let (counts, reply) = match refusal {
             LoginRefusal::WrongCredentials => (true, Reply::WrongCredentials),
@@ -352,8 +382,11 @@ impl Session {
             Line::TooLong => return self.bad(Reply::LineTooLong),
             Line::Malformed => return self.bad(Reply::LineMalformed),
         };
-        if let State::SaslResponse = self.state {
-            return self.sasl_response(&text);
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Sasl(mechanism, exchange) => {
+                return self.sasl_goes_on(mechanism, exchange.line(&text));
+            }
+            other => self.state = other,
         }
         let command = match command::parse(&text) {
             Ok(command) => command,
@@ -372,7 +405,7 @@ impl Session {
     }
 
     fn bad(&mut self, reply: Reply) -> Option<Question> {
-        if let State::SaslResponse = self.state {
+        if let State::Sasl(..) = self.state {
             self.state = State::Authorization { user: None };
         }
         self.bad_commands += 1;
@@ -396,6 +429,7 @@ impl Session {
             Command::Capa => self.capabilities(),
             Command::Stls => self.stls(),
             Command::User(_) | Command::Pass(_) | Command::Auth { .. } if !self.login_allowed() => {
+                self.note_before_tls(&command);
                 self.say(Reply::LoginNeedsTls { stls_offered });
             }
             Command::User(name) => {
@@ -407,15 +441,7 @@ impl Session {
                 Some(user) => return Some(self.ask_login(user, password)),
                 None => self.say(Reply::NotNow("USER first")),
             },
-            Command::Auth { mechanism, .. } if mechanism != "PLAIN" => self.say(Reply::UnknownMechanism),
-            Command::Auth { initial: None, .. } => {
-                self.state = State::SaslResponse;
-                self.say(Reply::Challenge);
-            }
-            Command::Auth {
-                initial: Some(response),
-                ..
-            } => return self.sasl_plain(response.expose()),
+            Command::Auth { mechanism, initial } => return self.auth(&mechanism, initial),
             _ => self.say(Reply::NotNow("log in first")),
         }
         None
@@ -439,34 +465,109 @@ impl Session {
     fn ask_login(&mut self, user: String, password: Secret) -> Question {
         self.state = State::LoginAsked;
         Question::Login {
-            token: LoginToken(()),
-            user,
-            password,
+            token: LoginToken {
+                asking: None,
+                mechanism: Mechanism::Login,
+            },
+            mechanism: Mechanism::Login,
+            request: Request::Password(Credentials {
+                authorization: None,
+                login: user,
+                password,
+            }),
         }
     }
 
-    fn sasl_response(&mut self, text: &[u8]) -> Option<Question> {
-        self.state = State::Authorization { user: None };
-        // RFC 5034 §4: a lone star cancels.
-        match std::str::from_utf8(text) {
-            Ok("*") => {
-                self.say(Reply::Cancelled);
-                None
+    fn mechanisms(&self) -> Mechanisms {
+        match &self.channel {
+            Some(channel) => self.options.mechanisms.on(channel),
+            None => self.options.mechanisms.on(&Channel::default()),
+        }
+    }
+
+    fn note_unseen(&mut self, mechanism: &str, user: Option<String>, why: Why) {
+        self.unseen = Some(Box::new(Unseen::new(mechanism, user, why)));
+    }
+
+    /// A login before TLS, whose name is told if it was sent.
+    fn note_before_tls(&mut self, command: &Command) {
+        let (mechanism, user) = match command {
+            Command::User(name) => (Mechanism::Login.name(), Some(name.clone())),
+            Command::Auth { mechanism, initial } => {
+                let shown = initial.as_ref().filter(|_| mechanism == Mechanism::Plain.name());
+                let user = shown.and_then(|text| sasl::plain_name(text.expose().as_bytes()));
+                (mechanism.as_str(), user)
             }
-            Ok(text) => self.sasl_plain(text),
-            Err(_) => self.bad(Reply::BadBase64),
-        }
+            // What USER has told already.
+            _ => return,
+        };
+        self.note_unseen(mechanism, user, Why::BeforeTls);
     }
 
-    fn sasl_plain(&mut self, text: &str) -> Option<Question> {
-        match crate::sasl::decode_plain(text) {
-            Some((user, password)) => Some(self.ask_login(user, password)),
-            None => self.bad(Reply::BadBase64),
+    fn auth(&mut self, name: &str, initial: Option<Secret>) -> Option<Question> {
+        let offered = self.mechanisms();
+        let Some(mechanism) = Mechanism::parse(name).filter(|m| offered.has(*m)) else {
+            self.note_unseen(name, None, Why::NotOffered);
+            self.say(Reply::UnknownMechanism {
+                offered: offered.to_string(),
+            });
+            return None;
+        };
+        let none = Channel::default();
+        let channel = self.channel.as_deref().unwrap_or(&none);
+        let (exchange, prompt) = Exchange::start(mechanism, offered, channel);
+        let step = match initial {
+            Some(initial) => exchange.initial(initial.expose().as_bytes()),
+            None => sasl::Step::Challenge(exchange, prompt.to_vec()),
+        };
+        self.sasl_goes_on(mechanism, step)
+    }
+
+    fn sasl_goes_on(
+        &mut self,
+        mechanism: Mechanism,
+        step: sasl::Step<Maildrop, LoginRefusal>,
+    ) -> Option<Question> {
+        self.state = State::Authorization { user: None };
+        match step {
+            sasl::Step::Challenge(exchange, octets) => {
+                self.say(Reply::Challenge(sasl::encode(octets)));
+                self.state = State::Sasl(mechanism, Box::new(exchange));
+            }
+            sasl::Step::Ask(asking, request) => {
+                self.state = State::LoginAsked;
+                return Some(Question::Login {
+                    token: LoginToken {
+                        asking: Some(Box::new(asking)),
+                        mechanism,
+                    },
+                    mechanism,
+                    request,
+                });
+            }
+            sasl::Step::Accepted(maildrop) => self.logged_in(maildrop),
+            sasl::Step::Refused(refusal) => self.login_refused(refusal),
+            sasl::Step::Failed(fault, user) => {
+                self.note_unseen(mechanism.name(), user, Why::Fault(fault));
+                match fault {
+                    // RFC 5034 §4: a lone star cancels.
+                    Fault::Cancelled => self.say(Reply::Cancelled),
+                    Fault::NotBase64 | Fault::Malformed => return self.bad(Reply::BadResponse),
+                    Fault::Downgrade | Fault::Channel => {
+                        self.login_failures += 1;
+                        self.say(Reply::OtherChannel);
+                    }
+                    Fault::Nonce => self.login_refused(LoginRefusal::WrongCredentials),
+                    Fault::Internal => self.login_refused(LoginRefusal::Unavailable),
+                }
+            }
         }
+        None
     }
 
     fn capabilities(&mut self) {
         self.say(Reply::Capabilities);
+        let sasl = format!("SASL {}", self.mechanisms());
         let mut lines = vec![
             "TOP",
             "UIDL",
@@ -476,7 +577,10 @@ impl Session {
             "EXPIRE NEVER",
         ];
         if self.login_allowed() {
-            lines.extend(["USER", "SASL PLAIN"]);
+            lines.push("USER");
+            if self.mechanisms() != Mechanisms::NONE {
+                lines.push(&sasl);
+            }
         }
         // RFC 2595 §4: not once TLS is active.
         if self.options.stls_offered && !self.tls {

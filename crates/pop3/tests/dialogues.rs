@@ -61,12 +61,13 @@ impl Peer {
 
     fn answer(&mut self, question: Question) {
         match question {
-            Question::Login {
-                token,
-                user,
-                password,
-            } => {
-                let verdict = match (user.as_str(), password.expose()) {
+            Question::Login { token, request, .. } => {
+                let sasl::Request::Password(credentials) = request else {
+                    return self
+                        .session
+                        .login(token, Err(LoginRefusal::WrongCredentials).into());
+                };
+                let verdict = match (credentials.login.as_str(), credentials.password.expose()) {
                     ("bob@example.com", "secret word") => Ok(Maildrop {
                         uid_validity: UidValidity(42),
                         entries: [ONE, TWO]
@@ -83,7 +84,7 @@ impl Peer {
                     ("down@example.com", _) => Err(LoginRefusal::Unavailable),
                     _ => Err(LoginRefusal::WrongCredentials),
                 };
-                self.session.login(token, verdict);
+                self.session.login(token, verdict.into());
             }
             Question::Message { token, index } => {
                 let mut writer = self.session.begin_message(token);
@@ -285,7 +286,7 @@ fn stls_comes_before_the_password() {
          S: PIPELINING
          S: EXPIRE NEVER
          S: USER
-         S: SASL PLAIN
+         S: SASL SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN
          S: IMPLEMENTATION Posthaste
          S: .
          C: STLS
@@ -336,7 +337,7 @@ fn auth_plain() {
         inside_tls(),
         "S: +OK*
          C: AUTH CRAM-MD5
-         S: -ERR unknown mechanism*
+         S: -ERR this way to authenticate is not offered here; use one of: SCRAM-SHA-256 *
          C: AUTH PLAIN
          S: +
          C: *
@@ -450,7 +451,8 @@ fn a_listing_of_many_messages_is_written_in_pieces() {
         Ok(Maildrop {
             uid_validity: UidValidity(1),
             entries: (1..=100_000).map(entry).collect(),
-        }),
+        })
+        .into(),
     );
     let mut all = Vec::new();
     let mut flushes = 0;

@@ -9,9 +9,10 @@ use std::process::Command;
 /// The floor of each crate (docs/ARCHITECTURE.md). A crate may use only crates of lower floors.
 const FLOORS: &[(&str, u8)] = &[
     ("mail", 0),
-    ("smtp", 1),
-    ("imap", 1),
-    ("pop3", 1),
+    ("sasl", 1),
+    ("smtp", 2),
+    ("imap", 2),
+    ("pop3", 2),
     ("milter", 1),
     ("store", 1),
     ("dns", 1),

@@ -122,7 +122,7 @@ impl Client {
         self.reply().await?;
         self.ask("EHLO client.example").await?;
         if self.ours {
-            let proof = smtp::sasl::encode(&format!("\0{}\0{PASSWORD}", PEOPLE[0]));
+            let proof = smtp::sasl::encode(format!("\0{}\0{PASSWORD}", PEOPLE[0]));
             let answer = self.ask(&format!("AUTH PLAIN {proof}")).await?;
             if !answer.starts_with("235 ") {
                 return Err(io::Error::other(format!("the login was refused: {answer}")));

@@ -36,6 +36,10 @@ pub(crate) struct Session {
     pub(crate) peer: Peer,
     pub(crate) role: Role,
     pub(crate) tls: Option<tls::TlsInfo>,
+    /// What the connection can be bound to, until the machine has it.
+    channel: Option<sasl::Channel>,
+    /// The address in the client's certificate.
+    pub(crate) certificate: Option<String>,
     pub(crate) login: Option<LoggedIn>,
     /// Who sends without a login, because the operating system tells whose program it is.
     pub(crate) local: Option<Arc<LocalSender>>,
@@ -80,6 +84,8 @@ impl Session {
             peer,
             role,
             tls: None,
+            channel: None,
+            certificate: None,
             login: None,
             local: None,
             connection: None,
@@ -137,6 +143,7 @@ impl Session {
         let name = format!("{} {}", role_name(self.role), self.peer);
         let tap = self.ctx.tap.clone().map(|tap| (tap, name));
         let mut server = Server::new(self.smtp_options(), self.role, self.tls.is_some(), tap);
+        self.name_channel(&mut server);
         server.begins_at(self.ctx.parts.clock.now());
         self.converse(server, wire, shutdown).await
     }
@@ -195,6 +202,7 @@ impl Session {
             server.refer_to(self.reference_now());
             let turn = self.turn(&mut server, wire);
             self.hear_refused(&mut server).await;
+            self.note_unseen_login(&mut server);
             match turn {
                 Turn::Ask(question) => {
                     if takes_long(&question) {
@@ -208,6 +216,7 @@ impl Session {
                     self.handshake(wire, &output).await?;
                     self.login = None;
                     server.tls_started();
+                    self.name_channel(&mut server);
                 }
                 Turn::Close => return self.flush(&mut server, wire).await,
                 Turn::Read => {
@@ -273,10 +282,12 @@ impl Session {
     async fn answer(&mut self, server: &mut Server, question: Question) {
         match question {
             Question::Authenticate {
-                token, credentials, ..
+                token,
+                mechanism,
+                request,
             } => {
-                let verdict = self.authenticate(credentials).await;
-                server.authenticated(token, verdict);
+                let answer = self.authenticate(mechanism, request).await;
+                server.authenticated(token, answer);
             }
             Question::Xclient { token, attributes } => {
                 let verdict = self.told(&attributes).await;
@@ -317,8 +328,19 @@ impl Session {
         let certificates = self.ctx.parts.certificates.as_ref();
         let certificates = certificates.ok_or_else(|| io::Error::other("there is no certificate"))?;
         let within = self.ctx.options.smtp.timeouts.handshake;
-        self.tls = Some(wire.start_tls(octets, certificates, within).await?);
+        let named = wire.start_tls(octets, certificates, within, self.role.is_submission());
+        let (info, channel) = named.await?;
+        self.tls = Some(info);
+        self.channel = channel.as_ref().map(|c| c.channel.clone());
+        self.certificate = channel.and_then(|c| c.certificate);
         Ok(())
+    }
+
+    /// Tells the machine what a login over this connection can be bound to.
+    fn name_channel(&mut self, server: &mut Server) {
+        if let Some(channel) = self.channel.take() {
+            server.name_channel(channel);
+        }
     }
 
     async fn flush(&mut self, server: &mut Server, wire: &mut Wire) -> io::Result<()> {

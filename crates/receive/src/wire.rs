@@ -121,14 +121,16 @@ impl Wire {
         timeout(within, work).await.map_err(|_| timed_out())?
     }
 
-    /// Writes this and does our side of a TLS handshake. Nothing is read ahead: what comes next
+    /// Writes this and does our side of a TLS handshake; where clients log in, what a login can be
+    /// bound to comes with it. Nothing is read ahead: what comes next
     /// belongs to the handshake.
     pub(crate) async fn start_tls(
         &mut self,
         octets: &[u8],
         certificates: &tls::Certificates,
         within: Duration,
-    ) -> io::Result<tls::TlsInfo> {
+        for_logins: bool,
+    ) -> io::Result<(tls::TlsInfo, Option<listen::LoginChannel>)> {
         if !self.input().is_empty() {
             // RFC 3207 §4.2: octets in clear must not pass for octets inside TLS.
             return Err(io::Error::other("octets in clear before the handshake"));
@@ -140,9 +142,14 @@ impl Wire {
             io.flush().await
         };
         timeout_at(deadline, first).await.map_err(|_| timed_out())??;
+        if for_logins {
+            let (io, info, channel) = listen::handshake_for_logins(io, certificates, deadline).await?;
+            self.io = Some(io);
+            return Ok((info, Some(channel)));
+        }
         let (io, info) = listen::handshake(io, certificates, deadline).await?;
         self.io = Some(io);
-        Ok(info)
+        Ok((info, None))
     }
 
     /// Ends the connection so that the last reply arrives.

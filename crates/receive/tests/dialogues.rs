@@ -18,6 +18,10 @@ fn all_hold_over_a_socket() {
     for path in files {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path).unwrap();
+        // A file cannot hold a signed token or a client's key; `logins.rs` has them over a socket.
+        if text.contains("\ngiven token ") || text.contains("\ngiven client certificate ") {
+            continue;
+        }
         if let Err(mismatch) = smtp::dialogue::run(&text, &mut SocketPeer::new()) {
             wrong.push_str(&format!("{name}, {mismatch}\n"));
         }

@@ -266,7 +266,11 @@ fn a_plain_login_is_for_this_machine_alone() {
                     .unwrap();
                 let mut all = String::new();
                 io.read_to_string(&mut all).await.unwrap();
-                assert_eq!(all.contains("250-AUTH PLAIN LOGIN"), offered, "{peer}: {all}");
+                assert_eq!(
+                    all.contains("250-AUTH SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN"),
+                    offered,
+                    "{peer}: {all}"
+                );
                 assert_eq!(all.contains("538 5.7.11 "), !offered, "{peer}: {all}");
                 drop(io);
             };

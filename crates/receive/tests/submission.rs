@@ -20,7 +20,7 @@ fn submission() -> Setup {
 }
 
 fn plain(login: &str, password: &str) -> String {
-    format!("AUTH PLAIN {}", sasl::encode(&format!("\0{login}\0{password}")))
+    format!("AUTH PLAIN {}", sasl::encode(format!("\0{login}\0{password}")))
 }
 
 /// A logged-in client.

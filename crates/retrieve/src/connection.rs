@@ -1,7 +1,7 @@
 //! One connection's bytes: plain or TLS, with time limits, seen by the tap.
 
 use crate::{Context, Direction, Protocol};
-use listen::Io;
+use listen::{Asker, Io};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ pub struct Connection {
     peer: SocketAddr,
     protocol: Protocol,
     tls: Option<tls::TlsInfo>,
+    named: Option<Box<listen::LoginChannel>>,
     opened: Instant,
     context: Arc<Context>,
 }
@@ -45,6 +46,7 @@ impl Connection {
             peer,
             protocol,
             tls: None,
+            named: None,
             opened: Instant::now(),
             context,
         }
@@ -68,16 +70,33 @@ impl Connection {
         self.tls.as_ref()
     }
 
+    /// What a login over it can be bound to, once TLS runs.
+    pub(crate) fn channel(&self) -> Option<sasl::Channel> {
+        self.named.as_ref().map(|named| named.channel.clone())
+    }
+
+    /// Who wants to log in over it.
+    pub(crate) fn asker(&self, protocol: directory::Protocol, mechanism: sasl::Mechanism) -> Asker {
+        Asker {
+            peer: self.peer,
+            protocol,
+            mechanism,
+            certificate: self.named.as_ref().and_then(|named| named.certificate.clone()),
+        }
+    }
+
     /// Runs the server's side of a TLS handshake over the stream.
     ///
     /// # Errors
     /// See [`TlsFailed`]; the connection is of no use afterwards.
     pub async fn start_tls(self, within: Duration) -> Result<Self, TlsFailed> {
         let certificates = self.context.tls.as_ref().ok_or(TlsFailed::NoCertificate)?;
-        let (io, info) = listen::handshake(self.io, certificates, Instant::now() + within).await?;
+        let deadline = Instant::now() + within;
+        let (io, info, named) = listen::handshake_for_logins(self.io, certificates, deadline).await?;
         Ok(Self {
             io,
             tls: Some(info),
+            named: Some(Box::new(named)),
             ..self
         })
     }

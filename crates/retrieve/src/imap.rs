@@ -14,11 +14,11 @@ use crate::connection::Connection;
 use crate::{Context, Direction};
 use ::imap::session::{Task, ask};
 use ::imap::{Code, Event, Refusal, Session, Ticket};
-use listen::{Attempt, FailureDelay, Login, Standing};
-use mail::{AccountId, EmailAddress, Secret};
+use listen::{Asked, Asker, FailureDelay, Login, Standing};
+use mail::{AccountId, EmailAddress};
+use sasl::{Answer, Request};
 use selected::Selected;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -30,10 +30,14 @@ pub(crate) async fn run(ctx: Arc<Context>, connection: Connection, shutdown: wat
         hostname: ctx.options.hostname.clone(),
         append_octets_max: ctx.options.message_octets_max,
         allow_plaintext_login: ctx.may_log_in_plain(connection.peer()),
+        mechanisms: ctx.options.mechanisms,
         starttls: ctx.tls.is_some(),
         ..::imap::Options::default()
     };
     let mut session = Session::new(options, connection.tls().is_some());
+    if let Some(channel) = connection.channel() {
+        session.name_channel(channel);
+    }
     if ctx.tap.is_some() {
         session.keep_transcript();
     }
@@ -91,6 +95,10 @@ impl Driver {
         loop {
             let event = self.session.step();
             self.show(&connection);
+            if let Some(unseen) = self.session.take_unseen() {
+                self.ctx
+                    .note_unseen(&connection, directory::Protocol::Imap, unseen);
+            }
             match event {
                 Event::NeedInput => {
                     connection.write(&self.session.take_output()).await?;
@@ -104,6 +112,9 @@ impl Driver {
                     let within = self.login_by.saturating_duration_since(Instant::now());
                     connection = connection.start_tls(within).await.map_err(io::Error::other)?;
                     self.session.tls_started();
+                    if let Some(channel) = connection.channel() {
+                        self.session.name_channel(channel);
+                    }
                 }
                 Event::Close | Event::Waiting => {
                     connection.write(&self.session.take_output()).await?;
@@ -183,9 +194,13 @@ impl Driver {
         match event {
             Event::Login {
                 ticket,
-                user,
-                password,
-            } => self.login(connection.peer(), ticket, &user, password).await,
+                mechanism,
+                request,
+            } => {
+                let asker = connection.asker(directory::Protocol::Imap, mechanism);
+                let answer = self.login(asker, request).await;
+                self.session.login(ticket, answer);
+            }
             Event::Select {
                 ticket,
                 mailbox,
@@ -213,20 +228,18 @@ impl Driver {
         Ok(())
     }
 
-    async fn login(&mut self, peer: SocketAddr, ticket: Ticket<ask::Login>, user: &str, password: Secret) {
-        let attempt = Attempt {
-            peer,
-            protocol: directory::Protocol::Imap,
-            user,
-            password,
+    async fn login(&mut self, asker: Asker, request: Request) -> Answer<(), Refusal> {
+        let login = match self.ctx.ask(asker, request).await {
+            Asked::Salted(salted) => return Answer::Salted(salted),
+            Asked::Login(login) => login,
         };
-        let login = self.ctx.log_in(attempt).await;
         self.failure_delay.after(&login).await;
-        let refusal = match login {
+        Answer::Refused(match login {
             Login::Accepted {
                 account,
                 address,
                 credential,
+                signature,
             } => {
                 let standing = Standing::new(&self.ctx.directory, account, credential);
                 self.user = Some(User {
@@ -234,7 +247,7 @@ impl Driver {
                     address,
                     standing,
                 });
-                return self.session.logged_in(ticket);
+                return Answer::Accepted((), signature);
             }
             Login::AppPasswordRequired => Refusal::new(
                 Code::AuthenticationFailed,
@@ -245,8 +258,7 @@ impl Driver {
                 Refusal::new(Code::Unavailable, "Too many failed logins, try again later")
             }
             Login::Unavailable => Refusal::unavailable(),
-        };
-        self.session.refuse_login(ticket, refusal);
+        })
     }
 
     async fn task(

@@ -80,6 +80,9 @@ pub struct Options {
     /// Logins without TLS, for programs on this machine alone; from elsewhere they are refused all
     /// the same. Default no.
     pub allow_plaintext_auth: bool,
+    /// The mechanisms of AUTHENTICATE and AUTH; what a connection does not allow is left out there.
+    /// Default: all that need nothing but an account.
+    pub mechanisms: sasl::Mechanisms,
     /// Octets of a message that a client appends. Default 52,428,800 (50 MiB).
     pub message_octets_max: u64,
     /// Passwords verified at the same time; each can take tens of milliseconds of a processor.
@@ -108,6 +111,7 @@ impl Default for Options {
             pop3_idle_timeout: Duration::from_secs(10 * 60),
             write_timeout: Duration::from_secs(120),
             allow_plaintext_auth: false,
+            mechanisms: sasl::Mechanisms::default(),
             message_octets_max: 50 * 1024 * 1024,
             logins_at_once_max: 4,
             login_failures_per_address_max: 100,
@@ -189,10 +193,21 @@ impl Context {
     }
 
     /// Asks the directory about a login.
-    pub(crate) async fn log_in(&self, attempt: listen::Attempt<'_>) -> listen::Login {
+    pub(crate) async fn ask(&self, asker: listen::Asker, request: sasl::Request) -> listen::Asked {
         self.logins
-            .log_in(&self.directory, self.clock.as_ref(), attempt)
+            .ask(&self.directory, self.clock.as_ref(), asker, request)
             .await
+    }
+
+    /// Records a login that nobody was asked about.
+    pub(crate) fn note_unseen(
+        &self,
+        connection: &Connection,
+        protocol: directory::Protocol,
+        unseen: sasl::Unseen,
+    ) {
+        self.logins
+            .note_unseen(self.clock.as_ref(), connection.peer(), protocol, unseen);
     }
 
     /// Shows every line of every session to `tap`; for the demonstration and for tests.

@@ -7,12 +7,13 @@
 use crate::pop3_tap::ClientLines;
 use crate::{Connection, Context, fetched};
 use ::pop3::{Entry, LoginRefusal, Maildrop, MessageToken, Question, Session, Step};
-use listen::{Attempt, FailureDelay, Login, Standing, unsettled};
-use mail::{AccountId, EmailAddress, Secret, Uid};
+use directory::Credential;
+use listen::{Asked, Asker, FailureDelay, Login, Standing, unsettled};
+use mail::{AccountId, EmailAddress, Uid};
 use mailbox::{ExpungeWhich, Place, Role};
+use sasl::{Answer, Request};
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -66,13 +67,17 @@ struct Opened {
 pub(crate) async fn run(ctx: Arc<Context>, connection: Connection, shutdown: watch::Receiver<bool>) {
     let options = ::pop3::Options {
         host_name: ctx.options.hostname.clone(),
+        mechanisms: ctx.options.mechanisms,
         stls_offered: ctx.tls.is_some(),
         login_without_tls: ctx.may_log_in_plain(connection.peer()),
         login_timeout: ctx.options.login_timeout,
         idle_timeout: ctx.options.pop3_idle_timeout,
         ..::pop3::Options::default()
     };
-    let session = Session::new(options, connection.tls().is_some());
+    let mut session = Session::new(options, connection.tls().is_some());
+    if let Some(channel) = connection.channel() {
+        session.name_channel(channel);
+    }
     let peer = connection.peer();
     let driver = Driver {
         login_by: connection.opened() + ctx.options.login_timeout,
@@ -103,7 +108,12 @@ impl Driver {
         mut shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
         loop {
-            match self.session.step() {
+            let step = self.session.step();
+            if let Some(unseen) = self.session.take_unseen() {
+                self.ctx
+                    .note_unseen(&connection, directory::Protocol::Pop3, unseen);
+            }
+            match step {
                 Step::Flush => self.flush(&mut connection).await?,
                 Step::NeedInput => {
                     self.flush(&mut connection).await?;
@@ -133,6 +143,9 @@ impl Driver {
                     let within = self.login_by.saturating_duration_since(Instant::now());
                     connection = connection.start_tls(within).await.map_err(io::Error::other)?;
                     self.session.tls_started();
+                    if let Some(channel) = connection.channel() {
+                        self.session.name_channel(channel);
+                    }
                 }
                 Step::Close => {
                     self.flush(&mut connection).await?;
@@ -179,10 +192,11 @@ impl Driver {
         match question {
             Question::Login {
                 token,
-                user,
-                password,
+                mechanism,
+                request,
             } => {
-                let answer = self.log_in(connection.peer(), &user, password).await;
+                let asker = connection.asker(directory::Protocol::Pop3, mechanism);
+                let answer = self.log_in(asker, request).await;
                 self.session.login(token, answer);
             }
             Question::Message { token, index } => self.send(token, index, connection).await?,
@@ -196,34 +210,40 @@ impl Driver {
         Ok(())
     }
 
-    async fn log_in(
-        &mut self,
-        peer: SocketAddr,
-        user: &str,
-        password: Secret,
-    ) -> Result<Maildrop, LoginRefusal> {
-        let attempt = Attempt {
-            peer,
-            protocol: directory::Protocol::Pop3,
-            user,
-            password,
+    async fn log_in(&mut self, asker: Asker, request: Request) -> Answer<Maildrop, LoginRefusal> {
+        // Of an exchange that the client broke off at its end.
+        self.opened = None;
+        let login = match self.ctx.ask(asker, request).await {
+            Asked::Salted(salted) => return Answer::Salted(salted),
+            Asked::Login(login) => login,
         };
-        let login = self.ctx.log_in(attempt).await;
         self.failure_delay.after(&login).await;
-        let (account, address, credential) = match login {
+        Answer::Refused(match login {
             Login::Accepted {
                 account,
                 address,
                 credential,
-            } => (account, address, credential),
-            Login::AppPasswordRequired => return Err(LoginRefusal::NeedsAppPassword),
-            Login::Rejected => return Err(LoginRefusal::WrongCredentials),
+                signature,
+            } => match self.open_maildrop(account, address, credential).await {
+                Ok(maildrop) => return Answer::Accepted(maildrop, signature),
+                Err(refusal) => refusal,
+            },
+            Login::AppPasswordRequired => LoginRefusal::NeedsAppPassword,
+            Login::Rejected => LoginRefusal::WrongCredentials,
             Login::TooManyFailures => {
                 let why = "too many failed logins from your address; wait some minutes";
-                return Err(LoginRefusal::Forbidden(why.to_owned()));
+                LoginRefusal::Forbidden(why.to_owned())
             }
-            Login::Unavailable => return Err(LoginRefusal::Unavailable),
-        };
+            Login::Unavailable => LoginRefusal::Unavailable,
+        })
+    }
+
+    async fn open_maildrop(
+        &mut self,
+        account: AccountId,
+        address: EmailAddress,
+        credential: Credential,
+    ) -> Result<Maildrop, LoginRefusal> {
         let lock = self.ctx.maildrops.lock(account).ok_or(LoginRefusal::InUse)?;
         match open(&self.ctx, account).await {
             Ok((place, maildrop)) => {

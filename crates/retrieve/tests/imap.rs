@@ -540,7 +540,8 @@ async fn services_can_count_failed_logins_together() {
         peer: "127.0.0.1:9".parse().unwrap(),
         protocol: directory::Protocol::Smtp,
         user: "bob@example.com",
-        password: mail::Secret::new("wrong"),
+        mechanism: "PLAIN",
+        proof: listen::Proof::Password(mail::Secret::new("wrong")),
     };
     let clock = imap_world::Fixed;
     let elsewhere = logins.log_in(&world.directory, &clock, attempt).await;

@@ -52,6 +52,7 @@ fn serve(choice: u8, data: &[u8], cuts: &[usize]) -> Trace {
     options.idle_commands_max = 30;
     options.allow_plaintext_auth = choice & 0x80 != 0;
     options.xclient = choice & 0x40 != 0;
+    options.mechanisms = sasl::Mechanism::ALL.into_iter().collect();
     // Whether the client waited cannot be told from the bytes alone.
     options.refuse_early_data = false;
     let mut server = Server::new(Arc::new(options), role, role == Role::Submissions, None);
@@ -138,14 +139,19 @@ fn without<'a>(said: &'a [u8], reply: &Reply) -> Option<&'a [u8]> {
 /// Answers by what was asked, so that every run of the same input answers alike.
 fn answer(server: &mut Server, question: Question, trace: &mut Trace, body: &mut Vec<u8>) {
     match question {
-        Question::Authenticate {
-            token, credentials, ..
-        } => {
-            trace.events.push(format!("login {}", credentials.login));
-            let verdict = if credentials.login.len() % 2 == 0 {
-                Ok(credentials.login)
-            } else {
-                Err(replies::AUTH_FAILED)
+        Question::Authenticate { token, request, .. } => {
+            trace.events.push(format!("login {:?}", request.user()));
+            let user = request.user().unwrap_or_default().to_owned();
+            let verdict = match request {
+                sasl::Request::Salt { .. } => sasl::Answer::Salted(sasl::Salted {
+                    salt: b"salt".to_vec(),
+                    iterations: 1,
+                    nonce: "server".to_owned(),
+                }),
+                sasl::Request::Password(_) | sasl::Request::Token(_) if user.len() % 2 == 0 => {
+                    sasl::Answer::Accepted(user, None)
+                }
+                _ => sasl::Answer::Refused(replies::AUTH_FAILED),
             };
             server.authenticated(token, verdict);
         }

@@ -12,11 +12,11 @@ pub mod framer;
 pub mod fuzz;
 pub mod replies;
 pub mod reply;
-pub mod sasl;
 pub mod server;
 pub mod tap;
 pub mod xclient;
 
 pub use reply::Reply;
+pub use sasl;
 pub use server::{Options, Question, Role, Server, Step};
 pub use tap::Tap;

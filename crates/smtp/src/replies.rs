@@ -342,11 +342,22 @@ pub const AUTH_IN_TRANSACTION: Reply = Reply::fixed(
     s(5, 5, 1),
     "Log in before MAIL; say RSET to drop the message",
 );
-/// A mechanism that we don't offer.
-pub const AUTH_MECHANISM: Reply = Reply::fixed(
-    504,
-    s(5, 5, 4),
-    "This way to authenticate is not offered; use PLAIN or LOGIN",
+/// A mechanism that we don't offer; these we do.
+#[must_use]
+pub fn auth_mechanism(offered: &str) -> Reply {
+    Reply {
+        code: 504,
+        status: Some(s(5, 5, 4)),
+        text: format!("This way to authenticate is not offered here; use one of: {offered}").into(),
+    }
+}
+/// The mechanism is bound to another TLS connection than this one, or the offer of binding did not
+/// reach the client (RFC 5802 §6).
+pub const AUTH_CHANNEL: Reply = Reply::fixed(
+    535,
+    s(5, 7, 8),
+    "Your program sees another TLS connection than we do: somebody may stand between; try from another \
+     network, or turn off what inspects TLS on the way",
 );
 /// Not base64, or not what the mechanism wants.
 pub const AUTH_MALFORMED: Reply = Reply::fixed(
@@ -361,6 +372,12 @@ pub const AUTH_FAILED: Reply = Reply::fixed(
     535,
     s(5, 7, 8),
     "User name or password is wrong; the user name is the whole address",
+);
+/// A bearer token that opens nothing (RFC 7628 §3.2.2); why is in the account's login log.
+pub const TOKEN_REFUSED: Reply = Reply::fixed(
+    535,
+    s(5, 7, 8),
+    "The token is not accepted; log in anew at your provider, so that your program gets a fresh one",
 );
 /// The account has a second factor.
 pub const APP_PASSWORD_NEEDED: Reply = Reply::fixed(
@@ -695,10 +712,12 @@ mod tests {
             AUTH_REQUIRED,
             AUTH_TWICE,
             AUTH_IN_TRANSACTION,
-            AUTH_MECHANISM,
+            auth_mechanism("PLAIN"),
+            AUTH_CHANNEL,
             AUTH_MALFORMED,
             AUTH_CANCELLED,
             AUTH_FAILED,
+            TOKEN_REFUSED,
             APP_PASSWORD_NEEDED,
             AUTH_UNAVAILABLE,
             AUTH_TOO_MANY,

@@ -37,16 +37,14 @@ fn to(addresses: &[&str]) -> Outgoing {
 /// Answers of a small server: addresses that begin with `no` are unknown, with `later` put off.
 fn answer(server: &mut Server, question: Question, body: &mut Vec<u8>, got: &mut Vec<Vec<u8>>) {
     match question {
-        Question::Authenticate {
-            token, credentials, ..
-        } => {
-            let good = credentials.password.expose() == "geheim";
-            let verdict = if good {
-                Ok(credentials.login)
-            } else {
-                Err(replies::AUTH_FAILED)
+        Question::Authenticate { token, request, .. } => {
+            let answer = match request {
+                sasl::Request::Password(credentials) if credentials.password.expose() == "geheim" => {
+                    sasl::Answer::Accepted(credentials.login, None)
+                }
+                _ => sasl::Answer::Refused(replies::AUTH_FAILED),
             };
-            server.authenticated(token, verdict);
+            server.authenticated(token, answer);
         }
         Question::Xclient { token, .. } => server.xclient(token, Ok(None)),
         Question::Sender { token, .. } => server.sender(token, Ok(())),

@@ -99,6 +99,9 @@ impl Peer for Hearing {
     fn tls(&mut self) -> Result<(), String> {
         self.peer.tls()
     }
+    fn channel(&self) -> smtp::sasl::Channel {
+        self.peer.channel()
+    }
     fn meanwhile(&mut self, event: &str) -> Result<(), String> {
         self.peer.meanwhile(event)
     }

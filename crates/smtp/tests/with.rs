@@ -16,9 +16,10 @@ fn with(role: Role, hello: &str, tls: bool, login: bool, utf8: bool) -> &'static
     let mut input = said.as_bytes();
     loop {
         match server.step(&mut input) {
-            Step::Ask(Question::Authenticate {
-                token, credentials, ..
-            }) => server.authenticated(token, Ok(credentials.login)),
+            Step::Ask(Question::Authenticate { token, request, .. }) => {
+                let login = request.user().unwrap().to_owned();
+                server.authenticated(token, Ok(login).into());
+            }
             Step::Ask(Question::Sender { token, .. }) => server.sender(token, Ok(())),
             Step::Ask(Question::Recipient { token, .. }) => server.recipient(token, Ok(())),
             Step::Ask(Question::Begin { envelope, .. }) => return envelope.protocol,

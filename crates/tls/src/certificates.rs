@@ -59,8 +59,11 @@ pub struct CertificateInfo {
 /// The certificates in use, and the TLS settings that show them.
 pub struct Certificates {
     source: CertificateSource,
+    client_roots: Option<PathBuf>,
     shown: Arc<Shown>,
     config: Arc<ServerConfig>,
+    /// For listeners with logins; asks for a client's certificate when there are roots for it.
+    login_config: ArcSwap<ServerConfig>,
 }
 
 impl Certificates {
@@ -70,12 +73,31 @@ impl Certificates {
     /// # Errors
     /// When a file cannot be used; the text says which, why, and what to change.
     pub fn open(source: CertificateSource, now: Timestamp) -> Result<Self, TlsError> {
+        Self::open_with_client_roots(source, None, now)
+    }
+
+    /// The same, and listeners with logins ask clients for a certificate that one of the authorities
+    /// in this PEM file issued. A client without one is served all the same.
+    ///
+    /// # Errors
+    /// As [`Certificates::open`].
+    pub fn open_with_client_roots(
+        source: CertificateSource,
+        client_roots: Option<PathBuf>,
+        now: Timestamp,
+    ) -> Result<Self, TlsError> {
         let shown = Arc::new(Shown(ArcSwap::from_pointee(load(&source, now)?)));
-        let config = server_config(Arc::clone(&shown))?;
+        let config = Arc::new(server_config(Arc::clone(&shown), None)?);
+        let login_config = match &client_roots {
+            Some(path) => Arc::new(server_config(Arc::clone(&shown), Some(path))?),
+            None => Arc::clone(&config),
+        };
         Ok(Self {
             source,
+            client_roots,
             shown,
-            config: Arc::new(config),
+            config,
+            login_config: ArcSwap::new(login_config),
         })
     }
 
@@ -85,8 +107,48 @@ impl Certificates {
     /// When something new cannot be used; then everything old stays in use.
     pub fn reload(&self, now: Timestamp) -> Result<(), TlsError> {
         let loaded = load(&self.source, now)?;
+        if let Some(path) = &self.client_roots {
+            let config = server_config(Arc::clone(&self.shown), Some(path))?;
+            self.login_config.store(Arc::new(config));
+        }
         self.shown.0.store(Arc::new(loaded));
         Ok(())
+    }
+
+    /// The settings for listeners with logins. Ask anew for each connection: a reload may change
+    /// which client certificates count.
+    #[must_use]
+    pub fn login_config(&self) -> Arc<ServerConfig> {
+        self.login_config.load_full()
+    }
+
+    /// Whether clients are asked for a certificate where they log in.
+    #[must_use]
+    pub fn asks_clients(&self) -> bool {
+        self.client_roots.is_some()
+    }
+
+    /// What names this connection to both ends, and the address in the client's certificate. Call it
+    /// right after the handshake.
+    #[must_use]
+    pub fn names_of(&self, connection: &rustls::ServerConnection) -> ConnectionNames {
+        // RFC 9266 §4.2: in TLS 1.2 it would need the extended master secret.
+        let is_1_3 = connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
+        let exporter = is_1_3.then(|| {
+            let label = b"EXPORTER-Channel-Binding";
+            connection
+                .export_keying_material([0u8; 32], label, Some(&[]))
+                .ok()
+        });
+        let loaded = self.shown.0.load();
+        let client = connection.peer_certificates().and_then(|chain| chain.first());
+        ConnectionNames {
+            exporter: exporter.flatten(),
+            end_point: loaded
+                .entry(connection.server_name())
+                .and_then(|e| e.end_point.clone()),
+            client_address: client.and_then(client_address),
+        }
     }
 
     /// The settings for listeners. The same before and after a reload: they show what is newest.
@@ -136,22 +198,82 @@ fn is_world_readable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o004 != 0)
 }
 
-fn server_config(shown: Arc<Shown>) -> Result<ServerConfig, TlsError> {
+fn server_config(shown: Arc<Shown>, client_roots: Option<&PathBuf>) -> Result<ServerConfig, TlsError> {
     let crypto = |e: rustls::Error| TlsError::Crypto(e.to_string());
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(crypto)?
-        .with_no_client_auth()
-        .with_cert_resolver(shown);
+        .map_err(crypto)?;
+    let builder = match client_roots {
+        Some(path) => builder.with_client_cert_verifier(client_verifier(path)?),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(shown);
     // Stateless tickets: a resumed session costs the client one signature less, us no memory.
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(crypto)?;
     Ok(config)
+}
+
+fn client_verifier(path: &Path) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+    let damaged = |reason: String| TlsError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let text = pem::read_file("the client roots", path)?;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in pem::certificates(&text, path)? {
+        roots.add(certificate).map_err(|e| damaged(e.to_string()))?;
+    }
+    rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e| damaged(e.to_string()))
+}
+
+/// What names a connection to both of its ends, and who the client says to be.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct ConnectionNames {
+    /// `tls-exporter` (RFC 9266); only in TLS 1.3.
+    pub exporter: Option<[u8; 32]>,
+    /// `tls-server-end-point` (RFC 5929 §4): the hash of the certificate that was shown.
+    pub end_point: Option<Vec<u8>>,
+    /// The rfc822Name in the client's certificate, which was verified; `None` without one.
+    pub client_address: Option<String>,
+}
+
+/// The first rfc822Name among the alternative names (RFC 5280 §4.2.1.6).
+fn client_address(der: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::RFC822Name(address) => Some((*address).to_owned()),
+        _ => None,
+    })
+}
+
+/// RFC 5929 §4.1: by the hash of the certificate's own signature; SHA-256 in place of MD5 and SHA-1.
+/// `None` where the signature has no hash of its own, such as Ed25519.
+fn end_point(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let hash = match certificate.signature_algorithm.algorithm.to_id_string().as_str() {
+        // RSA with MD5, SHA-1, SHA-256; ECDSA with SHA-1, SHA-256
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.1"
+        | "1.2.840.10045.4.3.2" => &SHA256,
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => &SHA384,
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => &SHA512,
+        _ => return None,
+    };
+    Some(digest(hash, der).as_ref().to_vec())
 }
 
 #[derive(Debug)]
 struct Entry {
     files: CertificateFiles,
     info: CertificateInfo,
+    end_point: Option<Vec<u8>>,
     key: Arc<CertifiedKey>,
 }
 
@@ -167,12 +289,15 @@ struct Shown(ArcSwap<Loaded>);
 
 impl ResolvesServerCert for Shown {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.load().choose(hello.server_name())
+        self.0
+            .load()
+            .entry(hello.server_name())
+            .map(|e| Arc::clone(&e.key))
     }
 }
 
 impl Loaded {
-    fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+    fn entry(&self, name: Option<&str>) -> Option<&Entry> {
         let named = name.and_then(|name| {
             let name = name.to_ascii_lowercase();
             self.entries
@@ -180,7 +305,7 @@ impl Loaded {
                 .find(|e| e.info.names.iter().any(|pattern| covers(pattern, &name)))
         });
         // rustls ends the handshake when there is no answer; mail wants the default instead.
-        named.or(self.entries.first()).map(|e| Arc::clone(&e.key))
+        named.or(self.entries.first())
     }
 }
 
@@ -237,6 +362,7 @@ fn load_entry(files: CertificateFiles) -> Result<Entry, TlsError> {
         path: files.chain.clone(),
         reason: "the first certificate is not valid X.509".to_owned(),
     })?;
+    let end_point = chain.first().and_then(end_point);
     let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|e| match e {
         rustls::Error::InconsistentKeys(_) => TlsError::Mismatch {
             chain: files.chain.clone(),
@@ -250,6 +376,7 @@ fn load_entry(files: CertificateFiles) -> Result<Entry, TlsError> {
     Ok(Entry {
         files,
         info,
+        end_point,
         key: Arc::new(key),
     })
 }

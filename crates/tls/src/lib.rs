@@ -2,7 +2,8 @@
 //!
 //! Promises: TLS 1.2 and 1.3 only, one crypto provider (aws-lc-rs) named explicitly; a reload never
 //! leaves the server without a working certificate; whether a peer's certificate would have verified
-//! is known even where it was not required. Never: a socket, a global provider, a client certificate.
+//! is known even where it was not required. Never: a socket, a global provider, a client
+//! certificate on a port that serves strangers.
 
 pub mod certificates;
 pub mod client;
@@ -10,10 +11,13 @@ mod error;
 mod pem;
 mod self_signed;
 
-pub use certificates::{CertificateFiles, CertificateInfo, CertificateSource, Certificates};
+pub use certificates::{CertificateFiles, CertificateInfo, CertificateSource, Certificates, ConnectionNames};
 pub use client::{Client, Roots, Verdict, VerdictHandle, Verification, server_name};
 pub use error::TlsError;
 pub use self_signed::{SELF_SIGNED_RENEW_DAYS, SELF_SIGNED_VALID_DAYS};
+
+/// The settings of a listener's TLS.
+pub use rustls::ServerConfig;
 
 use std::fmt;
 use std::sync::Arc;

@@ -34,15 +34,15 @@ fn commands() {
         ("LOGIN {9}\r\njoe pw", "Expected a literal"),
         (
             "AUTHENTICATE PLAIN",
-            "Authenticate { mechanism: Some(Plain), initial: None }",
+            "Authenticate { mechanism: Ok(Plain), initial: None }",
         ),
         (
             "AUTHENTICATE login =",
-            "Authenticate { mechanism: Some(Login), initial: Some(Secret(…)) }",
+            "Authenticate { mechanism: Ok(Login), initial: Some(Secret(…)) }",
         ),
         (
             "AUTHENTICATE X",
-            "Authenticate { mechanism: None, initial: None }",
+            "Authenticate { mechanism: Err(\"X\"), initial: None }",
         ),
         (
             "SELECT inbox",

@@ -112,7 +112,10 @@ impl Session {
                 self.doing = Doing::Idle(tag);
                 self.tell_news();
             }
-            Command::Login { .. } if !self.may_log_in() => self.privacy_required(&tag),
+            Command::Login { user, .. } if !self.may_log_in() => {
+                self.note_unseen(sasl::Mechanism::Login.name(), Some(user), sasl::Why::BeforeTls);
+                self.privacy_required(&tag);
+            }
             Command::Login { user, password } => return Some(self.ask_login(tag, user, password)),
             Command::Authenticate { mechanism, initial } => {
                 return self.authenticate(tag, mechanism, initial);

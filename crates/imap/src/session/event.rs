@@ -7,7 +7,7 @@ use crate::list::Pattern;
 use crate::name::MailboxName;
 use crate::search::SearchKey;
 use crate::view::Targets;
-use mail::Secret;
+use sasl::{Mechanism, Request};
 use std::marker::PhantomData;
 
 /// Belongs to one question; handing it back answers it. `Of` names the kind of question, so that
@@ -53,7 +53,7 @@ pub(super) struct Info {
 
 /// Kinds of questions.
 pub mod ask {
-    /// May this one log in? [`Session::logged_in`](crate::session::Session::logged_in) or `refuse_login`.
+    /// A request of a login: [`Session::login`](crate::session::Session::login).
     #[derive(Debug)]
     pub struct Login(());
     /// Open a mailbox: [`Session::selected`](crate::session::Session::selected).
@@ -95,14 +95,15 @@ pub enum Event {
     StartTls,
     /// Write the output, then close.
     Close,
-    /// May this one log in?
+    /// What LOGIN or AUTHENTICATE must know of accounts. Answer with
+    /// [`Session::login`](crate::session::Session::login).
     Login {
         /// For the answer.
         ticket: Ticket<ask::Login>,
-        /// The name.
-        user: String,
-        /// The password.
-        password: Secret,
+        /// How it came; the command LOGIN counts as the mechanism of that name.
+        mechanism: Mechanism,
+        /// What is asked: whether a login is good, or what comes before.
+        request: Request,
     },
     /// Open a mailbox. Whatever was selected is not any more.
     Select {

@@ -45,7 +45,8 @@ fn bob(peer: &str, protocol: Protocol, password: &str) -> Attempt<'static> {
         peer: peer.parse().unwrap(),
         protocol,
         user: "bob@example.com",
-        password: Secret::new(password),
+        mechanism: "PLAIN",
+        proof: Proof::Password(Secret::new(password)),
     }
 }
 

@@ -136,6 +136,7 @@ impl World {
         };
         let options = directory::Options {
             argon2,
+            scram_iterations: 4_096,
             ..directory::Options::default()
         };
         let directory = Directory::new(store.clone(), options, Arc::new(SystemRandom)).unwrap();
@@ -159,7 +160,11 @@ impl World {
     /// Makes an account with its mailboxes, and its domain when that is new.
     pub fn account(&self, login: &str, password: Option<&str>) -> AccountId {
         let address = address(login);
-        let password = password.map(|p| self.directory.hash_password(&Secret::new(p)).unwrap());
+        let password = password.map(|p| {
+            let secret = Secret::new(p);
+            let hash = self.directory.hash_password_of(&address, &secret);
+            self.runtime.block_on(hash).unwrap()
+        });
         let now = self.clock.now();
         self.runtime.block_on(async {
             let name = address.domain().unwrap();
@@ -347,6 +352,23 @@ impl Talker {
         Ok(())
     }
 
+    /// What the client can bind a login to.
+    pub fn channel(&self) -> sasl::Channel {
+        let Some(Stream::Tls(stream)) = &self.stream else {
+            return sasl::Channel::default();
+        };
+        let label = b"EXPORTER-Channel-Binding";
+        let exporter = stream.conn.export_keying_material([0u8; 32], label, Some(&[]));
+        let shown = stream.conn.peer_certificates().and_then(|chain| chain.first());
+        // Our self-signed certificate has an ECDSA signature with SHA-256.
+        let digest = |der: &[u8]| aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
+        sasl::Channel {
+            exporter: exporter.ok(),
+            end_point: shown.map(|der| digest(der).as_ref().to_vec()),
+            has_certificate: false,
+        }
+    }
+
     /// Sends octets. Long ones are sent from beside, because the server may answer meanwhile, and
     /// may close before it has read all.
     pub fn send(&mut self, octets: &[u8]) {
@@ -478,6 +500,10 @@ impl SocketPeer {
             }
             ["messages", "need", "no", "author"] => {}
             ["no", "certificate"] => setup.certificate = false,
+            ["mechanisms", ref names @ ..] => {
+                let all: Option<_> = names.iter().map(|name| sasl::Mechanism::parse(name)).collect();
+                setup.options.smtp.mechanisms = all.ok_or("unknown mechanism")?;
+            }
             ["the", "disk", "is", "full"] => self.world.disk.full.store(true, Ordering::Relaxed),
             ["logins", "in", "clear", "are", "allowed"] => setup.options.smtp.allow_plaintext_auth = true,
             ["limit", name, n] => {
@@ -540,6 +566,10 @@ impl Peer for SocketPeer {
 
     fn tls(&mut self) -> Result<(), String> {
         self.talker()?.start_tls()
+    }
+
+    fn channel(&self) -> sasl::Channel {
+        self.talker.as_ref().map(Talker::channel).unwrap_or_default()
     }
 
     fn meanwhile(&mut self, event: &str) -> Result<(), String> {

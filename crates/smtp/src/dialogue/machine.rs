@@ -4,7 +4,8 @@
 //! `given hostname N`, `given role mta|submission|submissions|lmtp`, `given account A`,
 //! `given account A with password P`, `given account A with password P and a second factor`,
 //! `given limit NAME N` (size, discard, recipients, errors, deferrals, logins, commands, messages,
-//! line, patience in seconds), `given no certificate`, `given logins in clear are allowed`,
+//! line, patience in seconds), `given mechanisms M …`, `given token T of A`,
+//! `given client certificate of A`, `given no certificate`, `given logins in clear are allowed`,
 //! `given XCLIENT is allowed`, `given the disk is full`, `given messages need no author`;
 //! `meanwhile account A is removed`, `meanwhile the client is silent for too long`,
 //! `meanwhile the server shuts down`;
@@ -15,11 +16,16 @@ use super::Peer;
 use crate::command::{MailFrom, RcptTo};
 use crate::replies;
 use crate::reply::Reply;
-use crate::sasl::Credentials;
 use crate::server::{Envelope, Options, Question, Role, Server, Step};
-use mail::{QueueId, Recipient, Timestamp};
+use mail::{QueueId, Recipient, Secret, Timestamp};
+use sasl::{Answer, Channel, Keys, Mechanism, Request, Salted, ServerSignature};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// The salt of every account.
+const SALT: &[u8] = b"sixteen octets..";
+/// As few as make a test quick.
+const ITERATIONS: u32 = 2;
 
 struct Account {
     password: Option<String>,
@@ -32,6 +38,10 @@ pub struct MachinePeer {
     role: Role,
     server: Option<Server>,
     accounts: BTreeMap<String, Account>,
+    /// Token to account.
+    tokens: BTreeMap<String, String>,
+    /// Whom the client's certificate names.
+    certificate: Option<String>,
     disk_full: bool,
     envelope: Option<Envelope>,
     body: Vec<u8>,
@@ -53,6 +63,8 @@ impl MachinePeer {
             role: Role::Mta,
             server: None,
             accounts: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            certificate: None,
             disk_full: false,
             envelope: None,
             body: Vec::new(),
@@ -69,6 +81,9 @@ impl MachinePeer {
             let tls = self.role == Role::Submissions;
             let mut server = Server::new(Arc::new(self.options.clone()), self.role, tls, None);
             server.begins_at(Timestamp::from_secs(1_700_000_000));
+            if tls {
+                server.name_channel(self.channel());
+            }
             server
         });
         loop {
@@ -96,9 +111,9 @@ impl MachinePeer {
 
     fn answer(&mut self, server: &mut Server, question: Question) {
         match question {
-            Question::Authenticate {
-                token, credentials, ..
-            } => server.authenticated(token, self.login(&credentials)),
+            Question::Authenticate { token, request, .. } => {
+                server.authenticated(token, self.login(request));
+            }
             Question::Xclient { token, .. } => server.xclient(token, Ok(None)),
             Question::Sender { token, mail, .. } => {
                 let verdict = self.may_send(server.login(), &mail);
@@ -145,18 +160,48 @@ impl MachinePeer {
         answers
     }
 
-    fn login(&self, credentials: &Credentials) -> Result<String, Reply> {
-        match self.accounts.get(&credentials.login) {
-            Some(Account {
-                password: Some(password),
-                second_factor,
-            }) if password == credentials.password.expose() => {
-                if *second_factor {
-                    return Err(replies::APP_PASSWORD_NEEDED);
+    fn login(&self, request: Request) -> Answer<String, Reply> {
+        match request {
+            Request::Password(credentials) => self.open(&credentials.login, |password| {
+                (password == credentials.password.expose()).then_some(None)
+            }),
+            Request::Salt { .. } => Answer::Salted(Salted {
+                salt: SALT.to_vec(),
+                iterations: ITERATIONS,
+                nonce: "theserverspart".to_owned(),
+            }),
+            Request::Proof { user, proof, .. } => self.open(&user, |password| {
+                let keys = Keys::derive(proof.hash, &Secret::new(password), SALT, ITERATIONS);
+                proof.verify(&keys).map(Some)
+            }),
+            Request::Token(bearer) => match self.tokens.get(bearer.token.expose()) {
+                Some(account) if bearer.user.as_ref().is_none_or(|user| user == account) => {
+                    Answer::Accepted(account.clone(), None)
                 }
-                Ok(credentials.login.clone())
+                _ => Answer::Refused(replies::TOKEN_REFUSED),
+            },
+            Request::Certificate { authorization } => match &self.certificate {
+                Some(account) if authorization.as_ref().is_none_or(|user| user == account) => {
+                    Answer::Accepted(account.clone(), None)
+                }
+                _ => Answer::Refused(replies::AUTH_FAILED),
+            },
+        }
+    }
+
+    fn open(
+        &self,
+        user: &str,
+        is_right: impl Fn(&str) -> Option<Option<ServerSignature>>,
+    ) -> Answer<String, Reply> {
+        let account = self.accounts.get(user);
+        let password = account.and_then(|a| a.password.as_deref());
+        match (password.and_then(is_right), account) {
+            (Some(_), Some(account)) if account.second_factor => {
+                Answer::Refused(replies::APP_PASSWORD_NEEDED)
             }
-            _ => Err(replies::AUTH_FAILED),
+            (Some(signature), _) => Answer::Accepted(user.to_owned(), signature),
+            (None, _) => Answer::Refused(replies::AUTH_FAILED),
         }
     }
 
@@ -236,6 +281,15 @@ impl Peer for MachinePeer {
             ["messages", "need", "no", "author"] => {}
             ["no", "certificate"] => self.options.offer_starttls = false,
             ["logins", "in", "clear", "are", "allowed"] => self.options.allow_plaintext_auth = true,
+            ["mechanisms", ref names @ ..] => {
+                let all = names.iter().map(|name| Mechanism::parse(name));
+                let all: Option<_> = all.collect();
+                self.options.mechanisms = all.ok_or_else(|| format!("unknown mechanism: {fact}"))?;
+            }
+            ["token", token, "of", account] => {
+                self.tokens.insert(token.to_owned(), account.to_owned());
+            }
+            ["client", "certificate", "of", account] => self.certificate = Some(account.to_owned()),
             ["the", "disk", "is", "full"] => self.disk_full = true,
             ["account", address, ref rest @ ..] => {
                 let (password, second_factor) = match *rest {
@@ -293,8 +347,10 @@ impl Peer for MachinePeer {
         if !std::mem::take(&mut self.handshake) {
             return Err("the server does not wait for a handshake".to_owned());
         }
+        let channel = self.channel();
         if let Some(server) = &mut self.server {
             server.tls_started();
+            server.name_channel(channel);
         }
         Ok(())
     }
@@ -313,6 +369,14 @@ impl Peer for MachinePeer {
         }
         self.feed(b"");
         Ok(())
+    }
+
+    fn channel(&self) -> Channel {
+        Channel {
+            exporter: Some([7; 32]),
+            end_point: Some(vec![8; 32]),
+            has_certificate: self.certificate.is_some(),
+        }
     }
 
     fn then(&mut self, fact: &str) -> Result<(), String> {

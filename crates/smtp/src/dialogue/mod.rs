@@ -13,14 +13,18 @@
 //! | `C! text` | raw octets, nothing added: `\r \n \0 \t \\ \xNN`, and `\{ab*300}` for 300 × `ab` |
 //! | `(TLS handshake happens)` | it does |
 //! | `meanwhile event` | something happens on the side; the peer knows the events |
+//! | `(login by M as A with P)` | AUTH with a mechanism of RFC 5802, up to its last reply, which an |
+//! |  | `S:` line tells; behind `P`: `, bound elsewhere` or `, unaware of binding` |
 //! | `then fact` | must hold now; `then the connection is closed` is known everywhere |
 //!
 //! Client lines without a server line between them travel together, as pipelining clients do.
 //! Never: a socket. A [`Peer`] is the machine alone ([`MachinePeer`]) or a real server.
 
+mod login;
 mod machine;
 mod parse;
 
+pub use login::ScriptedLogin;
 pub use machine::MachinePeer;
 pub use parse::{Line, parse};
 
@@ -61,6 +65,11 @@ pub trait Peer {
     /// When the event is not known, or cannot be brought about.
     fn meanwhile(&mut self, event: &str) -> Result<(), String> {
         Err(format!("unknown event: {event}"))
+    }
+
+    /// The connection as the client sees it, for mechanisms that are bound to it.
+    fn channel(&self) -> sasl::Channel {
+        sasl::Channel::default()
     }
 
     /// Checks a fact.
@@ -151,6 +160,7 @@ impl Runner<'_> {
             }
             Line::Tls => self.peer.tls(),
             Line::Meanwhile(event) => self.peer.meanwhile(event),
+            Line::Login(login) => self.log_in(login),
             Line::Then(fact) if fact == CLOSED_FACT => match self.next()? {
                 None => Ok(()),
                 Some(said) => Err(format!("expected the connection's end, the server said {said:?}")),

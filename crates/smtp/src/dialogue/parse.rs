@@ -13,6 +13,8 @@ pub enum Line {
     Client(Vec<u8>),
     /// `(TLS handshake happens)`
     Tls,
+    /// `(login by …)`
+    Login(super::ScriptedLogin),
     /// `then …`
     Then(String),
     /// `meanwhile …`
@@ -42,6 +44,9 @@ pub fn parse(text: &str) -> Result<Vec<(usize, Line)>, (usize, String)> {
 fn line(text: &str) -> Option<Line> {
     if text == crate::tap::TLS_REMARK {
         return Some(Line::Tls);
+    }
+    if let Some(login) = text.strip_prefix("(login by ") {
+        return super::ScriptedLogin::parse(login.strip_suffix(')')?).map(Line::Login);
     }
     if let Some(fact) = text.strip_prefix("given ") {
         return Some(Line::Given(fact.trim().to_owned()));

@@ -1,22 +1,42 @@
-//! AUTH: what is offered, when it is allowed, and the exchange up to the question to the driver.
+//! AUTH: what is offered, when it is allowed, and the exchange between client and driver.
 
-use super::state::{AuthStep, AuthToken, State};
+use super::state::{AuthToken, Exchange, Greeted, State};
 use super::{Question, Server, Step};
 use crate::replies;
 use crate::reply::Reply;
-use crate::sasl::{self, Credentials, Mechanism};
 use mail::Secret;
+use sasl::{Answer, Channel, Fault, Mechanism, Mechanisms, Unseen, Why};
 
 impl Server {
+    /// Names the connection, so that mechanisms can be bound to it. Call it right after the
+    /// handshake: behind [`Server::tls_started`], or behind [`Server::new`] inside TLS.
+    pub fn name_channel(&mut self, channel: Channel) {
+        self.channel = Some(Box::new(channel));
+    }
+
+    /// The last login that the driver was not asked about, for the record.
+    pub fn take_unseen(&mut self) -> Option<Unseen> {
+        self.unseen.take().map(|unseen| *unseen)
+    }
+
+    /// What is offered on this connection.
+    fn mechanisms(&self) -> Mechanisms {
+        match &self.channel {
+            Some(channel) => self.options.mechanisms.on(channel),
+            None => self.options.mechanisms.on(&Channel::default()),
+        }
+    }
+
     /// The line of EHLO that offers AUTH, if it may be used.
     pub(super) fn auth_offered(&self) -> Option<String> {
         // RFC 4954 §4: not offered any more after a login.
         let offered = self.role.is_submission() && self.may_show_password() && self.login.is_none();
-        offered.then(|| "AUTH PLAIN LOGIN".to_owned())
+        let mechanisms = self.mechanisms();
+        (offered && mechanisms != Mechanisms::NONE).then(|| format!("AUTH {mechanisms}"))
     }
 
     /// Whether AUTH with this mechanism is allowed now.
-    pub(super) fn may_auth(&self, mechanism: &str) -> Result<(), Reply> {
+    pub(super) fn may_auth(&mut self, name: &str, initial: Option<&Secret>) -> Result<(), Reply> {
         if !self.role.is_submission() {
             return Err(replies::AUTH_NOT_HERE);
         }
@@ -28,15 +48,24 @@ impl Server {
             _ => return Err(replies::EHLO_FIRST),
         }
         if !self.may_show_password() {
+            let shown = initial.filter(|_| name == Mechanism::Plain.name());
+            let user = shown.and_then(|text| sasl::plain_name(text.expose().as_bytes()));
+            self.note_unseen(name, user, Why::BeforeTls);
             return Err(replies::AUTH_NEEDS_TLS);
         }
         if self.login.is_some() {
             return Err(replies::AUTH_TWICE);
         }
-        if !matches!(mechanism, "PLAIN" | "LOGIN") {
-            return Err(replies::AUTH_MECHANISM);
+        let offered = self.mechanisms();
+        if !Mechanism::parse(name).is_some_and(|mechanism| offered.has(mechanism)) {
+            self.note_unseen(name, None, Why::NotOffered);
+            return Err(replies::auth_mechanism(&offered.to_string()));
         }
         Ok(())
+    }
+
+    fn note_unseen(&mut self, mechanism: &str, user: Option<String>, why: Why) {
+        self.unseen = Some(Box::new(Unseen::new(mechanism, user, why)));
     }
 
     /// Whether a password may come on this connection.
@@ -45,65 +74,102 @@ impl Server {
     }
 
     /// Begins an exchange.
-    pub(super) fn auth(&mut self, mechanism: &str, initial: Option<Secret>) -> Option<Step<'static>> {
+    pub(super) fn auth(&mut self, name: &str, initial: Option<Secret>) -> Option<Step<'static>> {
+        let mechanism = Mechanism::parse(name)?;
         let State::Greeted(greeted) = std::mem::replace(&mut self.state, State::Asking) else {
             return None;
         };
-        let (step, prompt) = if mechanism == "PLAIN" {
-            (AuthStep::Plain, "")
-        } else {
-            (AuthStep::LoginName, "Username:")
-        };
-        self.state = State::Auth(greeted, step);
-        if let Some(initial) = initial {
-            return self.auth_response(initial.expose().as_bytes());
+        let none = Channel::default();
+        let channel = self.channel.as_deref().unwrap_or(&none);
+        let (exchange, prompt) = Exchange::start(mechanism, self.mechanisms(), channel);
+        match initial {
+            Some(initial) => {
+                let step = exchange.initial(initial.expose().as_bytes());
+                self.auth_goes_on(greeted, mechanism, step)
+            }
+            None => {
+                self.say(&replies::auth_prompt(sasl::encode(prompt)));
+                self.state = State::Auth(greeted, mechanism, Box::new(exchange));
+                None
+            }
         }
-        self.say(&replies::auth_prompt(sasl::encode(prompt)));
-        None
     }
 
     /// One response of the client within AUTH.
     pub(super) fn auth_response(&mut self, line: &[u8]) -> Option<Step<'static>> {
-        let State::Auth(greeted, step) = std::mem::replace(&mut self.state, State::Asking) else {
+        let State::Auth(greeted, mechanism, exchange) = std::mem::replace(&mut self.state, State::Asking)
+        else {
             return None;
         };
-        let fail = |session: &mut Self, greeted, reply: &Reply| {
-            session.state = State::Greeted(greeted);
-            session.refuse(reply);
-            None
-        };
-        if line == b"*" {
-            return fail(self, greeted, &replies::AUTH_CANCELLED);
-        }
-        let Some(text) = std::str::from_utf8(line).ok().and_then(sasl::decode) else {
-            return fail(self, greeted, &replies::AUTH_MALFORMED);
-        };
-        let (mechanism, credentials) = match step {
-            AuthStep::Plain => match sasl::plain(&text) {
-                Some(credentials) => (Mechanism::Plain, credentials),
-                None => return fail(self, greeted, &replies::AUTH_MALFORMED),
-            },
-            AuthStep::LoginName if text.is_empty() || text.contains('\0') => {
-                return fail(self, greeted, &replies::AUTH_MALFORMED);
-            }
-            AuthStep::LoginName => {
-                self.state = State::Auth(greeted, AuthStep::LoginPassword { name: text });
-                self.say(&replies::auth_prompt(sasl::encode("Password:")));
-                return None;
-            }
-            AuthStep::LoginPassword { name } => (
-                Mechanism::Login,
-                Credentials {
-                    authorization: None,
-                    login: name,
-                    password: Secret::new(text),
-                },
-            ),
-        };
-        Some(Step::Ask(Question::Authenticate {
-            token: AuthToken(greeted),
+        self.auth_goes_on(greeted, mechanism, exchange.line(line))
+    }
+
+    /// Answers [`Question::Authenticate`]: the login's name, or the refusal, or what comes before.
+    pub fn authenticated(&mut self, token: AuthToken, answer: Answer<String, Reply>) {
+        let AuthToken {
+            greeted,
+            asking,
             mechanism,
-            credentials,
-        }))
+        } = token;
+        // An answer leads to no further question.
+        self.auth_goes_on(greeted, mechanism, asking.answer(answer));
+    }
+
+    fn auth_goes_on(
+        &mut self,
+        greeted: Greeted,
+        mechanism: Mechanism,
+        step: sasl::Step<String, Reply>,
+    ) -> Option<Step<'static>> {
+        match step {
+            sasl::Step::Challenge(exchange, octets) => {
+                self.say(&replies::auth_prompt(sasl::encode(octets)));
+                self.state = State::Auth(greeted, mechanism, Box::new(exchange));
+            }
+            sasl::Step::Ask(asking, request) => {
+                self.state = State::Asking;
+                return Some(Step::Ask(Question::Authenticate {
+                    token: AuthToken {
+                        greeted,
+                        asking,
+                        mechanism,
+                    },
+                    mechanism,
+                    request,
+                }));
+            }
+            sasl::Step::Accepted(login) => {
+                self.state = State::Greeted(greeted);
+                self.login = Some(login);
+                self.say(&replies::AUTH_OK);
+            }
+            sasl::Step::Refused(reply) => {
+                self.state = State::Greeted(greeted);
+                self.refuse_login(&reply);
+            }
+            sasl::Step::Failed(fault, user) => {
+                self.state = State::Greeted(greeted);
+                self.note_unseen(mechanism.name(), user, Why::Fault(fault));
+                match fault {
+                    Fault::Cancelled => self.refuse(&replies::AUTH_CANCELLED),
+                    Fault::NotBase64 | Fault::Malformed => self.refuse(&replies::AUTH_MALFORMED),
+                    Fault::Downgrade | Fault::Channel => self.refuse_login(&replies::AUTH_CHANNEL),
+                    Fault::Nonce => self.refuse_login(&replies::AUTH_FAILED),
+                    Fault::Internal => self.say_and_close(&replies::INTERNAL_ERROR),
+                }
+            }
+        }
+        None
+    }
+
+    fn refuse_login(&mut self, reply: &Reply) {
+        self.refuse(reply);
+        // Only a wrong password counts; a directory that is down is not the client's fault.
+        if reply.is_permanent() {
+            self.auth_failures += 1;
+        }
+        if self.auth_failures >= self.options.auth_failures_max && !self.is_closed() {
+            self.say_and_close(&replies::AUTH_TOO_MANY);
+        }
     }
 }

@@ -62,7 +62,7 @@ impl Server {
             Command::Rcpt(_) | Command::Data => self.may_go_on(command, more_waits),
             Command::StartTls => self.may_start_tls(more_waits),
             Command::Xclient(_) => self.may_tell(),
-            Command::Auth { mechanism, .. } => self.may_auth(mechanism),
+            Command::Auth { mechanism, initial } => self.may_auth(mechanism, initial.as_ref()),
             Command::Ehlo(_) | Command::Helo(_) if self.role == Role::Lmtp => Err(replies::LHLO_HERE),
             Command::Lhlo(_) if self.role != Role::Lmtp => Err(replies::EHLO_HERE),
             Command::Etrn => self.may_etrn(),

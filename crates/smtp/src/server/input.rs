@@ -70,7 +70,7 @@ impl Server {
             LineFault::OfChunk => replies::CHUNK_SIZE,
         };
         self.hear(b"(a line that is not shown: wrong line ending, zero octet or too long)");
-        if let State::Auth(greeted, _) = &self.state {
+        if let State::Auth(greeted, ..) = &self.state {
             // An exchange that went wrong is over.
             self.state = State::Greeted(greeted.clone());
         } else if fault == LineFault::OfChunk {

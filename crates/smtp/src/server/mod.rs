@@ -25,10 +25,10 @@ use crate::command::{MailFrom, RcptTo};
 use crate::framer::Lines;
 use crate::replies;
 use crate::reply::Reply;
-use crate::sasl::{Credentials, Mechanism};
 use crate::tap::{TLS_REMARK, Tap, Tapped};
 use crate::xclient::Attributes;
 use mail::Timestamp;
+use sasl::{Mechanism, Request};
 use state::{Body, State};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,14 +56,14 @@ pub enum Step<'a> {
 /// What the session must know from its driver.
 #[derive(Debug)]
 pub enum Question {
-    /// Is the login good? Answer with [`Server::authenticated`].
+    /// What AUTH must know of accounts. Answer with [`Server::authenticated`].
     Authenticate {
         /// For the answer.
         token: AuthToken,
         /// How it came.
         mechanism: Mechanism,
-        /// Name and password.
-        credentials: Credentials,
+        /// What is asked: whether a login is good, or what comes before.
+        request: Request,
     },
     /// A proxy that may tells whom it speaks for. Answer with [`Server::xclient`].
     Xclient {
@@ -110,6 +110,9 @@ pub struct Server {
     role: Role,
     tls: bool,
     login: Option<String>,
+    /// The connection, as far as it can be named; boxed because most sessions have none.
+    channel: Option<Box<sasl::Channel>>,
+    unseen: Option<Box<sasl::Unseen>>,
     state: State,
     lines: Lines,
     output: Vec<u8>,
@@ -140,6 +143,8 @@ impl Server {
             role,
             tls,
             login: None,
+            channel: None,
+            unseen: None,
             state: State::Fresh,
             lines: Lines::default(),
             output: Vec::new(),
@@ -224,6 +229,7 @@ impl Server {
         if matches!(self.state, State::Handshake) {
             self.tls = true;
             self.login = None;
+            self.channel = None;
             self.lines = Lines::default();
             self.state = State::Fresh;
             if let Some(tap) = &self.tap {
@@ -318,27 +324,6 @@ impl Server {
     #[must_use]
     pub fn login(&self) -> Option<&str> {
         self.login.as_deref()
-    }
-
-    /// Answers [`Question::Authenticate`]: the login's name, or the refusal.
-    pub fn authenticated(&mut self, token: AuthToken, verdict: Result<String, Reply>) {
-        self.state = State::Greeted(token.0);
-        match verdict {
-            Ok(login) => {
-                self.login = Some(login);
-                self.say(&replies::AUTH_OK);
-            }
-            Err(reply) => {
-                self.refuse(&reply);
-                // Only a wrong password counts; a directory that is down is not the client's fault.
-                if reply.is_permanent() {
-                    self.auth_failures += 1;
-                }
-                if self.auth_failures >= self.options.auth_failures_max {
-                    self.say_and_close(&replies::AUTH_TOO_MANY);
-                }
-            }
-        }
     }
 
     /// Answers [`Question::Xclient`]: with the login that the client has from now on, or a refusal. The

@@ -61,6 +61,9 @@ pub struct Options {
     /// Whether the submission roles take logins and mail without TLS. Default false; for loopback
     /// tests only.
     pub allow_plaintext_auth: bool,
+    /// The mechanisms of AUTH. What the connection does not allow is left out of the offer; see
+    /// [`sasl::Mechanisms::on`]. Default: all that need nothing but an account.
+    pub mechanisms: sasl::Mechanisms,
     /// Whether STARTTLS is offered: whether there is a certificate. Default true.
     pub offer_starttls: bool,
     /// Whether the client may say XCLIENT: whether its address is one that may speak for others.
@@ -119,6 +122,7 @@ impl Options {
             messages_max: 10_000,
             auth_required: true,
             allow_plaintext_auth: false,
+            mechanisms: sasl::Mechanisms::default(),
             offer_starttls: true,
             xclient: false,
             refuse_early_data: true,

@@ -88,7 +88,7 @@ impl Server {
         match &self.state {
             State::Greeted(greeted)
             | State::MailGiven(MailGiven { greeted, .. })
-            | State::Auth(greeted, _) => &greeted.helo,
+            | State::Auth(greeted, ..) => &greeted.helo,
             State::RcptGiven(given) => &given.given.greeted.helo,
             State::Body(body) => &body.greeted.helo,
             State::Chunk(chunks) | State::BetweenChunks(chunks) => &chunks.greeted.helo,

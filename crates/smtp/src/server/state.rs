@@ -77,13 +77,8 @@ pub(crate) struct Swallow {
     pub(crate) then: State,
 }
 
-/// Which response of an AUTH exchange is awaited.
-#[derive(Debug)]
-pub(crate) enum AuthStep {
-    Plain,
-    LoginName,
-    LoginPassword { name: String },
-}
+/// An AUTH exchange: what it comes to is the login's name or the refusal.
+pub(crate) type Exchange = sasl::Exchange<String, Reply>;
 
 #[derive(Debug)]
 pub(crate) enum State {
@@ -97,7 +92,7 @@ pub(crate) enum State {
     /// A chunk came, and another one will.
     BetweenChunks(Box<Chunks>),
     Swallow(Box<Swallow>),
-    Auth(Greeted, AuthStep),
+    Auth(Greeted, sasl::Mechanism, Box<Exchange>),
     /// A question is out; its token holds the state.
     Asking,
     /// 220 was said to STARTTLS.
@@ -121,7 +116,11 @@ pub struct Envelope {
 /// The right to answer [`super::Question::Authenticate`].
 #[must_use = "the session waits for the answer"]
 #[derive(Debug)]
-pub struct AuthToken(pub(crate) Greeted);
+pub struct AuthToken {
+    pub(crate) greeted: Greeted,
+    pub(crate) asking: sasl::Asking<String, Reply>,
+    pub(crate) mechanism: sasl::Mechanism,
+}
 
 /// The right to answer [`super::Question::Xclient`].
 #[must_use = "the session waits for the answer"]

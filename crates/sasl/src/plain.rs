@@ -1,22 +1,11 @@
-//! The two SASL mechanisms that carry a password: PLAIN (RFC 4616) and LOGIN.
+//! The two mechanisms that carry a password: PLAIN (RFC 4616) and LOGIN.
 //!
 //! Promises: what is decoded is UTF-8 without NUL; passwords are [`Secret`]s. Never: whether a
 //! password is right.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use mail::Secret;
 
-/// A mechanism that the server side offers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mechanism {
-    /// RFC 4616.
-    Plain,
-    /// The older exchange of name and password that some clients still need.
-    Login,
-}
-
-/// Who says to be whom.
+/// Who says to be whom, with a password.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     /// Act for this identity instead of one's own; `None` when nothing or the same was asked.
@@ -27,35 +16,28 @@ pub struct Credentials {
     pub password: Secret,
 }
 
-/// Decodes one base64 response. `=` stands for the empty one (RFC 4954 §4).
-#[must_use]
-pub fn decode(text: &str) -> Option<String> {
-    if text == "=" {
-        return Some(String::new());
-    }
-    String::from_utf8(STANDARD.decode(text).ok()?).ok()
-}
-
-/// Encodes a challenge or a response.
-#[must_use]
-pub fn encode(text: &str) -> String {
-    STANDARD.encode(text)
-}
-
 /// Takes a PLAIN message apart: `[authzid] NUL authcid NUL passwd`.
 #[must_use]
-pub fn plain(message: &str) -> Option<Credentials> {
+pub fn plain(message: &[u8]) -> Option<Credentials> {
+    let message = std::str::from_utf8(message).ok()?;
     let mut parts = message.split('\0');
     let (authorization, login, password) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() || login.is_empty() {
         return None;
     }
     Some(Credentials {
-        authorization: (!authorization.is_empty() && authorization != login)
+        authorization: (!authorization.is_empty() && !authorization.eq_ignore_ascii_case(login))
             .then(|| authorization.to_owned()),
         login: login.to_owned(),
         password: Secret::new(password),
     })
+}
+
+/// The login name alone of an initial response of PLAIN in base64, for the record of a login that is
+/// refused unseen.
+#[must_use]
+pub fn plain_name(initial: &[u8]) -> Option<String> {
+    Some(plain(&crate::decode(initial)?)?.login)
 }
 
 /// Builds the PLAIN message of a client.
@@ -71,17 +53,17 @@ mod tests {
     #[test]
     fn plain_messages() {
         let sent = plain_message("alice", &Secret::new("geheim"));
-        let got = plain(&decode(&encode(sent.expose())).unwrap()).unwrap();
+        let got = plain(sent.expose().as_bytes()).unwrap();
         assert_eq!(
             (got.login.as_str(), got.password.expose(), got.authorization),
             ("alice", "geheim", None)
         );
-        assert_eq!(plain("bob\0alice\0x").unwrap().authorization.unwrap(), "bob");
+        assert_eq!(plain(b"bob\0alice\0x").unwrap().authorization.unwrap(), "bob");
         for bad in ["", "a", "\0a", "\0\0p", "\0a\0b\0c"] {
-            assert!(plain(bad).is_none(), "{bad:?}");
+            assert!(plain(bad.as_bytes()).is_none(), "{bad:?}");
         }
-        assert_eq!(decode("="), Some(String::new()));
-        assert_eq!(decode("!"), None);
-        assert_eq!(decode("/w=="), None, "not UTF-8");
+        assert!(plain(b"\0a\0\xff").is_none(), "not UTF-8");
+        let initial = crate::encode("\0alice\0x");
+        assert_eq!(plain_name(initial.as_bytes()).as_deref(), Some("alice"));
     }
 }
