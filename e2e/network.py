@@ -82,16 +82,14 @@ class Authority:
 PORTS = {"smtp": 25, "submission": 587, "submissions": 465, "imap": 143, "imaps": 993, "pop3": 110, "pop3s": 995}
 
 
-class RealPortsServer(MailServer):
-    """example.com at 127.0.2.1 with the ports of the Internet and a certificate of the authority."""
+class CertifiedServer(MailServer):
+    """A server with a certificate of the authority, for its name, localhost and its address."""
 
-    def __init__(self, folder, authority, domain="example.com", address="127.0.2.1", person="bob@example.com",
-                 orders=()):
+    def __init__(self, folder, authority, domain, address, dns_port, person, ports=None, orders=()):
         self.authority = authority
         made, key = authority.issue(f"mail.{domain}", f"DNS:mail.{domain},DNS:localhost,IP:{address}")
-        super().__init__(folder, domain, address, 53, person, ports=PORTS, orders=(
-            f'dns.servers=["{DNS}:53"]', f'tls.certificate="{made}"', f'tls.key="{key}"',
-            f'deliver.extra_roots="{authority.certificate}"', *orders))
+        super().__init__(folder, domain, address, dns_port, person, ports=ports, orders=(
+            f'tls.certificate="{made}"', f'tls.key="{key}"', *orders))
 
     @property
     def certificate(self):
@@ -117,7 +115,9 @@ class Internet:
         for name in ("ca", "example"):
             (self.folder / name).mkdir()
         self.authority = Authority(self.folder / "ca")
-        self.server = RealPortsServer(self.folder / "example", self.authority, orders=orders)
+        self.server = CertifiedServer(
+            self.folder / "example", self.authority, "example.com", "127.0.2.1", 53, "bob@example.com", PORTS,
+            (f'dns.servers=["{DNS}:53"]', f'deliver.extra_roots="{self.authority.certificate}"', *orders))
         zones = [self.zone("example.com", self.server.zone)]
         zones += [self.zone(domain, stranger_zone(domain, address)) for domain, address in strangers]
         zones.append(self.zone("example", f"$ORIGIN example.\n{TOP}"))

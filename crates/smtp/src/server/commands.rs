@@ -162,10 +162,8 @@ impl Server {
         if !self.options.offer_starttls {
             return Err(replies::TLS_UNAVAILABLE);
         }
-        if matches!(self.state, State::Fresh) {
-            return Err(self.hello_first());
-        }
-        // RFC 3207 §4.2: what came in clear must never be taken for what came inside TLS.
+        // RFC 3207 asks for no EHLO before it, and there are clients that say none. Whatever was said in
+        // clear is forgotten anyway. RFC 3207 §4.2: what came in clear must never be taken for what came inside TLS.
         if more_waits {
             return Err(replies::DATA_BEHIND_STARTTLS);
         }
