@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""End-to-end tests with programs that we did not write: smtplib, imaplib, poplib, swaks, openssl,
-mbsync, dkimpy; Postfix, Exim and OpenSMTPD as senders. `python3 e2e/run.py` runs them all against target/release/posthaste (or $POSTHASTE).
+"""End-to-end tests with programs that we did not write: smtplib, imaplib, poplib, openssl, mbsync, dkimpy;
+Postfix, Exim and OpenSMTPD as senders; msmtp, swaks, s-nail, curl, mutt and gsasl as mail programs.
+`python3 e2e/run.py` runs them all against target/release/posthaste (or $POSTHASTE).
 
-Needs: python3 with dkimpy and dnspython; swaks, openssl, isync; what `python3 e2e/peers.py` unpacks, and
-root for the senders (a network of their own, with the real ports).
+Needs: python3 with dkimpy, dnspython and pynacl; swaks, openssl, isync, msmtp, s-nail, curl, mutt, gsasl; what
+`python3 e2e/peers.py` unpacks, and root for the senders (a network of their own, with the real ports).
 """
 
 import pathlib
