@@ -31,6 +31,8 @@ pub enum Command {
     Sink(Sink),
     /// Measure Posthaste, Postfix, the bare receiver and the disk in one run, in turn, and print the table.
     Compare(Box<Compare>),
+    /// Many idle sessions, many active ones, slow ones, and more than the server takes.
+    Crowd(Crowd),
     /// Measure start to listening with an empty store, and memory when idle.
     Start(Start),
 }
@@ -212,6 +214,42 @@ pub struct Compare {
     /// Write the tables to this file, as Markdown.
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
+}
+
+/// `bench crowd`.
+#[derive(ClapArgs, Debug)]
+pub struct Crowd {
+    /// Idle sessions.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(0..=20_000))]
+    pub idle: u16,
+    /// Active sessions, in each phase.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(0..=5_000))]
+    pub active: u16,
+    /// Slow clients (at a command, at a message, at a handshake), in the last phase.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(0..=5_000))]
+    pub slow: u16,
+    /// All but the slow ones inside TLS, after STARTTLS.
+    #[arg(long)]
+    pub tls: bool,
+    /// Seconds of a phase of active sessions.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Milliseconds that an active session rests between two messages.
+    #[arg(long, default_value_t = 2_000)]
+    pub pause_millis: u64,
+    /// Measure a server that runs (loopback only) instead of starting one; --pid names its process. It has
+    /// an account user0@bench.example.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "pid")]
+    pub to: Option<SocketAddr>,
+    /// The process of --to.
+    #[arg(long, requires = "to")]
+    pub pid: Option<u32>,
+    /// The server to start.
+    #[arg(long, value_name = "FILE", default_value = "target/release/posthaste")]
+    pub posthaste: PathBuf,
+    /// The folder on the disk to measure on (default: the folder for temporary files).
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: Option<PathBuf>,
 }
 
 /// `bench start`.

@@ -4,12 +4,12 @@
 //! `ready` first, on lines of their own).
 //! Never: measures anything itself.
 
-use crate::args::{Args, Bare, Command, Compare, Disk, Load, Sink, Start};
+use crate::args::{Args, Bare, Command, Compare, Crowd, Disk, Load, Sink, Start};
 use crate::hub::Bell;
 use crate::problem::{Outcome, Problem, Trying, only_loopback};
 use crate::quantile::Spread;
 use crate::table::{Table, figure};
-use crate::{bare, compare, disk, load, report, sink, start};
+use crate::{bare, compare, crowd, disk, load, report, sink, start};
 use serde::Serialize;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -27,6 +27,7 @@ pub fn run(args: &Args) -> Outcome<()> {
         Command::Disk(order) => run_disk(order, args.json),
         Command::Sink(order) => run_sink(order, args.json),
         Command::Compare(order) => run_compare(order, args.json),
+        Command::Crowd(order) => run_crowd(order, args.json),
         Command::Start(order) => run_start(order, args.json),
     }
 }
@@ -209,6 +210,33 @@ fn run_compare(order: &Compare, json: bool) -> Outcome<()> {
         return print_json(&found);
     }
     print!("{}", report::text(&found));
+    Ok(())
+}
+
+fn run_crowd(order: &Crowd, json: bool) -> Outcome<()> {
+    let asked = crowd::Crowd {
+        to: SocketAddr::from(([127, 0, 0, 1], 0)),
+        pid: 0,
+        idle: order.idle.into(),
+        active: order.active.into(),
+        slow: order.slow.into(),
+        tls: order.tls.then(load::any_tls).transpose()?,
+        phase: Duration::from_secs(order.seconds),
+        pause: Duration::from_millis(order.pause_millis),
+        connections_max: None,
+        users: 1,
+    };
+    let report = match (order.to, order.pid) {
+        (Some(to), Some(pid)) => crowd::run(crowd::Crowd { to, pid, ..asked })?,
+        _ => {
+            let workshop = compare::workshop(order.dir.as_deref())?;
+            crowd::run_on_own(&order.posthaste, workshop.path(), asked)?
+        }
+    };
+    if json {
+        return print_json(&report);
+    }
+    print!("{}", report.text());
     Ok(())
 }
 

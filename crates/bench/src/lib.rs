@@ -10,6 +10,7 @@ pub mod bare;
 pub mod cli;
 pub mod compare;
 pub mod corpus;
+pub mod crowd;
 pub mod device;
 pub mod disk;
 pub mod hub;

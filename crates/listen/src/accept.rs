@@ -86,12 +86,15 @@ fn is_the_peers(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-/// A panic in a session is our bug: it is told, and only that session ends.
-async fn contain(service: &'static str, peer: Peer, session: impl Future<Output = ()>) {
-    if let Err(panic) = AssertUnwindSafe(session).catch_unwind().await {
-        let why = words(&*panic);
-        tracing::error!(service, %peer, why, "a session ended by a panic: a fault of ours");
-    }
+/// A panic in a session is our bug: it is told, and only that session ends. (No `async fn`: that would
+/// hold room for the session twice.)
+fn contain(service: &'static str, peer: Peer, session: impl Future<Output = ()>) -> impl Future<Output = ()> {
+    AssertUnwindSafe(session).catch_unwind().map(move |ended| {
+        if let Err(panic) = ended {
+            let why = words(&*panic);
+            tracing::error!(service, %peer, why, "a session ended by a panic: a fault of ours");
+        }
+    })
 }
 
 /// What a panic said.

@@ -89,6 +89,9 @@ pub struct Smtp {
     pub received_max: usize,
     pub hold_max_days: u64,
     pub memory_max_octets: usize,
+    pub spill_over_octets: usize,
+    pub spill_max_octets: u64,
+    pub whole_max_octets: usize,
     pub command_timeout_secs: u64,
     pub data_timeout_secs: u64,
     pub handshake_timeout_secs: u64,
@@ -284,6 +287,9 @@ impl Default for Smtp {
             received_max: 50,
             hold_max_days: 7,
             memory_max_octets: 256 * 1024 * 1024,
+            spill_over_octets: 1024 * 1024,
+            spill_max_octets: 4 * 1024 * 1024 * 1024,
+            whole_max_octets: 256 * 1024 * 1024,
             command_timeout_secs: 300,
             data_timeout_secs: 180,
             handshake_timeout_secs: 60,
@@ -320,6 +326,13 @@ impl Smtp {
             if !(1..=u64::from(u32::MAX)).contains(&value) {
                 return Err(format!("smtp.{name} must be from 1 to {}", u32::MAX));
             }
+        }
+        if (self.whole_max_octets as u64) < self.size_max_octets
+            || self.spill_max_octets < self.size_max_octets
+        {
+            return Err(
+                "smtp.whole_max_octets and smtp.spill_max_octets must hold one message of smtp.size_max_octets".into(),
+            );
         }
         Ok(())
     }

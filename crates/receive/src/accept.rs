@@ -39,6 +39,10 @@ impl Session {
         let Some(mut transaction) = self.transaction.take() else {
             return replies::INTERNAL_ERROR;
         };
+        if let Err(reply) = self.make_whole(&mut transaction).await {
+            let refused = Refused::plain(reply, "no room for a large message now");
+            return self.refuse(&transaction, None, refused).await;
+        }
         let found = header::look(&transaction.message);
         let ready = match self.prepare(&mut transaction, &found).await {
             Ok(ready) => ready,

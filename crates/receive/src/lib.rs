@@ -25,12 +25,14 @@ mod refused;
 mod serve;
 mod session;
 mod sign;
+mod spill;
 mod transaction;
 mod wire;
 mod xclient;
 
 pub use local::{LocalSender, LocalSenders, SendAs, SenderPattern};
 pub use serve::{serve, serve_connection, serve_local};
+pub use spill::Spilling;
 
 use directory::Directory;
 use dns::Resolver;
@@ -60,6 +62,8 @@ pub struct Options {
     /// Octets of messages that are being received, all sessions together. Default 256 MiB; beyond it
     /// 452 is answered.
     pub memory_max_octets: usize,
+    /// Where large messages go while they come in; `None`: all stay in memory. Default `None`.
+    pub spill: Option<Spilling>,
     /// Received fields at most before a message is taken to be looping (RFC 5321 §6.3). Default 50.
     pub received_max: usize,
     /// How long gathering evidence may take before the message is deferred. Default 60 seconds
@@ -107,6 +111,7 @@ impl Options {
                 ipv6_prefix: 48,
             }),
             memory_max_octets: 256 * 1024 * 1024,
+            spill: None,
             received_max: 50,
             gather_timeout: Duration::from_secs(60),
             greeting_delay: Duration::ZERO,
@@ -157,6 +162,7 @@ pub struct Context {
     tap: Option<Arc<dyn smtp::Tap>>,
     gate: listen::Gate,
     memory: Arc<Semaphore>,
+    spill: Option<spill::Room>,
     cpu: Semaphore,
     logins: Arc<listen::Logins>,
     limits: limits::Limits,
@@ -182,6 +188,7 @@ impl Context {
             gate: listen::Gate::new(options.connections_max, options.connections_per_address_max)
                 .with_networks(options.connections_per_network),
             limits: limits::Limits::new(parts.store.clone(), limits::Options::off()),
+            spill: options.spill.clone().map(spill::Room::new),
             memory: Arc::new(Semaphore::new(options.memory_max_octets / MEMORY_UNIT)),
             cpu: Semaphore::new(options.cpu_at_once_max.max(1)),
             logins: Arc::new(listen::Logins::new(listen::LoginLimits {

@@ -18,7 +18,7 @@ impl Session {
         if transaction.refusals.is_empty() {
             return tracing::debug!(id = %transaction.id, why, "a transaction ended without a message");
         }
-        self.record_refused(&transaction, None, Vec::new()).await;
+        Box::pin(self.record_refused(&transaction, None, Vec::new())).await;
     }
 
     /// Records a transaction that was refused, as far as the budget allows.

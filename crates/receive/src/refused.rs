@@ -46,7 +46,8 @@ impl Session {
             });
         }
         if !refused.is_empty() {
-            self.record_session(server.helo(), &refused).await;
+            // On the heap, so that a session that waits does not hold room for it.
+            Box::pin(self.record_session(server.helo(), &refused)).await;
         }
     }
 

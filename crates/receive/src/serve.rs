@@ -67,10 +67,10 @@ async fn serve_sender(
     let _seat = match limit::enter(&ctx, peer) {
         Ok(seat) => seat,
         Err(reply) => {
-            return refuse(&ctx, io, peer, role, &reply).await;
+            return Box::pin(refuse(&ctx, io, peer, role, &reply)).await;
         }
     };
-    let mut session = Session::new(Arc::clone(&ctx), peer, role);
+    let mut session = Box::new(Session::new(Arc::clone(&ctx), peer, role));
     session.local = local;
     session.run(io, shutdown).await;
 }

@@ -113,31 +113,31 @@ impl Session {
     }
 
     /// Serves the connection to its end. A panic on the way ends this connection only, with 421.
-    pub(crate) async fn run(mut self, io: Box<dyn Io>, shutdown: watch::Receiver<bool>) {
-        let mut wire = Wire::new(io);
-        let served = AssertUnwindSafe(self.serve(&mut wire, shutdown))
+    pub(crate) async fn run(self: Box<Self>, io: Box<dyn Io>, shutdown: watch::Receiver<bool>) {
+        let (mut this, mut wire) = (self, Wire::new(io));
+        let served = AssertUnwindSafe(this.serve(&mut wire, shutdown))
             .catch_unwind()
             .await;
         match served {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "the connection broke"),
+            Ok(Err(error)) => tracing::debug!(peer = %this.peer, %error, "the connection broke"),
             Err(_) => {
-                tracing::error!(peer = %self.peer, role = ?self.role, "a session ended by a panic: a fault of ours");
+                tracing::error!(peer = %this.peer, role = ?this.role, "a session ended by a panic: a fault of ours");
                 let _ = wire
                     .write(&written(&replies::INTERNAL_ERROR), CLOSE_WRITE_TIMEOUT)
                     .await;
             }
         }
         // What the transaction held is recorded before the client's end is waited for.
-        self.end_transaction("the connection ended").await;
+        this.end_transaction("the connection ended").await;
         wire.close().await;
     }
 
     async fn serve(&mut self, wire: &mut Wire, shutdown: watch::Receiver<bool>) -> io::Result<()> {
         if self.role == Role::Submissions {
-            self.handshake(wire, b"").await?;
+            Box::pin(self.handshake(wire, b"")).await?;
         } else if self.talks_early(wire).await? {
-            let reply = self.refuse_connection("connect", &replies::EARLY_TALKER).await;
+            let reply = Box::pin(self.refuse_connection("connect", &replies::EARLY_TALKER)).await;
             return wire.write(&reply, CLOSE_WRITE_TIMEOUT).await;
         }
         let name = format!("{} {}", role_name(self.role), self.peer);
@@ -145,7 +145,7 @@ impl Session {
         let mut server = Server::new(self.smtp_options(), self.role, self.tls.is_some(), tap);
         self.name_channel(&mut server);
         server.begins_at(self.ctx.parts.clock.now());
-        self.converse(server, wire, shutdown).await
+        self.converse(&mut server, wire, shutdown).await
     }
 
     /// Whether the client speaks before it is greeted (RFC 5321 §4.3.1 bids it wait).
@@ -192,35 +192,38 @@ impl Session {
 
     async fn converse(
         &mut self,
-        mut server: Server,
+        server: &mut Server,
         wire: &mut Wire,
         mut shutdown: watch::Receiver<bool>,
     ) -> io::Result<()> {
         let mut stopping = false;
-        let mut pace = Pace::of(&server);
+        let mut pace = Pace::of(server);
         loop {
             server.refer_to(self.reference_now());
-            let turn = self.turn(&mut server, wire);
-            self.hear_refused(&mut server).await;
-            self.note_unseen_login(&mut server);
+            let turn = self.turn(server, wire);
+            self.hear_refused(server).await;
+            self.note_unseen_login(server);
             match turn {
                 Turn::Ask(question) => {
                     if takes_long(&question) {
-                        self.flush(&mut server, wire).await?;
+                        self.flush(server, wire).await?;
                     }
-                    self.answer(&mut server, question).await;
+                    self.answer(server, question).await;
                 }
                 Turn::Dropped => self.dropped().await,
                 Turn::StartTls => {
                     let output = server.take_output();
-                    self.handshake(wire, &output).await?;
+                    Box::pin(self.handshake(wire, &output)).await?;
                     self.login = None;
                     server.tls_started();
-                    self.name_channel(&mut server);
+                    self.name_channel(server);
                 }
-                Turn::Close => return self.flush(&mut server, wire).await,
+                Turn::Close => return self.flush(server, wire).await,
                 Turn::Read => {
-                    self.flush(&mut server, wire).await?;
+                    if self.has_to_spill() {
+                        Box::pin(self.spill(server)).await;
+                    }
+                    self.flush(server, wire).await?;
                     if stopping && !server.is_receiving() {
                         server.close_with(&replies::SHUTTING_DOWN);
                         continue;
@@ -234,7 +237,7 @@ impl Session {
                         // It came in while we wrote.
                         continue;
                     }
-                    let deadline = pace.deadline(&server, &self.ctx.options);
+                    let deadline = pace.deadline(server, &self.ctx.options);
                     let login = self.login.as_mut().filter(|_| !server.is_receiving());
                     let standing = login.map(|l| &mut l.standing);
                     let heard = hear(wire, server.is_receiving(), deadline, &mut shutdown, stopping);
@@ -278,7 +281,8 @@ impl Session {
         }
     }
 
-    /// Answers a question of the machine.
+    /// Answers a question of the machine. Each answer is on the heap while it is worked on, so that a
+    /// session that waits does not hold room for it.
     async fn answer(&mut self, server: &mut Server, question: Question) {
         match question {
             Question::Authenticate {
@@ -286,7 +290,7 @@ impl Session {
                 mechanism,
                 request,
             } => {
-                let answer = self.authenticate(mechanism, request).await;
+                let answer = Box::pin(self.authenticate(mechanism, request)).await;
                 server.authenticated(token, answer);
             }
             Question::Xclient { token, attributes } => {
@@ -294,11 +298,11 @@ impl Session {
                 server.xclient(token, verdict);
             }
             Question::Sender { token, helo, mail } => {
-                let verdict = self.sender(&helo, &mail).await;
+                let verdict = Box::pin(self.sender(&helo, &mail)).await;
                 server.sender(token, verdict);
             }
             Question::Recipient { token, rcpt } => {
-                let verdict = self.recipient(&rcpt).await;
+                let verdict = Box::pin(self.recipient(&rcpt)).await;
                 server.recipient(token, verdict);
             }
             Question::Begin { token, envelope } => {
@@ -307,10 +311,10 @@ impl Session {
             }
             Question::Message { token, .. } => {
                 if self.role == Role::Lmtp {
-                    let replies = self.accept_for_each().await;
+                    let replies = Box::pin(self.accept_for_each()).await;
                     return server.message_each(token, &replies);
                 }
-                let reply = self.accept().await;
+                let reply = Box::pin(self.accept()).await;
                 server.message(token, &reply);
             }
         }

@@ -56,6 +56,8 @@ pub(crate) struct Transaction {
     /// Memory that the message holds.
     pub(crate) memory: Vec<OwnedSemaphorePermit>,
     pub(crate) memory_units: usize,
+    /// The part of the message that is in a file, before what is in memory.
+    pub(crate) spilled: Option<crate::spill::Spilled>,
     /// What it has taken of the login's day.
     pub(crate) held: Option<limits::Held>,
 }
@@ -79,6 +81,7 @@ impl Transaction {
             octets: 0,
             memory: Vec::new(),
             memory_units: 0,
+            spilled: None,
             held: None,
         }
     }

@@ -1,7 +1,7 @@
 //! One connection's octets: what was read and not used yet, and writing that never waits for a
 //! client who waits for us.
 //!
-//! Promises: an idle connection holds a small buffer; while a write is stuck, what the client sends
+//! Promises: an idle connection holds no buffer; while a write is stuck, what the client sends
 //! is read (up to a limit), so that two sides with full buffers do not wait for each other for ever.
 
 use listen::Io;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Octets read at once while commands are awaited, and the buffer of an idle connection.
+/// Octets read at once while commands are awaited.
 const COMMAND_OCTETS: usize = 4 * 1024;
 /// Octets read at once while a message comes in; enough for most messages.
 const MESSAGE_OCTETS: usize = 16 * 1024;
@@ -63,7 +63,21 @@ impl Wire {
 
     /// Reads what there is. 0 means that the client has closed. Cancel-safe.
     pub(crate) async fn read(&mut self, in_message: bool) -> io::Result<usize> {
+        if !in_message && self.buffer.is_empty() {
+            // While nothing comes, nothing is held.
+            self.buffer = Vec::new();
+        }
         let io = self.io.as_mut().ok_or_else(gone)?;
+        if !in_message && self.buffer.is_empty() {
+            let read = read_first(io.as_mut()).await;
+            self.filled = false;
+            self.buffer = match read {
+                // A client that goes without close_notify has gone all the same.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Vec::new(),
+                read => read?,
+            };
+            return Ok(self.buffer.len());
+        }
         let wanted = match (in_message, self.filled) {
             (false, _) => COMMAND_OCTETS,
             (true, false) => MESSAGE_OCTETS,
@@ -160,6 +174,21 @@ impl Wire {
     }
 }
 
+/// Waits for octets without a buffer to wait with: it is on the stack, and only while something is
+/// read. Cancel-safe.
+async fn read_first(io: &mut dyn Io) -> io::Result<Vec<u8>> {
+    poll_fn(|cx| {
+        let mut chunk = [0u8; COMMAND_OCTETS];
+        let mut read = ReadBuf::new(&mut chunk);
+        match Pin::new(&mut *io).poll_read(cx, &mut read) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(read.filled().to_vec())),
+            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
 fn timed_out() -> io::Error {
     io::Error::from(io::ErrorKind::TimedOut)
 }
@@ -217,9 +246,10 @@ mod tests {
         wire.take(1);
         client.write_all(b"x").await.unwrap();
         wire.read(false).await.unwrap();
-        assert_eq!(
-            (wire.input(), wire.buffer.capacity()),
-            (&b"x"[..], COMMAND_OCTETS)
-        );
+        assert_eq!((wire.input(), wire.buffer.capacity()), (&b"x"[..], 1));
+        wire.take(1);
+        let waits = tokio::time::timeout(Duration::from_millis(1), wire.read(false)).await;
+        assert!(waits.is_err());
+        assert_eq!(wire.buffer.capacity(), 0, "who is idle holds no buffer");
     }
 }

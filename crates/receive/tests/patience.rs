@@ -278,3 +278,20 @@ fn a_plain_login_is_for_this_machine_alone() {
         });
     }
 }
+
+/// Octets of a session's own state at most: what an idle connection costs before its socket and TLS.
+const SESSION_OCTETS_MAX: usize = 4 * 1024;
+
+#[test]
+fn a_waiting_session_is_small() {
+    let world = World::new();
+    let setup = Setup::default();
+    let resolver = Arc::new(setup.resolver.clone());
+    let ctx = world.context(setup, resolver);
+    let (_ours, theirs) = tokio::io::duplex(8);
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let peer = "192.0.2.1:1025".parse::<std::net::SocketAddr>().unwrap();
+    let session = receive::serve_connection(ctx, Box::new(theirs), peer, Role::Mta, stopped);
+    let octets = size_of_val(&session);
+    assert!(octets <= SESSION_OCTETS_MAX, "{octets}");
+}

@@ -146,6 +146,30 @@ impl Posthaste {
             way,
         }
     }
+
+    /// Starts one with more `key=value` of settings than the way says.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_with(&self, folder: &Path, launch: &Launch<'_>, settings: &[String]) -> Outcome<Running> {
+        let place = folder.join("posthaste");
+        copy(&self.installation.template, &place)?;
+        let mut command = launch.command(&self.installation.program);
+        command.arg("--config").arg(place.join("posthaste.toml"));
+        command
+            .arg("--set")
+            .arg(format!("dns.servers=[\"{}\"]", self.installation.dns_address));
+        if self.way == Way::Unjudged {
+            command.arg("--set").arg("judge.unjudged_from=[\"127.0.0.0/8\"]");
+        }
+        for setting in settings {
+            command.arg("--set").arg(setting);
+        }
+        command.arg("serve");
+        let started = start_until_ready(&mut command, &folder.join("stderr.log"))?;
+        let address = started.address("smtp")?;
+        Ok(Running::new(address, started.after, started.child, Stop::Term))
+    }
 }
 
 impl Target for Posthaste {
@@ -192,20 +216,7 @@ impl Target for Posthaste {
     }
 
     fn start(&self, folder: &Path, launch: &Launch<'_>) -> Outcome<Running> {
-        let place = folder.join("posthaste");
-        copy(&self.installation.template, &place)?;
-        let mut command = launch.command(&self.installation.program);
-        command.arg("--config").arg(place.join("posthaste.toml"));
-        command
-            .arg("--set")
-            .arg(format!("dns.servers=[\"{}\"]", self.installation.dns_address));
-        if self.way == Way::Unjudged {
-            command.arg("--set").arg("judge.unjudged_from=[\"127.0.0.0/8\"]");
-        }
-        command.arg("serve");
-        let started = start_until_ready(&mut command, &folder.join("stderr.log"))?;
-        let address = started.address("smtp")?;
-        Ok(Running::new(address, started.after, started.child, Stop::Term))
+        self.start_with(folder, launch, &[])
     }
 }
 

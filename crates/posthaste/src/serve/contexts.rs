@@ -27,6 +27,7 @@ pub fn receive(
     options.greeting_delay = std::time::Duration::from_millis(settings.smtp.greeting_delay_ms);
     options.xclient_from =
         doors::networks("smtp.xclient_from", &settings.smtp.xclient_from).map_err(Failure::Settings)?;
+    options.spill = spilling(settings)?;
     let policy = judge::Policy {
         spf_fail: if settings.judge.refuse_spf_fail {
             judge::judgement::Action::Refuse
@@ -76,6 +77,27 @@ fn limit_sessions(settings: &Settings, options: &mut receive::Options) {
         handshake: Duration::from_secs(smtp.handshake_timeout_secs),
         write: Duration::from_secs(smtp.write_timeout_secs),
     };
+}
+
+/// Where large messages go while they come in. What a crash left in the folder goes.
+fn spilling(settings: &Settings) -> Result<Option<receive::Spilling>, Failure> {
+    let smtp = &settings.smtp;
+    if smtp.spill_over_octets == 0 {
+        return Ok(None);
+    }
+    let folder = settings.data.join("incoming");
+    let told = |e: std::io::Error| Failure::store(format!("{}: {e}", folder.display()));
+    match std::fs::remove_dir_all(&folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(told(e)),
+        _ => {}
+    }
+    world::make_private(&folder).map_err(told)?;
+    Ok(Some(receive::Spilling {
+        folder,
+        over_octets: smtp.spill_over_octets,
+        disk_max_octets: smtp.spill_max_octets,
+        whole_max_octets: smtp.whole_max_octets,
+    }))
 }
 
 fn blocklists(settings: &Settings) -> Result<Vec<Domain>, Failure> {

@@ -211,6 +211,21 @@ const KEYS: &[Key] = &[
         "Octets of messages that are being received, all sessions together; beyond that 452 4.3.1 is answered. Must hold one message of the largest size.",
     ),
     key(
+        "smtp.spill_over_octets",
+        "1048576",
+        "Octets of a message that is coming in beyond which it goes to a file without a name in `<data>/incoming`, so that slow large senders hold little memory. 0: never.",
+    ),
+    key(
+        "smtp.spill_max_octets",
+        "4294967296",
+        "Octets of all these files; beyond that 452 4.3.1 is answered.",
+    ),
+    key(
+        "smtp.whole_max_octets",
+        "268435456",
+        "Octets of messages from these files that are in memory at the same time, to be judged and stored; others wait for their turn. Must hold one message of the largest size.",
+    ),
+    key(
         "smtp.command_timeout_secs",
         "300",
         "Seconds that the next whole command may take; then 421 4.4.2. RFC 5321 §4.5.3.2.7 asks for 300 at least.",
