@@ -5,14 +5,13 @@
 mod common;
 
 use common::stage::{FIRST, SECOND, Stage, fates};
-use common::world::{START, World, domain};
+use common::world::{START, World, address, domain};
 use common::{Script, StartTls, put_blob};
 use dns::table::TableResolver;
 use mail::Clock;
 use mail::delivery::{ByMode, DeliverBy, Notify, OriginalRecipient, Priority, Ret};
 use queue::{Body, Deadline, NewErrand};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::Duration;
 
 const MX: &str = "192.0.2.1:25";
@@ -89,6 +88,34 @@ async fn a_mailbox_here_reports_its_delivery() {
     assert!(
         report.contains("Final-Recipient: rfc822; alice@gmail.com\r\nAction: delivered\r\nStatus: 2.0.0\r\n")
     );
+}
+
+/// RFC 3461 §5.2.7.3: of several the sender hears that they are several, and no more.
+#[tokio::test(start_paused = true)]
+async fn an_alias_of_several_is_reported_as_expanded() {
+    let world = World::new(zones()).await;
+    let server = world.net.put(MX, offering(&[]));
+    let all = address("all@gmail.com");
+    let leads = directory::Leads {
+        accounts: vec![world.alice],
+        addresses: vec![address("bob@example.com")],
+    };
+    world.directory.set_alias_to(&all, &leads).await.unwrap();
+    let ask = |_: &mut queue::Message, errands: &mut Vec<NewErrand>| notify(errands, "SUCCESS");
+    let id = world
+        .submit_asking("alice@gmail.com", &["all@gmail.com"], "Hi\r\n", ask)
+        .await;
+    world.until_gone(id).await;
+    world
+        .until("the copy elsewhere", || async { server.messages().len() == 1 })
+        .await;
+    let inbox = world.inbox().await;
+    let reports: Vec<_> = inbox
+        .iter()
+        .filter(|text| text.contains("multipart/report"))
+        .collect();
+    assert_eq!((inbox.len(), reports.len()), (2, 1));
+    assert!(reports[0].contains("Final-Recipient: rfc822; all@gmail.com\r\nAction: expanded\r\n"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -332,5 +359,4 @@ async fn urgent_mail_goes_first() {
         .map(|text| text.trim_end().rsplit(' ').next().unwrap().to_owned())
         .collect();
     assert_eq!(order, ["9", "3", "0", "-1"]);
-    let _: &Arc<_> = &server;
 }
