@@ -14,6 +14,8 @@ pub(crate) struct Pace {
     progress: u64,
     since: Instant,
     message: Option<Message>,
+    /// Messages that were accepted. The next one may begin in the same octets (RFC 3030 with pipelining).
+    accepted: u32,
     /// What the last deadline was about.
     slow: bool,
 }
@@ -33,6 +35,7 @@ impl Pace {
             progress: server.progress(),
             since: Instant::now(),
             message: None,
+            accepted: 0,
             slow: false,
         }
     }
@@ -46,8 +49,11 @@ impl Pace {
         }
         let next = self.since + server.timeout();
         self.slow = false;
-        if !server.is_receiving() {
+        if !server.is_receiving() || server.accepted() != self.accepted {
+            self.accepted = server.accepted();
             self.message = None;
+        }
+        if !server.is_receiving() {
             return next;
         }
         let fresh = Message {

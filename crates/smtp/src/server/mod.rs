@@ -284,6 +284,12 @@ impl Server {
         self.progress
     }
 
+    /// Messages that were accepted.
+    #[must_use]
+    pub fn accepted(&self) -> u32 {
+        self.messages
+    }
+
     /// Whether no transaction is open: a good moment to end the session.
     #[must_use]
     pub fn is_idle(&self) -> bool {
