@@ -44,6 +44,25 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "the words are the judgement's: crates/receive/tests/reception.rs",
     ),
     ("policy_refused", "the words are the judgement's"),
+    ("mailbox_full", "the driver's: crates/receive/tests/addresses.rs"),
+    (
+        "MAILBOXES_FULL",
+        "the driver's: crates/receive/tests/addresses.rs",
+    ),
+    (
+        "domain_disabled",
+        "the driver's: crates/receive/tests/addresses.rs",
+    ),
+    (
+        "address_flawed",
+        "the driver's: crates/receive/tests/addresses.rs",
+    ),
+    ("may_not_post", "the driver's: crates/receive/tests/addresses.rs"),
+    (
+        "rewritten_sender_refused",
+        "the driver's: crates/receive/tests/addresses.rs",
+    ),
+    ("forward_loop", "the driver's: crates/receive/tests/addresses.rs"),
     ("blocked", "the driver's: crates/receive/tests/limits.rs"),
     (
         "connections_too_often",
