@@ -323,8 +323,9 @@ class Probe:
 
     def judge(self):
         accepted = [a for a in self.attempts if a.said.startswith("250") and hasattr(a, "relayed")]
-        wait_until(lambda: all(any(a.outer.encode() in m for m in self.sink.messages) for a in accepted),
-                   "the relayed messages at the receiver", 60)
+        # Each is at the receiver, or was returned because the receiver cannot take it as it is.
+        wait_until(lambda: "queue is empty" in self.relay.cli("queue", "list").stdout, "the end of the queue", 90)
+        arrived = [a for a in accepted if any(a.outer.encode() in m for m in self.sink.messages)]
         mailbox = self.server.messages() + self.server.messages("Junk")
         queued = [self.server.cli("queue", "list").stdout, self.relay.cli("queue", "list").stdout]
         bad = 0
@@ -352,8 +353,8 @@ class Probe:
         for name, said, first, verdict in self.rows:
             print(f"{name:{width}}  {said:58}  {first:5}  {verdict}")
         print(f"\n{len(self.rows)} attempts, {bad} second messages got through; "
-              f"{len(accepted)} relayed, {self.sink.transactions - 2} transactions at the naive receiver")
-        bad += self.sink.transactions - 2 != len(accepted)
+              f"{len(accepted)} taken for the naive receiver, {len(arrived)} arrived there in {self.sink.transactions - 2} transactions")
+        bad += self.sink.transactions - 2 != len(arrived) or not arrived
         return bad
 
 

@@ -118,7 +118,7 @@ impl Session {
         let octets = transaction.map_or(0, |t| t.declared_octets.max(t.octets));
         for id in accounts {
             let room = self.has_room(*id, octets.max(1)).await;
-            if room.map_err(|reply| lookup_failed(reply))? {
+            if room.map_err(lookup_failed)? {
                 return Ok(());
             }
         }

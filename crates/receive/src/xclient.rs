@@ -25,8 +25,8 @@ impl Session {
             Some(Told::Unavailable | Told::TemporarilyUnavailable) => None,
             None => self.login.take(),
         };
-        let ip = attributes.address.clone().and_then(Told::known);
-        let port = attributes.port.clone().and_then(Told::known);
+        let ip = attributes.address.and_then(Told::known);
+        let port = attributes.port.and_then(Told::known);
         let before = self.peer;
         if ip.is_some() || port.is_some() {
             let ip = ip.unwrap_or(self.peer.address.ip());

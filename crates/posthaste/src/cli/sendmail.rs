@@ -148,13 +148,17 @@ fn hand_through(settings: &Settings) -> Result<(), Trouble> {
     let stream = talk::connect(&doors::sendmail_socket(settings))?;
     stream.set_read_timeout(None)?;
     let mut to_server = stream.try_clone()?;
+    let (mut from_server, mut out) = (stream, std::io::stdout().lock());
+    let mut piece = [0; 4_096];
+    // What stands on standard input already must not come before the greeting.
+    let greeting = from_server.read(&mut piece)?;
+    out.write_all(&piece[..greeting])?;
+    out.flush()?;
     // Ends with the process when the server closes first.
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut to_server);
         let _ = to_server.shutdown(std::net::Shutdown::Write);
     });
-    let (mut from_server, mut out) = (stream, std::io::stdout().lock());
-    let mut piece = [0; 4_096];
     loop {
         match from_server.read(&mut piece)? {
             0 => return Ok(()),
