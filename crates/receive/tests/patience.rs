@@ -210,8 +210,10 @@ fn a_slow_reader_is_left() {
 
 #[test]
 fn a_slow_handshake_ends_after_a_minute() {
-    let mut setup = Setup::default();
-    setup.role = Role::Submissions;
+    let setup = Setup {
+        role: Role::Submissions,
+        ..Setup::default()
+    };
     let world = World::new();
     let resolver = Arc::new(setup.resolver.clone());
     let ctx = world.context(setup, resolver);
