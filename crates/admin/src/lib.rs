@@ -5,6 +5,7 @@
 //!
 //! Never: a decision about mail; a secret in an answer, but for one that was just made up.
 
+pub mod addresses;
 pub mod audit;
 pub mod control;
 pub mod export;

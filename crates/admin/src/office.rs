@@ -1,6 +1,7 @@
 //! The office: carries out what the operator orders, on the domains' own functions.
 
 mod accounts;
+mod addresses;
 mod limited;
 mod messages;
 mod signing;
@@ -71,6 +72,7 @@ impl Office {
             Request::AccountRemove { address } => self.remove_account(&address).await,
             Request::AliasAdd { alias, address } => self.add_alias(&alias, &address).await,
             Request::AliasRemove { alias } => self.remove_alias(&alias).await,
+            Request::Addresses { order } => self.addresses(order).await,
             Request::SecondFactor { address, on } => self.second_factor(&address, on).await,
             Request::AppPasswordAdd {
                 address,
@@ -104,8 +106,10 @@ impl From<directory::Error> for Refusal {
         use directory::Error as E;
         match error {
             E::NoSuchDomain(_) => Self::not_found(format!("{error}; add it with: posthaste domain add")),
-            E::NoSuchAccount | E::NoSuch(_) => Self::not_found(error.to_string()),
-            E::Exists(_) | E::InUse(_) | E::Invalid(_) | E::Limit { .. } => Self::invalid(error.to_string()),
+            E::NoSuchAccount | E::NoSuch(_) | E::NoSuchTarget(_) => Self::not_found(error.to_string()),
+            E::Exists(_) | E::InUse(_) | E::Invalid(_) | E::Limit { .. } | E::Loop { .. } => {
+                Self::invalid(error.to_string())
+            }
             _ => Self::failed(error),
         }
     }

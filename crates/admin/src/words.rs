@@ -1,5 +1,6 @@
 //! What can be asked and ordered, and what is answered: values that travel as JSON.
 
+use crate::addresses::{AliasRow, DomainView, ExplanationView, GroupRow, Order};
 use mail::{Domain, EmailAddress, QueueId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -48,6 +49,10 @@ pub enum Request {
     },
     AliasRemove {
         alias: EmailAddress,
+    },
+    /// About where addresses lead, and who may send as whom.
+    Addresses {
+        order: Order,
     },
     SecondFactor {
         address: EmailAddress,
@@ -132,6 +137,12 @@ pub enum Response {
     Domains(Vec<DomainRow>),
     Accounts(Vec<AccountRow>),
     Account(AccountView),
+    Aliases(Vec<AliasRow>),
+    Groups(Vec<GroupRow>),
+    Domain(DomainView),
+    Explanation(ExplanationView),
+    /// Addresses, or domains as `@domain`.
+    Grants(Vec<String>),
     /// A password; one that was made up is shown here and never again.
     Password(NewPassword),
     /// The secret for an authenticator, shown once.
@@ -285,6 +296,15 @@ pub struct AccountView {
     pub row: AccountRow,
     /// Its other addresses.
     pub aliases: Vec<EmailAddress>,
+    /// What it may send as by the operator's word.
+    #[serde(default)]
+    pub may_send_as: Vec<String>,
+    /// Octets that it may keep; none: any amount.
+    #[serde(default)]
+    pub quota_octets: Option<u64>,
+    /// Octets that it keeps.
+    #[serde(default)]
+    pub used_octets: u64,
     /// Its app passwords, without the passwords.
     pub app_passwords: Vec<AppPasswordRow>,
     /// Its mailboxes.

@@ -82,7 +82,7 @@ impl DomainSettings {
 }
 
 /// The changes of one order; what is `None` stays.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DomainChange {
     /// See [`DomainSettings::tag_separator`].
     pub tag_separator: Option<Option<char>>,

@@ -59,7 +59,7 @@ pub use second_factor::{TOTP_STEP_SECS, TotpSecret};
 pub use send_as::{GRANTS_PER_ACCOUNT_MAX, Grant};
 pub use senders::OriginalSender;
 pub use spread::{Flaw, Forward, NESTING_MAX, SPREAD_MAX, Spread};
-pub use srs::SrsError;
+pub use srs::{SrsError, VALID_DAYS as SRS_VALID_DAYS};
 pub use standing::Credential;
 pub use token::{ISSUER_KEYS_MAX, Issuer, IssuerKeys, TOKEN_OCTETS_MAX, TokenFault, Vouched, check_token};
 

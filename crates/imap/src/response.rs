@@ -137,6 +137,12 @@ impl Refusal {
         Self::new(Code::TryCreate, "No such mailbox")
     }
 
+    /// The account has no room for it (RFC 9208 §4.1.3).
+    #[must_use]
+    pub fn over_quota() -> Self {
+        Self::new(Code::OverQuota, "No room left: delete mail first")
+    }
+
     /// The server cannot do it now.
     #[must_use]
     pub fn unavailable() -> Self {

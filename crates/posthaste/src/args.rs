@@ -1,5 +1,6 @@
 //! The command line, as clap reads it.
 
+pub mod addresses;
 pub mod block;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -66,6 +67,15 @@ pub enum Command {
     /// Who is shut out for a time: addresses, networks, logins.
     #[command(subcommand)]
     Block(block::Block),
+    /// Addresses that lead to accounts, to other addresses here, and to addresses elsewhere.
+    #[command(subcommand)]
+    Alias(addresses::Alias),
+    /// Addresses with members.
+    #[command(subcommand)]
+    Group(addresses::Group),
+    /// Where addresses lead.
+    #[command(subcommand)]
+    Address(addresses::Address),
     /// The messages that wait for delivery.
     #[command(subcommand)]
     Queue(Queue),
@@ -186,6 +196,10 @@ pub enum Domain {
     List,
     /// Stop taking mail for a domain. Refused while accounts use it.
     Remove { domain: mail::Domain },
+    /// Change how a domain treats its addresses; what is not named stays.
+    Set(addresses::DomainSet),
+    /// Show how a domain treats its addresses.
+    Show { domain: mail::Domain },
 }
 
 #[derive(Subcommand, Debug)]
@@ -229,6 +243,14 @@ pub enum Account {
     },
     /// Take an alias away.
     RemoveAlias { alias: mail::EmailAddress },
+    /// Limit what the account may keep: octets (2G, 500M), none, or default.
+    Quota {
+        address: mail::EmailAddress,
+        quota: String,
+    },
+    /// What the account may send as, besides its own addresses.
+    #[command(subcommand)]
+    SendAs(addresses::SendAs),
     /// Turn the second factor on: from then on mail programs need app passwords.
     SecondFactor {
         address: mail::EmailAddress,

@@ -1,5 +1,6 @@
 //! What each command does: reads settings, asks the running server or opens the store, prints.
 
+mod addresses;
 mod audit;
 mod auth;
 mod backup;
@@ -40,6 +41,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Domain(order) => office::run(global, office::domain(order)),
         Command::Account(order) => office::run(global, office::account(order)?),
         Command::Block(order) => office::run(global, block::request(order)),
+        Command::Alias(order) => office::run(global, addresses::alias(order)),
+        Command::Group(order) => office::run(global, addresses::group(order)),
+        Command::Address(order) => office::run(global, addresses::address(order)),
         Command::Queue(order) => queue::run(global, order),
         Command::Trace { what, limit } => office::run(global, admin::Request::Trace { what, limit }),
         Command::Audit { deep } => audit::run(global, deep),

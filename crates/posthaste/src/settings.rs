@@ -5,6 +5,7 @@
 
 pub mod doors;
 pub mod limits;
+pub mod mailbox;
 pub mod problem;
 pub mod reference;
 
@@ -36,6 +37,7 @@ pub struct Settings {
     pub judge: Judge,
     pub deliver: Deliver,
     pub queue: Queue,
+    pub mailbox: mailbox::Mailbox,
     pub store: Store,
     pub log: Log,
 }
@@ -205,6 +207,7 @@ impl Default for Settings {
             judge: Judge::default(),
             deliver: Deliver::default(),
             queue: Queue::default(),
+            mailbox: mailbox::Mailbox::default(),
             store: Store::default(),
             log: Log::default(),
         }

@@ -86,7 +86,10 @@ impl World {
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared: Arc<dyn store::Store> = store.clone();
-        let options = directory::Options::default();
+        let options = directory::Options {
+            quota_default_octets: settings.mailbox.quota_default(),
+            ..directory::Options::default()
+        };
         let directory = Directory::new(shared.clone(), options, Arc::new(directory::SystemRandom))
             .map_err(|e| Failure::store(e.to_string()))?;
         let office = Office {

@@ -57,6 +57,15 @@ impl Office {
         Ok(Response::Account(AccountView {
             row: row(&account),
             aliases: aliases.into_iter().map(|a| a.address).collect(),
+            may_send_as: self
+                .directory
+                .grants(account.id)
+                .await?
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            quota_octets: self.directory.quota(account.id).await?,
+            used_octets: self.mailboxes.usage(account.id).await?,
             app_passwords: app_passwords
                 .into_iter()
                 .map(|p| AppPasswordRow {
@@ -109,16 +118,13 @@ impl Office {
         address: &EmailAddress,
     ) -> Result<Response, Refusal> {
         let account = self.account(address).await?;
-        let known = self.directory.aliases().await?;
-        let existing = known.into_iter().find(|a| a.address.folded() == alias.folded());
-        let mut accounts = existing.map_or_else(Vec::new, |a| a.accounts);
-        accounts.push(account.id);
-        let made = self.directory.set_alias(alias, &accounts).await?;
-        let others = made.accounts.len() - 1;
+        let more = directory::Leads::to_accounts(&[account.id]);
+        let made = self.directory.add_to_alias(alias, &more).await?;
+        let others = made.accounts.len() + made.addresses.len() - 1;
         Ok(Response::Done(match others {
             0 => format!("mail to {alias} goes to {address}"),
             _ => format!(
-                "mail to {alias} goes to {address} too, now to {} accounts",
+                "mail to {alias} goes to {address} too, now to {} places",
                 others + 1
             ),
         }))

@@ -1,7 +1,7 @@
 //! Commands that the office carries out: asked of the running server through its control socket, or
 //! done here when no server runs.
 
-use super::{Failure, print, settings};
+use super::{Failure, addresses, print, settings};
 use crate::args::{Account, Dns, Domain, Global, OnOff, Scope};
 use crate::settings::Settings;
 use crate::world;
@@ -90,6 +90,8 @@ pub fn domain(order: Domain) -> Request {
         Domain::Add { domain } => Request::DomainAdd { domain },
         Domain::List => Request::DomainList,
         Domain::Remove { domain } => Request::DomainRemove { domain },
+        Domain::Set(order) => addresses::domain_set(order),
+        Domain::Show { domain } => addresses::domain_show(domain),
     }
 }
 
@@ -129,6 +131,8 @@ pub fn account(order: Account) -> Result<Request, Failure> {
         }
         Account::AddAlias { alias, address } => Request::AliasAdd { alias, address },
         Account::RemoveAlias { alias } => Request::AliasRemove { alias },
+        Account::Quota { address, quota } => addresses::quota(address, quota),
+        Account::SendAs(order) => addresses::send_as(order),
         Account::SecondFactor { address, state } => Request::SecondFactor {
             address,
             on: state == OnOff::On,

@@ -1,7 +1,7 @@
 //! Answers as people read them: short tables and sentences; or as JSON.
 
-use super::Failure;
 use super::out::{out, outln};
+use super::{Failure, addresses};
 use admin::Response;
 use admin::words::{AccountRow, AccountView, NewPassword, QueueRow};
 use mail::{Timestamp, date};
@@ -25,6 +25,11 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
             rows.iter().map(account_cells).collect(),
         ),
         Response::Account(view) => account(view),
+        Response::Aliases(rows) => addresses::aliases_in_words(rows),
+        Response::Groups(rows) => addresses::groups_in_words(rows),
+        Response::Domain(view) => addresses::domain_in_words(view),
+        Response::Explanation(view) => addresses::explanation_in_words(view),
+        Response::Grants(rows) => rows.iter().for_each(|row| outln!("{row}")),
         Response::Password(made) => password(made),
         Response::SecondFactor { address, otpauth_url } => outln!(
             "the second factor of {address} is on: mail programs need app passwords from now on\n\
@@ -115,6 +120,10 @@ fn account(view: &AccountView) {
         let aliases: Vec<String> = view.aliases.iter().map(ToString::to_string).collect();
         outln!("\naliases: {}", aliases.join(", "));
     }
+    if !view.may_send_as.is_empty() {
+        outln!("\nmay send as: {}", view.may_send_as.join(", "));
+    }
+    outln!("\nkeeps {}", addresses::room(view.used_octets, view.quota_octets));
     outln!();
     let rows = view.mailboxes.iter();
     table(

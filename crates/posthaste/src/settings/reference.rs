@@ -326,6 +326,11 @@ const KEYS: &[Key] = &[
         "Seconds after which the sender is told that a message is delayed.",
     ),
     key(
+        "mailbox.quota_default_octets",
+        "0",
+        "Octets that an account may keep that has no quota of its own (`posthaste account quota`); 0: any amount. A mailbox that is full is told to senders at RCPT with 452 4.2.2, so that they try again.",
+    ),
+    key(
         "store.scrub_days",
         "14",
         "Days in which the server reads its whole store once, slowly, to find rot while a backup still has what it ate: every row and every octet of every message. What it finds is in the log at level `error`, and in `posthaste audit`. 0 turns it off.",

@@ -42,6 +42,7 @@ impl Driver {
                 Some(Code::NonExistent) => Refusal::try_create(),
                 _ => r,
             })?;
+        self.must_have_room(mailbox.place(), octets).await?;
         let (flags, keywords) = split_flags(&head.flags).map_err(|e| refusal(&e))?;
         let writer = self
             .ctx
@@ -56,6 +57,20 @@ impl Driver {
             internal_date: head.internal_date.unwrap_or_else(|| self.ctx.clock.now()),
             writer: Ok(Mutex::new(writer)),
         })
+    }
+
+    /// The account's quota holds for what a client brings too (RFC 9208 §4.1.3 has the code).
+    async fn must_have_room(&self, place: Place, octets: u64) -> Result<(), Refusal> {
+        let quota = self.ctx.directory.quota(place.account).await;
+        let Some(quota) = quota.map_err(|_| Refusal::unavailable())? else {
+            return Ok(());
+        };
+        let used = self.ctx.mailboxes.usage(place.account).await;
+        let used = used.map_err(|e| refusal(&e))?;
+        match used.saturating_add(octets) <= quota {
+            true => Ok(()),
+            false => Err(Refusal::over_quota()),
+        }
     }
 
     pub(super) async fn append_goes_on(&mut self, octets: &[u8]) {
