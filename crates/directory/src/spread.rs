@@ -154,9 +154,11 @@ impl<'a> Walk<'a> {
             self.spread.post = group.post;
         }
         let start = address.folded();
+        // However the sender wrote it, it is told in one form.
+        let address = EmailAddress::parse(&start).unwrap_or_else(|_| address.clone());
         self.met.insert(start.clone());
         let mut stops = VecDeque::from([Stop {
-            address: address.clone(),
+            address,
             owner,
             depth: 0,
         }]);
