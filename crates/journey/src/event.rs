@@ -152,6 +152,17 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         remedy: Option<String>,
     },
+    /// A content filter saw it.
+    Filtered {
+        /// Its name in the settings.
+        filter: String,
+        /// What it decided, in words.
+        #[serde(default)]
+        verdict: String,
+        /// What it changed, in words.
+        #[serde(default)]
+        changes: Vec<String>,
+    },
     /// The message was DKIM-signed.
     Signed {
         /// For which domain.

@@ -61,6 +61,12 @@ pub(crate) fn tell(event: &Event) -> Told {
             };
             Told::plain(format!("It was {verb} at {stage}{about}.")).with(because, remedy.as_ref())
         }
+        Event::Filtered {
+            filter,
+            verdict,
+            changes,
+        } => Told::plain(format!("The filter {filter} saw it; its verdict: {verdict}."))
+            .with(changes.iter().map(|c| format!("it {c}")).collect(), None),
         Event::Signed {
             domain,
             selector,

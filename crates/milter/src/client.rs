@@ -166,6 +166,12 @@ impl Client {
         std::mem::take(&mut self.output)
     }
 
+    /// How many octets wait to be written.
+    #[must_use]
+    pub fn output_octets(&self) -> usize {
+        self.output.len()
+    }
+
     /// Octets that the filter makes us hold.
     #[must_use]
     pub fn held_octets(&self) -> usize {

@@ -6,6 +6,7 @@
 pub mod doors;
 pub mod limits;
 pub mod mailbox;
+pub mod milter;
 pub mod problem;
 pub mod reference;
 
@@ -26,6 +27,7 @@ pub const FILE_OCTETS_MAX: u64 = 1024 * 1024;
 pub struct Settings {
     pub hostname: String,
     pub data: PathBuf,
+    pub milter: Vec<milter::Milter>,
     pub listen: Listen,
     pub sockets: Sockets,
     pub sendmail: Sendmail,
@@ -196,6 +198,7 @@ impl Default for Settings {
         Self {
             hostname: "localhost".to_owned(),
             data: PathBuf::from("data"),
+            milter: Vec::new(),
             listen: Listen::default(),
             sockets: Sockets::default(),
             sendmail: Sendmail::default(),
@@ -463,6 +466,9 @@ impl Settings {
             return said(why);
         }
         if let Err(why) = self.smtp.check() {
+            return said(why);
+        }
+        if let Some(why) = self.milter.iter().find_map(|m| m.filter().err()) {
             return said(why);
         }
         for (key, at_least_one) in [

@@ -3,6 +3,7 @@
 
 use crate::author;
 use crate::commit::Ready;
+use crate::filter::{Filtered, When};
 use crate::header::{self, Found};
 use crate::session::Session;
 use crate::transaction::{Refusal, Transaction};
@@ -52,6 +53,9 @@ impl Session {
                     .await;
             }
         };
+        if let Some(by) = &ready.discarded_by {
+            return self.record_discarded(&transaction, &ready, by).await;
+        }
         match self.commit(&transaction, ready).await {
             Ok(()) => {
                 if let Some(held) = transaction.held.take() {
@@ -81,7 +85,7 @@ impl Session {
         if self.is_ours() {
             self.prepare_submitted(transaction, found).await
         } else if self.role == Role::Lmtp {
-            Ok(self.prepare_handed_over(transaction, found))
+            self.prepare_handed_over(transaction, found).await
         } else {
             self.prepare_received(transaction, found).await
         }
@@ -103,47 +107,98 @@ impl Session {
         let judgement = judge::judge(&evidence, &self.ctx.policy);
         let now = self.ctx.parts.clock.now();
         let judged = (now, judged_event(&judgement));
-        if let Some(reply) = disposition_reply(&judgement.disposition) {
-            return Err(Refused {
-                reply,
-                rule: Cow::Owned(judgement.because),
-                remedy: judgement.remedy,
-                before: vec![judged],
-            });
+        let mut refusal = disposition_reply(&judgement.disposition);
+        if let Some(reply) = refusal.take_if(|_| !self.has_filters(When::Before)) {
+            return Err(judged_out(reply, judgement, vec![judged]));
         }
         if self.connection.is_none() {
             self.connection = Some(std::sync::Arc::new(evidence.connection.clone()));
         }
-        let name = self.ctx.hostname.as_str();
+        let hostname = self.ctx.hostname.clone();
+        let name = hostname.as_str();
         let sender = judge::spf::mail_from_text(&transaction.reverse_path);
+        let mut places = judge::headers::forged(&transaction.message, name);
+        places.extend(found.return_paths.iter().cloned());
+        let message = cut(std::mem::take(&mut transaction.message), places);
+        let mut filtered = Filtered::default();
+        let message = self
+            .filter(Some(When::Before), transaction, message, &mut filtered, &judged)
+            .await?;
+        if let Some(reply) = refusal.filter(|_| filtered.discarded_by.is_none()) {
+            let mut before = vec![judged];
+            before.extend(filtered.events.drain(..).map(|event| (now, event)));
+            return Err(judged_out(reply, judgement, before));
+        }
+        let body = self
+            .filter(Some(When::After), transaction, message, &mut filtered, &judged)
+            .await?;
         let top = [
             judge::headers::authentication_results(&evidence, name),
             judge::headers::received_spf(&evidence.spf, &sender, name),
             self.received_field(transaction, now),
         ];
-        let mut places = judge::headers::forged(&transaction.message, name);
-        places.extend(found.return_paths.iter().cloned());
-        Ok(Ready {
+        let junk = (judgement.disposition == Disposition::Junk).then_some(judgement.because);
+        let ready = Ready {
             top: top.concat(),
-            body: cut(std::mem::take(&mut transaction.message), places),
+            body,
             message_id: found.message_id.clone(),
-            junk: (judgement.disposition == Disposition::Junk).then_some(judgement.because),
+            junk,
             events: vec![judged],
+            discarded_by: None,
+        };
+        Ok(with_filtered(ready, filtered, now))
+    }
+
+    /// Asks the filters; what they refuse is told with what was found out before.
+    async fn filter(
+        &mut self,
+        when: Option<When>,
+        transaction: &mut Transaction,
+        message: Vec<u8>,
+        filtered: &mut Filtered,
+        judged: impl Into<Option<&(Timestamp, Event)>>,
+    ) -> Result<Vec<u8>, Refused> {
+        if self.filters.is_none() {
+            return Ok(message);
+        }
+        let kept = self.filter_content(when, transaction, message, filtered).await;
+        kept.map_err(|kept_out| {
+            let now = self.ctx.parts.clock.now();
+            let mut before: Vec<_> = judged.into().into_iter().cloned().collect();
+            before.extend(filtered.events.drain(..).map(|event| (now, event)));
+            Refused {
+                reply: kept_out.reply,
+                rule: Cow::Owned(kept_out.rule),
+                remedy: None,
+                before,
+            }
         })
     }
 
     /// From a mail server of the same operator, which has judged it already.
-    fn prepare_handed_over(&self, transaction: &mut Transaction, found: &Found) -> Ready {
-        Ready {
-            top: self.received_field(transaction, self.ctx.parts.clock.now()),
-            body: cut(
-                std::mem::take(&mut transaction.message),
-                found.return_paths.clone(),
-            ),
+    async fn prepare_handed_over(
+        &mut self,
+        transaction: &mut Transaction,
+        found: &Found,
+    ) -> Result<Ready, Refused> {
+        let now = self.ctx.parts.clock.now();
+        let message = cut(
+            std::mem::take(&mut transaction.message),
+            found.return_paths.clone(),
+        );
+        let mut filtered = Filtered::default();
+        let body = self
+            .filter(None, transaction, message, &mut filtered, None)
+            .await?;
+        let ready = Ready {
+            top: self.received_field(transaction, now),
+            body,
             message_id: found.message_id.clone(),
             junk: None,
             events: Vec::new(),
-        }
+            discarded_by: None,
+        };
+        Ok(with_filtered(ready, filtered, now))
     }
 
     /// From one of our own: checks the author, completes and signs.
@@ -162,17 +217,27 @@ impl Session {
         if !missing.is_empty() {
             message.splice(0..0, missing.bytes());
         }
+        let mut filtered = Filtered::default();
+        let message = self
+            .filter(None, transaction, message, &mut filtered, None)
+            .await?;
         let (body, signed) = self.ctx.sign(&domain, message, now).await.map_err(|error| {
             tracing::error!(%error, "the directory could not be read");
             Refused::plain(replies::LOOKUP_FAILED, "the directory could not be read")
         })?;
-        Ok(Ready {
+        let ready = Ready {
             top: self.received_field(transaction, now) + &signed.fields,
             body,
             message_id: Some(message_id),
             junk: None,
-            events: signed.events.into_iter().map(|event| (now, event)).collect(),
-        })
+            events: Vec::new(),
+            discarded_by: None,
+        };
+        let mut ready = with_filtered(ready, filtered, now);
+        ready
+            .events
+            .extend(signed.events.into_iter().map(|event| (now, event)));
+        Ok(ready)
     }
 
     /// The domain that the message is signed for, once every author is known to be the login's own.
@@ -232,6 +297,28 @@ impl Session {
         events.push((self.ctx.parts.clock.now(), event));
         self.record_refused(transaction, message_id, events).await;
         reply
+    }
+}
+
+/// Adds what the filters made of it.
+fn with_filtered(mut ready: Ready, filtered: Filtered, now: Timestamp) -> Ready {
+    if filtered.changed {
+        ready.message_id = header::look(&ready.body).message_id;
+    }
+    ready.junk = filtered.quarantine.or(ready.junk);
+    ready.discarded_by = filtered.discarded_by;
+    ready
+        .events
+        .extend(filtered.events.into_iter().map(|event| (now, event)));
+    ready
+}
+
+fn judged_out(reply: Reply, judgement: Judgement, before: Vec<(Timestamp, Event)>) -> Refused {
+    Refused {
+        reply,
+        rule: Cow::Owned(judgement.because),
+        remedy: judgement.remedy,
+        before,
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Ready {
     pub(crate) junk: Option<String>,
     /// What was found out on the way.
     pub(crate) events: Vec<(Timestamp, Event)>,
+    /// The filter that throws it away.
+    pub(crate) discarded_by: Option<String>,
 }
 
 impl Session {

@@ -11,6 +11,7 @@ mod accept;
 mod asked;
 mod author;
 mod commit;
+mod filter;
 mod gather;
 mod header;
 mod leads;
@@ -30,6 +31,9 @@ mod transaction;
 mod wire;
 mod xclient;
 
+pub use filter::{
+    Filter, FilterAddress, FilterDialer, FilterDialing, FilterIo, OnFailure, SocketDialer, When,
+};
 pub use local::{LocalSender, LocalSenders, SendAs, SenderPattern};
 pub use serve::{serve, serve_connection, serve_local};
 pub use spill::Spilling;
@@ -168,6 +172,8 @@ pub struct Context {
     limits: limits::Limits,
     signers: sign::Signers,
     refusals: record::RefusalBudget,
+    filters: Vec<Arc<Filter>>,
+    filter_dialer: Arc<dyn FilterDialer>,
 }
 
 impl Context {
@@ -206,6 +212,8 @@ impl Context {
             policy,
             blocklists,
             tap: None,
+            filters: Vec::new(),
+            filter_dialer: Arc::new(SocketDialer),
         }
     }
 
@@ -222,6 +230,14 @@ impl Context {
     #[must_use]
     pub fn with_limits(mut self, limits: limits::Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Asks these content filters, in this order.
+    #[must_use]
+    pub fn with_filters(mut self, filters: Vec<Filter>, dialer: Arc<dyn FilterDialer>) -> Self {
+        self.filters = filters.into_iter().map(Arc::new).collect();
+        self.filter_dialer = dialer;
         self
     }
 

@@ -65,7 +65,7 @@ impl Session {
             }
         }
         self.transaction = Some(transaction);
-        Ok(())
+        self.filter_mail(mail).await
     }
 
     /// Whether the login may send as this address.
@@ -90,6 +90,7 @@ impl Session {
         let address = self.full_address(&rcpt.recipient).await?;
         match self.target(&address).await {
             Ok(target) => {
+                self.filter_rcpt(&address, &target, rcpt).await?;
                 if target == Target::Remote
                     && let Err(reply) = self.take_of_today(&address).await
                 {
@@ -119,7 +120,9 @@ impl Session {
                 {
                     refused.reply = blocked;
                 }
-                Err(self.refuse_recipient("RCPT", &address, refused))
+                let reply = self.refuse_recipient("RCPT", &address, refused);
+                self.filter_refused_rcpt(&address, &reply, rcpt).await;
+                Err(reply)
             }
         }
     }

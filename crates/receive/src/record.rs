@@ -15,6 +15,7 @@ impl Session {
         let Some(transaction) = self.transaction.take() else {
             return;
         };
+        self.filter_abort().await;
         if transaction.refusals.is_empty() {
             return tracing::debug!(id = %transaction.id, why, "a transaction ended without a message");
         }

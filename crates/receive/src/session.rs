@@ -51,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) reference: QueueId,
     /// Whether the session's own journey has begun.
     pub(crate) is_recorded: bool,
+    /// The content filters, once there was a MAIL that they wanted to know of.
+    pub(crate) filters: Option<Box<crate::filter::Chain>>,
 }
 
 /// What the machine waits for.
@@ -80,6 +82,7 @@ impl Session {
             failure_delay: FailureDelay::new(ctx.options.auth_failure_delay),
             reference: ctx.parts.ids.next_id(),
             is_recorded: false,
+            filters: None,
             ctx,
             peer,
             role,
@@ -130,6 +133,7 @@ impl Session {
         }
         // What the transaction held is recorded before the client's end is waited for.
         this.end_transaction("the connection ended").await;
+        this.filter_close().await;
         wire.close().await;
     }
 
@@ -205,7 +209,7 @@ impl Session {
             self.note_unseen_login(server);
             match turn {
                 Turn::Ask(question) => {
-                    if takes_long(&question) {
+                    if takes_long(&question) || !self.ctx.filters.is_empty() {
                         self.flush(server, wire).await?;
                     }
                     self.answer(server, question).await;

@@ -635,6 +635,54 @@ pub const TOO_MANY_FIELDS: Reply = Reply::fixed(552, s(5, 3, 4), "The message ha
 pub fn judged(code: u16, status: EnhancedStatus, words: &str) -> Reply {
     Reply::made(code, status, words)
 }
+/// A content filter cannot be asked; the operator wants mail to wait for it.
+pub const FILTER_UNAVAILABLE: Reply = Reply::fixed(
+    451,
+    s(4, 7, 1),
+    "A content filter of this server cannot be asked now; try again later",
+);
+/// A content filter cannot be asked; the operator wants mail refused then.
+pub const FILTER_UNAVAILABLE_REFUSED: Reply = Reply::fixed(
+    550,
+    s(5, 7, 1),
+    "A content filter of this server cannot be asked, and nothing is taken without it; tell the postmaster",
+);
+/// A content filter refuses, without words of its own.
+pub const FILTER_REFUSED: Reply = Reply::fixed(
+    550,
+    s(5, 7, 1),
+    "A content filter of this server refuses this; ask the postmaster why",
+);
+/// A content filter puts it off, without words of its own.
+pub const FILTER_DEFERRED: Reply = Reply::fixed(
+    451,
+    s(4, 7, 1),
+    "A content filter of this server puts this off; try again later",
+);
+/// A content filter wants the connection closed.
+pub const FILTER_SHUTDOWN: Reply = Reply::fixed(
+    421,
+    s(4, 7, 1),
+    "A content filter of this server closes the connection; try again later",
+);
+/// A content filter wants mail kept apart that leads to other servers.
+pub const FILTER_QUARANTINES: Reply = Reply::fixed(
+    550,
+    s(5, 7, 1),
+    "A content filter of this server holds this back, and it cannot go to other servers; change it or ask the \
+     postmaster",
+);
+/// A header field does not fit what filters can be shown.
+pub const FIELD_TOO_LONG_FOR_FILTER: Reply = Reply::fixed(
+    554,
+    s(5, 6, 0),
+    "A header field is longer than 65000 octets, which the content filters of this server cannot read; shorten it",
+);
+/// A refusal in the words of a content filter.
+#[must_use]
+pub fn filter_said(code: u16, status: EnhancedStatus, words: String) -> Reply {
+    Reply::made(code, status, words)
+}
 /// A message that policy refuses for another reason.
 #[must_use]
 pub fn policy_refused(why: impl Display) -> Reply {
@@ -743,6 +791,13 @@ mod tests {
             AUTHOR_MISSING,
             MAIL_LOOP,
             TOO_MANY_FIELDS,
+            FILTER_UNAVAILABLE,
+            FILTER_UNAVAILABLE_REFUSED,
+            FILTER_REFUSED,
+            FILTER_DEFERRED,
+            FILTER_SHUTDOWN,
+            FILTER_QUARANTINES,
+            FIELD_TOO_LONG_FOR_FILTER,
         ];
         for reply in all {
             // RFC 2034 §4: the class of the status must agree with the first digit of the code.

@@ -50,7 +50,8 @@ pub fn receive(
     };
     let context = receive::Context::new(parts, hostname, options, policy, blocklists(settings)?)
         .with_logins(logins.clone())
-        .with_limits(world.office.limits.clone());
+        .with_limits(world.office.limits.clone())
+        .with_filters(filters(settings)?, Arc::new(receive::SocketDialer));
     Ok(Arc::new(match &hooks.smtp_tap {
         Some(tap) => context.with_tap(tap.clone()),
         None => context,
@@ -98,6 +99,11 @@ fn spilling(settings: &Settings) -> Result<Option<receive::Spilling>, Failure> {
         disk_max_octets: smtp.spill_max_octets,
         whole_max_octets: smtp.whole_max_octets,
     }))
+}
+
+fn filters(settings: &Settings) -> Result<Vec<receive::Filter>, Failure> {
+    let filters = settings.milter.iter().map(|milter| milter.filter());
+    filters.collect::<Result<_, _>>().map_err(Failure::Settings)
 }
 
 fn blocklists(settings: &Settings) -> Result<Vec<Domain>, Failure> {

@@ -30,7 +30,7 @@ const fn unset(path: &'static str, meaning: &'static str) -> Key {
 }
 
 /// The keys of sections that have a file of their own, and before which section each stands.
-const SECTIONS: &[(&str, &[Key])] = &[("judge.", super::limits::KEYS)];
+const SECTIONS: &[(&str, &[Key])] = &[("listen.", super::milter::KEYS), ("judge.", super::limits::KEYS)];
 
 /// Every key, in the order of the reference.
 pub fn keys() -> Vec<&'static Key> {
@@ -345,16 +345,19 @@ const KEYS: &[Key] = &[
 
 /// The last part of every key's path, and the names of the tables: what an unknown key may have meant.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    KEYS.iter().flat_map(|k| k.path.split('.')).chain([
-        "domain",
-        "host",
-        "port",
-        "tls",
-        "user",
-        "password_file",
-        "name",
-        "from",
-    ])
+    KEYS.iter()
+        .flat_map(|k| k.path.split('.'))
+        .chain([
+            "domain",
+            "host",
+            "port",
+            "tls",
+            "user",
+            "password_file",
+            "name",
+            "from",
+        ])
+        .chain(super::milter::NAMES.iter().copied())
 }
 
 /// The reference as Markdown: `docs/CONFIGURATION.md`.

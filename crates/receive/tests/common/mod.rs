@@ -79,6 +79,7 @@ pub struct Setup {
     pub blocklists: Vec<Domain>,
     pub resolver: TableResolver,
     pub certificate: bool,
+    pub filters: Vec<receive::Filter>,
 }
 
 impl Default for Setup {
@@ -96,6 +97,7 @@ impl Default for Setup {
             blocklists: Vec::new(),
             resolver: TableResolver::new(),
             certificate: true,
+            filters: Vec::new(),
         }
     }
 }
@@ -215,13 +217,8 @@ impl World {
             ids: Arc::new(IdSource::new(self.clock.clone())),
         };
         let hostname = domain("mail.example.com");
-        Arc::new(Context::new(
-            parts,
-            hostname,
-            setup.options,
-            setup.policy,
-            setup.blocklists,
-        ))
+        let context = Context::new(parts, hostname, setup.options, setup.policy, setup.blocklists);
+        Arc::new(context.with_filters(setup.filters, Arc::new(receive::SocketDialer)))
     }
 
     /// Starts the server with another resolver.
