@@ -15,7 +15,7 @@ import struct
 import subprocess
 import tempfile
 
-from world import MailServer, Process, wait_until  # noqa: F401
+from world import PASSWORD, MailServer, Process, wait_until  # noqa: F401
 
 CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS, SIOCSIFADDR, IFF_UP, IFF_RUNNING = 0x8914, 0x8916, 0x1, 0x40

@@ -15,6 +15,7 @@ from world import PASSWORD, MailServer, Process, free_port, plain
 
 SENDER, STRANGER = "x@strange.example", "127.0.3.1"
 MAIL, RCPT = f"MAIL FROM:<{SENDER}>", "RCPT TO:<bob@example.com>"
+OWN_MAIL = "MAIL FROM:<bob@example.com>"
 HEAD = f"From: {SENDER}\r\nTo: bob@example.com\r\nSubject: walk\r\n\r\n"
 ZONE = ("$ORIGIN strange.example.\n$TTL 60\n@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 127.0.0.1\n"
         '@ IN TXT "v=spf1 ip4:127.0.3.1 -all"\n@ IN MX 10 mail\nmail IN A 127.0.3.1\n')
@@ -172,14 +173,23 @@ def with_chunk(before):
     return go
 
 
+def login():
+    session = Session("submissions").ehlo()
+    assert session.ask(f"AUTH PLAIN {plain('bob@example.com', PASSWORD)}")[0] == 235, session.said
+    return session.ehlo()
+
+
 STATES = {
     "fresh": fresh, "helo": helo, "helo mail": with_mail(helo), "helo rcpt": with_rcpt(helo),
     "ehlo": ehlo, "mail": with_mail(ehlo), "rcpt": with_rcpt(ehlo),
     "tls fresh": tls_fresh, "tls ehlo": tls, "tls mail": with_mail(tls), "tls rcpt": with_rcpt(tls),
 }
 EVERYWHERE = tuple(STATES)
+STATES["login"] = login
 BEFORE = ("fresh", "tls fresh")
 IDLE = ("helo", "ehlo", "tls ehlo")
+#: Our own people, logged in: who may ask for more.
+OWN = ("login",)
 MAILED = ("helo mail", "mail", "tls mail")
 READY = ("helo rcpt", "rcpt", "tls rcpt")
 EXTENDED_IDLE = ("ehlo", "tls ehlo")
@@ -319,22 +329,31 @@ EXTENSIONS = {
     ],
     "BINARYMIME": [(f"{MAIL} BODY=BINARYMIME", EXTENDED_IDLE, "250 2.1.0")],
     "DELIVERBY": [  # RFC 2852 §4
-        (f"{MAIL} BY=86400;R", EXTENDED_IDLE, "250 2.1.0"),
-        (f"{MAIL} BY=86400;NT", EXTENDED_IDLE, "250 2.1.0"),
-        (f"{MAIL} BY=-60;N", EXTENDED_IDLE, "250 2.1.0"),
-        (f"{MAIL} BY=0;R", EXTENDED_IDLE, PARAMETER),
-        (f"{MAIL} BY=-1;R", EXTENDED_IDLE, PARAMETER),
-        (f"{MAIL} BY=1", EXTENDED_IDLE, PARAMETER),
-        (f"{MAIL} BY=x;R", EXTENDED_IDLE, PARAMETER),
-        (f"{MAIL} BY=1234567890;R", EXTENDED_IDLE, PARAMETER),
-        (f"{MAIL} BY=1000;R BY=1000;R", EXTENDED_IDLE, PARAMETER),
+        (f"{OWN_MAIL} BY=86400;R", OWN, "250 2.1.0"),
+        (f"{OWN_MAIL} BY=86400;NT", OWN, "250 2.1.0"),
+        (f"{OWN_MAIL} BY=-60;N", OWN, "250 2.1.0"),
+        (f"{OWN_MAIL} BY=0;R", OWN, PARAMETER),
+        (f"{OWN_MAIL} BY=-1;R", OWN, PARAMETER),
+        (f"{OWN_MAIL} BY=1", OWN, PARAMETER),
+        (f"{OWN_MAIL} BY=x;R", OWN, PARAMETER),
+        (f"{OWN_MAIL} BY=1234567890;R", OWN, PARAMETER),
+        (f"{OWN_MAIL} BY=1000;R BY=1000;R", OWN, PARAMETER),
     ],
     "MT-PRIORITY": [  # RFC 6710 §4
-        (f"{MAIL} MT-PRIORITY=3", EXTENDED_IDLE, "250 2.1.0|250 2.3.6|250 2.3.7"),
-        (f"{MAIL} MT-PRIORITY=-9", EXTENDED_IDLE, "250 2.1.0|250 2.3.6"),
-        (f"{MAIL} MT-PRIORITY=10", EXTENDED_IDLE, "501 5.5.4|501 5.5.2"),
-        (f"{MAIL} MT-PRIORITY=", EXTENDED_IDLE, "501 5.5.4|501 5.5.2"),
-        (f"{MAIL} MT-PRIORITY=high", EXTENDED_IDLE, "501 5.5.4|501 5.5.2"),
+        (f"{OWN_MAIL} MT-PRIORITY=3", OWN, "250 2.1.0|250 2.3.6|250 2.3.7"),
+        (f"{OWN_MAIL} MT-PRIORITY=-9", OWN, "250 2.1.0|250 2.3.6"),
+        (f"{OWN_MAIL} MT-PRIORITY=10", OWN, "501 5.5.4|501 5.5.2"),
+        (f"{OWN_MAIL} MT-PRIORITY=", OWN, "501 5.5.4|501 5.5.2"),
+        (f"{OWN_MAIL} MT-PRIORITY=high", OWN, "501 5.5.4|501 5.5.2"),
+    ],
+    "FUTURERELEASE": [  # RFC 4865 §3 to §5
+        (f"{OWN_MAIL} HOLDFOR=60", OWN, "250 2.1.0"),
+        (f"{OWN_MAIL} HOLDUNTIL=FUTURE", OWN, PARAMETER),
+        (f"{OWN_MAIL} HOLDFOR=0", OWN, PARAMETER),
+        (f"{OWN_MAIL} HOLDFOR=-1", OWN, PARAMETER),
+        (f"{OWN_MAIL} HOLDFOR=", OWN, PARAMETER),
+        (f"{OWN_MAIL} HOLDFOR=60 HOLDFOR=61", OWN, PARAMETER),
+        (f"{OWN_MAIL} HOLDFOR=999999999", OWN, "501 5.5.4|554 5.5.4|550 5.7.1"),
     ],
     "REQUIRETLS": [  # RFC 8689 §4.2: only inside TLS, and without a value.
         (f"{MAIL} REQUIRETLS", ("tls ehlo",), "250 2.1.0"),
@@ -363,6 +382,8 @@ class Walk(unittest.TestCase):
         """A refused command changes nothing: the transaction is where it was."""
         if state in ("fresh", "tls fresh"):
             self.assertEqual(session.ask(MAIL)[0], 503)
+        elif state in OWN:
+            self.assertEqual([session.ask(RCPT)[0], session.ask(OWN_MAIL)[0]], [503, 250])
         elif state in IDLE:
             self.assertEqual([session.ask(RCPT)[0], session.ask(MAIL)[0]], [503, 250])
         elif state in MAILED:
@@ -380,14 +401,16 @@ class Walk(unittest.TestCase):
         self.assertGreater(asked, 400)
 
     def test_the_commands_of_the_extensions(self):
-        with tls() as session:
-            offered = session.keywords
+        offered = {}
+        for state in (*EXTENDED_IDLE, *OWN):
+            with STATES[state]() as session:
+                offered[state] = session.keywords
         for keyword, commands in EXTENSIONS.items():
-            if keyword not in offered:
-                continue
             for command, states, allowed in commands:
                 for state in states:
                     with self.subTest(extension=keyword, command=command, state=state):
+                        if allowed.startswith("250") and state in offered:
+                            self.assertIn(keyword, offered[state])
                         self.check(state, command, allowed)
 
     def test_what_is_not_offered_is_not_taken(self):
@@ -395,10 +418,10 @@ class Walk(unittest.TestCase):
         parameters = {"DSN": "RET=FULL", "DELIVERBY": "BY=86400;N", "MT-PRIORITY": "MT-PRIORITY=1",
                       "FUTURERELEASE": "HOLDFOR=10", "REQUIRETLS": "REQUIRETLS", "BINARYMIME": "BODY=BINARYMIME",
                       "SIZE": "SIZE=1", "8BITMIME": "BODY=8BITMIME", "SMTPUTF8": "SMTPUTF8"}
-        for state in EXTENDED_IDLE:
+        for state in (*EXTENDED_IDLE, *OWN):
             for keyword, parameter in parameters.items():
                 with self.subTest(state=state, parameter=parameter), STATES[state]() as session:
-                    code = session.ask(f"{MAIL} {parameter}")[0]
+                    code = session.ask(f"{OWN_MAIL if state in OWN else MAIL} {parameter}")[0]
                     wanted = (250,) if keyword in session.keywords else (501, 504, 530, 555)
                     self.assertIn(code, wanted)
 
@@ -535,11 +558,6 @@ class Pipelined(unittest.TestCase):
 class Chunked(unittest.TestCase):
     """RFC 3030: BDAT."""
 
-    def setUp(self):
-        with tls() as session:
-            if "CHUNKING" not in session.keywords:
-                self.skipTest("EHLO does not offer CHUNKING")
-
     def test_chunks_make_one_message(self):
         body = b".\r\n..\r\n\r\n.\r\nQUIT\r\nchunks-make-one\r\n"
         whole = HEAD.encode() + body
@@ -590,8 +608,6 @@ class Chunked(unittest.TestCase):
     def test_binary(self):
         """RFC 3030 §3: any octets, by BDAT only."""
         with ehlo() as session:
-            if "BINARYMIME" not in session.keywords:
-                self.skipTest("EHLO does not offer BINARYMIME")
             self.assertEqual(session.ask(f"{MAIL} BODY=BINARYMIME")[0], 250)
             self.assertEqual(session.ask(RCPT)[0], 250)
             self.assertEqual(session.ask("DATA")[:2], (503, "5.5.1"))

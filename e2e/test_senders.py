@@ -180,8 +180,7 @@ class Sends:
 
     def test_our_report_of_success_reaches_the_author(self):
         got, said = self.deliver("success", b"tell me\r\n", mail_options=DSN_MAIL, rcpt_options=DSN_RCPT)
-        if "dsn" not in OFFERED:
-            return
+        self.assertIn("dsn", OFFERED)
         self.assertIn("RET=HDRS", self.command(said, "MAIL FROM:"))
         self.assertIn("ENVID=QQ314+2B159", self.command(said, "MAIL FROM:"))
         rcpt = self.command(said, "RCPT TO:")
@@ -233,6 +232,21 @@ class PostfixSends(Sends, Utf8, unittest.TestCase):
     verified = r"Verified TLS connection established to mail\.example\.com\[127\.0\.2\.1\]:25: TLSv1\.3"
     says_too_large = "5.3.4"
 
+    def test_what_our_author_asks_reaches_it_and_its_report_comes_back(self):
+        """The other direction: bob asks, we pass it on, the other server reports to bob."""
+        subject = f"{self.name}-theirs"
+        with self.server.smtp("submissions") as s:
+            s.login("bob@example.com", network.PASSWORD)
+            s.sendmail("bob@example.com", [f"alice@{domain(self.name)}"],
+                       f"From: bob@example.com\r\nTo: alice@{domain(self.name)}\r\nSubject: {subject}\r\n\r\nasked\r\n",
+                       ["RET=HDRS", f"ENVID=ours+2B{self.name}"], ["NOTIFY=SUCCESS,FAILURE", f"ORCPT=rfc822;al@{domain(self.name)}"])
+        self.peer.wait_for(f"Subject: {subject}")
+        report = self.server.wait_for(f"Original-Envelope-Id: ours+{self.name}")[-1]
+        self.assertIn(f"dns; {self.peer.hostname}".encode(), report)
+        self.assertRegex(report, rb"(?i)Action: delivered")
+        self.assertRegex(report, f"(?i)Original-Recipient: ?rfc822; ?al@{re.escape(domain(self.name))}".encode())
+        self.assertNotIn(b"asked\r\n", report.split(subject.encode())[-1], "RET=HDRS: the body stays away")
+
 
 class EximSends(Sends, Utf8, unittest.TestCase):
     name = "exim"
@@ -247,8 +261,7 @@ class EximSends(Sends, Utf8, unittest.TestCase):
         body = b".\r\n" + b"z" * 70_000 + b"\r\n" + bytes(range(128, 256)) + b"\r\n.\r\n"
         got, said = self.deliver("chunks", body)
         self.assertEqual(body_of(got), body)
-        if "chunking" not in OFFERED:
-            return
+        self.assertIn("chunking", OFFERED)
         self.assertRegex(said, r"SMTP[|>+]> BDAT \d+ LAST")
         self.assertNotRegex(said, self.sent.format("DATA"))
 
