@@ -298,3 +298,52 @@ fn a_full_mailbox_is_told_at_rcpt_and_never_overrun() {
         .unwrap();
     assert!(send(&mut talker, "a@far.example", &["bob@example.com"], LETTER).starts_with("250 "));
 }
+
+/// Two servers of two domains, and a third party whose SPF record names neither: the letter passes SPF
+/// at its destination only because the sender was rewritten, and what comes back finds its sender.
+#[test]
+fn a_forward_across_domains_passes_spf_and_its_bounce_finds_home() {
+    let records = || {
+        dns::table::TableResolver::new()
+            .with_txt("far.example", "v=spf1 ip4:127.0.0.1 -all")
+            .with_txt("example.com", "v=spf1 ip4:127.0.0.1 -all")
+            .with_txt("strict.example", "v=spf1 ip4:192.0.2.1 -all")
+    };
+    let (here, there) = (World::new(), World::new());
+    here.account("bob@example.com", None);
+    let carol = there.account("carol@away.example", None);
+    let away = leads(&["carol@away.example"]);
+    here.runtime
+        .block_on(here.directory.set_alias_to(&address("carol@example.com"), &away))
+        .unwrap();
+    let served = |world: &World| {
+        world.serve(Setup {
+            resolver: records(),
+            ..Setup::default()
+        })
+    };
+    let (first, second) = (served(&here), served(&there));
+    let mut talker = talk(&first);
+    // It came from a network that the sender's SPF record names at that time, and names no more.
+    let reply = send(&mut talker, "dan@strict.example", &["carol@example.com"], LETTER);
+    assert!(reply.starts_with("250 "), "{reply}");
+    let (path, to, octets) = queued(&here).remove(0);
+    let srs = rewritten(&path).to_string();
+    let letter = format!("{}.", octets);
+    let mut talker = talk(&second);
+    for from in [srs.as_str(), "dan@strict.example"] {
+        assert!(send(&mut talker, from, &[&to[0]], &letter).starts_with("250 "));
+    }
+    let got = there.messages(carol, Folder::Inbox);
+    let spf = |message: &[u8]| mail::header::first(message, "Received-SPF").unwrap().value();
+    assert!(spf(&got[0]).starts_with("pass"), "{}", spf(&got[0]));
+    assert!(spf(&got[1]).starts_with("fail"), "{}", spf(&got[1]));
+    // Carol's server gives up later, and reports to the reverse-path.
+    let mut talker = talk(&first);
+    assert!(send(&mut talker, "", &[&srs], LETTER).starts_with("250 "));
+    let (path, to, _) = queued(&here).pop().unwrap();
+    assert_eq!(
+        (path.as_str(), &to[..]),
+        ("<>", &["dan@strict.example".to_owned()][..])
+    );
+}
