@@ -14,7 +14,7 @@ DIALOGUES = ROOT / "crates" / "smtp" / "dialogues"
 # Files whose course depends on what this server cannot be given.
 SKIPPED_FACTS = (
     "given limit", "given no certificate", "given the disk", "given logins in clear", "given role lmtp",
-    "given messages need no author", "given XCLIENT", "meanwhile",
+    "given messages need no author", "given XCLIENT", "given mechanisms", "given token", "given client", "meanwhile", "(login",
 )
 # The address that the SPF records of gmail.com and example.net name.
 SOURCE = "127.0.1.1"
@@ -145,7 +145,11 @@ class Dialogues(unittest.TestCase):
             text = path.read_text()
             if any(line.startswith(SKIPPED_FACTS) or " second factor" in line for line in text.splitlines()):
                 continue
-            for address, password in re.findall(r"^given account (\S+?)(?: with password (\S+))?$", text, re.M):
+            people = re.findall(r"^given account (\S+?)(?: with password (\S+))?$", text, re.M)
+            known = sum(line.startswith("given account") for line in text.splitlines())
+            if len(people) < known or any(not address.endswith("@example.com") for address, _ in people):
+                continue
+            for address, password in people:
                 accounts[address] = password or accounts.get(address)
             files.append(path)
         for address, password in accounts.items():
