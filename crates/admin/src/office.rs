@@ -78,7 +78,9 @@ impl Office {
                 address,
                 name,
                 scopes,
-            } => self.add_app_password(&address, &name, &scopes).await,
+                lasts_secs,
+            } => self.add_app_password(&address, &name, &scopes, lasts_secs).await,
+            Request::LoginLog { address } => self.login_log(address.as_ref()).await,
             Request::AppPasswordRevoke { address, number } => {
                 self.revoke_app_password(&address, number).await
             }

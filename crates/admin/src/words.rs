@@ -62,6 +62,14 @@ pub enum Request {
         address: EmailAddress,
         name: String,
         scopes: Vec<String>,
+        /// For how long; for ever when it is absent.
+        #[serde(default)]
+        lasts_secs: Option<u64>,
+    },
+    /// The login log of an account; without one, of names that nobody has.
+    LoginLog {
+        #[serde(default)]
+        address: Option<EmailAddress>,
     },
     AppPasswordRevoke {
         address: EmailAddress,
@@ -160,6 +168,7 @@ pub enum Response {
     Signatures(String),
     Backup(BackupView),
     Export(ExportView),
+    LoginLog(Vec<LoginRow>),
     Blocks(Vec<limits::Block>),
     Today {
         address: EmailAddress,
@@ -311,6 +320,52 @@ pub struct AccountView {
     pub mailboxes: Vec<MailboxRow>,
 }
 
+/// An entry of the login log: one login, or several that went alike.
+#[derive(Serialize, Deserialize)]
+pub struct LoginRow {
+    /// When it went so for the first time.
+    pub first: Timestamp,
+    /// When it went so for the last time.
+    pub last: Timestamp,
+    /// How often.
+    pub count: u64,
+    /// The name as the client gave it.
+    pub user: String,
+    /// From where.
+    pub peer: std::net::IpAddr,
+    /// To use what: smtp, imap or pop3.
+    pub protocol: directory::Protocol,
+    /// How, as the client named it.
+    pub mechanism: String,
+    /// Whether it was accepted.
+    pub accepted: bool,
+    /// What became of it, for programs.
+    pub end: directory::LoginEnd,
+    /// What became of it, in words.
+    pub outcome: String,
+    /// What to change, when there is something.
+    pub advice: Option<String>,
+}
+
+impl From<directory::LoginEntry> for LoginRow {
+    fn from(entry: directory::LoginEntry) -> Self {
+        let what = entry.what;
+        Self {
+            first: entry.first,
+            last: entry.last,
+            count: entry.count,
+            user: what.user,
+            peer: what.peer,
+            protocol: what.protocol,
+            mechanism: what.mechanism,
+            accepted: what.end.is_accepted(),
+            outcome: what.end.words().into_owned(),
+            advice: what.end.advice().map(str::to_owned),
+            end: what.end,
+        }
+    }
+}
+
 /// An app password, without the password.
 #[derive(Serialize, Deserialize)]
 pub struct AppPasswordRow {
@@ -322,6 +377,9 @@ pub struct AppPasswordRow {
     pub scopes: Vec<String>,
     /// When it was made.
     pub created: Timestamp,
+    /// From when on it opens nothing any more.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
     /// When it last opened something.
     pub last_used: Option<Timestamp>,
 }

@@ -266,6 +266,14 @@ pub enum Account {
         /// What it opens.
         #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scope::Smtp, Scope::Imap, Scope::Pop3])]
         scope: Vec<Scope>,
+        /// For how long, a number with s, m, h or d behind it; for ever by default.
+        #[arg(long, value_name = "TIME", value_parser = block::duration)]
+        expires: Option<std::time::Duration>,
+    },
+    /// Show the account's last logins: which went wrong, why, and what to change.
+    Log {
+        /// Whose; without it, those under names that nobody has.
+        address: Option<mail::EmailAddress>,
     },
     /// Show what the account has sent today to recipients elsewhere, or give it limits of its own.
     Limit {

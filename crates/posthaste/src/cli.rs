@@ -10,6 +10,7 @@ mod export;
 mod failure;
 mod init;
 mod lab;
+mod logins;
 mod long;
 mod office;
 mod out;

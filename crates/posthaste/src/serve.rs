@@ -36,6 +36,8 @@ pub struct Server {
     /// The Unix sockets that were bound, by service.
     pub sockets: Vec<(&'static str, PathBuf)>,
     pub certificates: Arc<tls::Certificates>,
+    logins: Arc<listen::Logins>,
+    login_settings: crate::settings::Login,
     stop: watch::Sender<bool>,
     services: JoinSet<()>,
 }
@@ -88,8 +90,11 @@ impl Server {
             .load(world.clock.now())
             .await
             .map_err(|e| Failure::store(format!("the blocks: {e}")))?;
-        let logins = listen::Logins::new(listen::LoginLimits::default()).with_limits(limits.clone());
+        let logins = listen::Logins::new(listen::LoginLimits::default())
+            .with_limits(limits.clone())
+            .with_log(world.office.directory.clone());
         let logins = Arc::new(logins);
+        logins.trust(settings.login.issuers().map_err(Failure::Settings)?);
         let receive = contexts::receive(settings, &world, &certificates, &resolver, &logins, &hooks)?;
         for (role, listener) in listeners.smtp {
             services.spawn(receive::serve(receive.clone(), listener, role, stopped.clone()));
@@ -100,7 +105,7 @@ impl Server {
             senders,
             stopped.clone(),
         ));
-        let retrieve = contexts::retrieve(settings, &world, &certificates, &logins);
+        let retrieve = contexts::retrieve(settings, &world, &certificates, &logins)?;
         for (protocol, listener) in listeners.retrieval {
             services.spawn(retrieve::serve(
                 retrieve.clone(),
@@ -128,6 +133,8 @@ impl Server {
             bound: listeners.bound,
             sockets: listeners.sockets,
             certificates,
+            logins,
+            login_settings: settings.login.clone(),
             stop,
             services,
         })
@@ -152,11 +159,20 @@ impl Server {
                 why = self.world.store.failed() => {
                     return Err(Failure::Broken(format!("the store has stopped, start the server anew: {why}")));
                 }
-                _ = reload.recv() => match self.certificates.reload(self.world.clock.now()) {
-                    Ok(()) => tracing::info!("the certificate was read anew"),
-                    Err(error) => tracing::error!("the certificate stays the old one: {error}"),
-                },
+                _ = reload.recv() => self.reload(),
             }
+        }
+    }
+
+    /// Reads certificates and the keys of token issuers anew; what cannot be used stays the old one.
+    fn reload(&self) {
+        match self.certificates.reload(self.world.clock.now()) {
+            Ok(()) => tracing::info!("the certificate was read anew"),
+            Err(error) => tracing::error!("the certificate stays the old one: {error}"),
+        }
+        match self.login_settings.issuers() {
+            Ok(issuers) => self.logins.trust(issuers),
+            Err(error) => tracing::error!("the keys of token issuers stay the old ones: {error}"),
         }
     }
 
@@ -169,6 +185,7 @@ impl Server {
                 tracing::error!("a service ended badly: {error}");
             }
         }
+        self.logins.write_log().await;
         self.world.close().await;
         tracing::info!("stopped");
     }

@@ -5,10 +5,13 @@
 
 pub mod doors;
 pub mod limits;
+mod logins;
 pub mod mailbox;
 pub mod milter;
 pub mod problem;
 pub mod reference;
+
+pub use logins::Login;
 
 use doors::{Sendmail, Sockets};
 use problem::Problem;
@@ -67,6 +70,8 @@ pub struct Tls {
     pub certificate: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_roots: Option<PathBuf>,
 }
 
 /// `[dns]`: whom we ask.
@@ -104,13 +109,6 @@ pub struct Smtp {
     pub message_octets_per_second_min: u32,
     pub greeting_delay_ms: u64,
     pub xclient_from: Vec<String>,
-}
-
-/// `[login]`: how people log in, over SMTP, IMAP and POP3 alike.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Login {
-    pub without_tls_on_loopback: bool,
 }
 
 /// `[judge]`: what is done about mail from strangers.

@@ -86,10 +86,15 @@ impl World {
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared: Arc<dyn store::Store> = store.clone();
-        let options = directory::Options {
+        let mut options = directory::Options {
             quota_default_octets: settings.mailbox.quota_default(),
             ..directory::Options::default()
         };
+        let offered = settings.mechanisms().map_err(Failure::Settings)?;
+        if !offered.iter().any(|mechanism| mechanism.scram().is_some()) {
+            // What nobody can use is not kept.
+            options.scram_iterations = 0;
+        }
         let directory = Directory::new(shared.clone(), options, Arc::new(directory::SystemRandom))
             .map_err(|e| Failure::store(e.to_string()))?;
         let office = Office {
@@ -174,5 +179,7 @@ pub fn tls_certificates(settings: &Settings, clock: &dyn Clock) -> Result<tls::C
             addresses: settings.listen.numbered(),
         },
     };
-    tls::Certificates::open(source, clock.now()).map_err(|e| Failure::Settings(e.to_string()))
+    let client_roots = settings.tls.client_roots.clone();
+    tls::Certificates::open_with_client_roots(source, client_roots, clock.now())
+        .map_err(|e| Failure::Settings(e.to_string()))
 }

@@ -1,7 +1,9 @@
 //! Orders about accounts, aliases and passwords.
 
 use super::{Office, PAGE};
-use crate::words::{AccountRow, AccountView, AppPasswordRow, MailboxRow, NewPassword, Refusal, Response};
+use crate::words::{
+    AccountRow, AccountView, AppPasswordRow, LoginRow, MailboxRow, NewPassword, Refusal, Response,
+};
 use directory::{Account, Alias, NewAccount, Scopes, SystemRandom};
 use mail::{EmailAddress, Secret};
 
@@ -19,7 +21,7 @@ impl Office {
         let new = NewAccount {
             address: address.clone(),
             display_name: name.to_owned(),
-            password: Some(self.directory.hash_password(&secret)?),
+            password: Some(self.directory.hash_password_of(address, &secret).await?),
         };
         let now = self.clock.now();
         let mailboxes = self.mailboxes.clone();
@@ -73,6 +75,7 @@ impl Office {
                     name: p.name,
                     scopes: scope_names(p.scopes),
                     created: p.created,
+                    expires: p.expires,
                     last_used: p.last_used,
                 })
                 .collect(),
@@ -87,7 +90,7 @@ impl Office {
     ) -> Result<Response, Refusal> {
         let account = self.account(address).await?;
         let (secret, made_up) = self.chosen_or_made_up(password)?;
-        let hash = self.directory.hash_password(&secret)?;
+        let hash = self.directory.hash_password_of(address, &secret).await?;
         self.directory.set_password(account.id, Some(hash)).await?;
         Ok(new_password(address, made_up))
     }
@@ -155,12 +158,15 @@ impl Office {
         address: &EmailAddress,
         name: &str,
         scopes: &[String],
+        lasts_secs: Option<u64>,
     ) -> Result<Response, Refusal> {
         let account = self.account(address).await?;
         let scopes = parse_scopes(scopes)?;
+        let now = self.clock.now();
+        let expires = lasts_secs.map(|secs| now.plus(std::time::Duration::from_secs(secs)));
         let made = self
             .directory
-            .add_app_password(account.id, name, scopes, self.clock.now())
+            .add_expiring_app_password(account.id, name, scopes, expires, now)
             .await?;
         Ok(Response::Password(NewPassword {
             address: address.clone(),
@@ -183,6 +189,19 @@ impl Office {
         Ok(Response::Done(format!(
             "app password {number} of {address} opens nothing any more"
         )))
+    }
+
+    /// The login log of an account, or of names that nobody has; the newest entry first.
+    pub(super) async fn login_log(&self, address: Option<&EmailAddress>) -> Result<Response, Refusal> {
+        let account = match address {
+            Some(address) => Some(self.account(address).await?.id),
+            None => None,
+        };
+        let mut entries = self.directory.login_log(account).await?;
+        entries.reverse();
+        Ok(Response::LoginLog(
+            entries.into_iter().map(LoginRow::from).collect(),
+        ))
     }
 
     pub(super) async fn account(&self, address: &EmailAddress) -> Result<Account, Refusal> {

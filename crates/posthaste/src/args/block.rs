@@ -26,7 +26,7 @@ pub enum Block {
 }
 
 /// Reads `90s`, `15m`, `1h`, `7d`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "write a number and s, m, h or d, such as 90s, 15m, 1h or 7d".to_owned();
     let (digits, unit) = text
         .split_at_checked(text.len().saturating_sub(1))

@@ -137,9 +137,16 @@ pub fn account(order: Account) -> Result<Request, Failure> {
             address,
             on: state == OnOff::On,
         },
-        Account::AppPassword { address, name, scope } => Request::AppPasswordAdd {
+        Account::Log { address } => Request::LoginLog { address },
+        Account::AppPassword {
             address,
             name,
+            scope,
+            expires,
+        } => Request::AppPasswordAdd {
+            address,
+            name,
+            lasts_secs: expires.map(|lasts| lasts.as_secs()),
             scopes: scope.into_iter().map(|s| scope_name(s).to_owned()).collect(),
         },
         Account::Limit {

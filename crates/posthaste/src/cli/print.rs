@@ -47,6 +47,7 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
                 outln!("{}", told.text.trim_end());
             }
         }
+        Response::LoginLog(rows) => super::logins::log(rows),
         Response::Blocks(blocks) if blocks.is_empty() => outln!("nobody is blocked"),
         Response::Blocks(blocks) => table(&super::block::HEADINGS, super::block::rows(blocks)),
         Response::Today { address, today } => super::block::today(address, today),
@@ -147,11 +148,12 @@ fn account(view: &AccountView) {
                 p.name.clone(),
                 p.scopes.join(", "),
                 date::iso8601(p.created),
+                p.expires.map_or("never".to_owned(), date::iso8601),
                 used,
             ]
         });
         table(
-            &["APP PASSWORD", "NAME", "OPENS", "CREATED", "LAST USED"],
+            &["APP PASSWORD", "NAME", "OPENS", "CREATED", "ENDS", "LAST USED"],
             cells.collect(),
         );
     }

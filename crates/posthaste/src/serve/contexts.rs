@@ -23,6 +23,7 @@ pub fn receive(
     options.smtp.recipients_max = settings.smtp.recipients_max;
     options.smtp.hold_max = Duration::from_secs(settings.smtp.hold_max_days * 86_400);
     options.smtp.allow_plaintext_auth = settings.login.without_tls_on_loopback;
+    options.smtp.mechanisms = settings.mechanisms().map_err(Failure::Settings)?;
     limit_sessions(settings, &mut options);
     options.greeting_delay = std::time::Duration::from_millis(settings.smtp.greeting_delay_ms);
     options.xclient_from =
@@ -118,10 +119,11 @@ pub fn retrieve(
     world: &World,
     certificates: &Arc<tls::Certificates>,
     logins: &Arc<listen::Logins>,
-) -> Arc<retrieve::Context> {
+) -> Result<Arc<retrieve::Context>, Failure> {
     let options = retrieve::Options {
         hostname: settings.hostname.clone(),
         allow_plaintext_auth: settings.login.without_tls_on_loopback,
+        mechanisms: settings.mechanisms().map_err(Failure::Settings)?,
         message_octets_max: settings.smtp.size_max_octets,
         ..retrieve::Options::default()
     };
@@ -135,11 +137,11 @@ pub fn retrieve(
         world.clock.clone(),
         options,
     );
-    Arc::new(
+    Ok(Arc::new(
         context
             .with_logins(logins.clone())
             .with_limits(world.office.limits.clone()),
-    )
+    ))
 }
 
 pub fn deliver(

@@ -30,7 +30,11 @@ const fn unset(path: &'static str, meaning: &'static str) -> Key {
 }
 
 /// The keys of sections that have a file of their own, and before which section each stands.
-const SECTIONS: &[(&str, &[Key])] = &[("listen.", super::milter::KEYS), ("judge.", super::limits::KEYS)];
+const SECTIONS: &[(&str, &[Key])] = &[
+    ("listen.", super::milter::KEYS),
+    ("login.", super::logins::KEYS),
+    ("judge.", super::limits::KEYS),
+];
 
 /// Every key, in the order of the reference.
 pub fn keys() -> Vec<&'static Key> {
@@ -140,6 +144,10 @@ const KEYS: &[Key] = &[
         "PEM file with the certificate and its chain. Without it a self-signed one for `hostname`, `localhost`, 127.0.0.1 and ::1 is made on first start, in `<data>/tls/`. `SIGHUP` reads it anew.",
     ),
     unset("tls.key", "PEM file with the certificate's private key."),
+    unset(
+        "tls.client_roots",
+        "PEM file with authorities whose client certificates open accounts (EXTERNAL): the certificate's e-mail name is the account. Where clients log in they are then asked for a certificate; one without is served all the same. `SIGHUP` reads it anew.",
+    ),
     key(
         "dns.servers",
         "[]",
