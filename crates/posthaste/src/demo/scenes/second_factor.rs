@@ -64,6 +64,7 @@ async fn app_password(world: &World) -> Result<Login, Broken> {
         address: parse(&world.carol.user)?,
         name: "laptop".to_owned(),
         scopes: ["smtp", "imap", "pop3"].map(str::to_owned).to_vec(),
+        lasts_secs: None,
     };
     let Response::Password(made) = world.gmail.perform(request).await? else {
         return Err(Broken::said("making an app password gave something else"));
