@@ -129,7 +129,15 @@ fn calls_that_only_the_edge_may_make() {
         ("env::var", &["posthaste", "lab"], "an options struct"),
         (
             "tokio::spawn",
-            &["listen", "receive", "deliver", "retrieve", "admin", "posthaste", "lab"],
+            &[
+                "listen",
+                "receive",
+                "deliver",
+                "retrieve",
+                "admin",
+                "posthaste",
+                "lab",
+            ],
             "nothing: floors 0 to 2 know no runtime",
         ),
         ("process::exit", &["posthaste"], "an error"),

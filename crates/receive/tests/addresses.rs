@@ -218,7 +218,7 @@ fn groups_know_who_may_post() {
     });
     for (who, code) in [("bob@example.com", "250 "), ("carol@example.com", "550 5.7.2 ")] {
         let mut talker = Talker::connect(server.address).into_tls();
-        let login = sasl::encode(&format!("\0{who}\0geheim"));
+        let login = sasl::encode(format!("\0{who}\0geheim"));
         assert!(talker.ask(&format!("AUTH PLAIN {login}")).starts_with("235 "));
         let letter = LETTER.replace("a@far.example", who);
         let reply = send(&mut talker, who, &["team@example.com"], &letter);

@@ -43,6 +43,8 @@ struct ScramFirst {
 }
 
 /// What comes next.
+// A step is looked at once and at once; a box for each request would cost more than its size.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Step<A, E> {
     /// Send this, and give the exchange the response.

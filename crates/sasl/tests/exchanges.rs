@@ -1,4 +1,5 @@
 //! Whole exchanges: the examples of the RFCs, every mechanism with its own client, any bytes.
+#![allow(clippy::unwrap_used)]
 
 use mail::Secret;
 use proptest::prelude::*;
