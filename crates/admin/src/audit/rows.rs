@@ -47,6 +47,10 @@ const TABLES: &[(u8, &str, &str)] = &[
     (0x40, "journey", "step of the journey of {q} at {@}"),
     (0x41, "journey", "address by which a journey is found: {t}"),
     (0x42, "journey", "hash of the Message-ID of {q}"),
+    (0x50, "limits", "block of {t}"),
+    (0x51, "limits", "recipients of day {4} of {a}, count {1}"),
+    (0x52, "limits", "first letter of {a} to {t}"),
+    (0x53, "limits", "daily limits of {a}"),
     (0x60, "admin", "state of the scrub"),
 ];
 
