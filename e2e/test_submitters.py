@@ -90,6 +90,11 @@ class Submits:
         if cls.program and not shutil.which(cls.program):
             raise unittest.SkipTest(f"{cls.program} is absent (Debian's {cls.package})")
 
+    def setUp(self):
+        # A new start forgets failed logins; else each five from an address make the next answer come later.
+        SERVER.stop()
+        SERVER.start()
+
     def command(self, service, mechanism, user, secret, subject):
         """(arguments, standard input)"""
         raise NotImplementedError
@@ -263,8 +268,8 @@ class Curl(Submits, unittest.TestCase):
 
 class Mutt(Submits, unittest.TestCase):
     program = package = "mutt"
-    mechanisms = ("PLAIN", "LOGIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS",
-                  "OAUTHBEARER", "XOAUTH2", "CRAM-MD5")
+    # It names the mechanisms that end in PLUS to its SASL library without giving it the channel to bind to.
+    mechanisms = ("PLAIN", "LOGIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "CRAM-MD5")
 
     def command(self, service, mechanism, user, secret, subject):
         scheme = "smtp" if service == "submission" else "smtps"
