@@ -155,10 +155,14 @@ class Peer:
             self.write("etc/ld.so.conf", f"/peer/{self.libraries}\n/usr/lib/{os.uname().machine}-linux-gnu\n")
         script = ["set -e"]
         script += [f"mount --rbind {source} {root}/{target}" for source, target in binds]
-        script += [f"mount -t proc proc {root}/proc", f"ldconfig -r {root}", f"exec chroot {root} {shlex.join(self.command)}"]
+        script += [f"mount -t proc proc {root}/proc", f"ldconfig -r {root}",
+                   # Not `exec`: the shell is the namespace's first process, and the signal that `unshare` has set
+                   # for its own end would not survive a program that changes its user.
+                   f"chroot {root} {shlex.join(self.command)}", "exit $?"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                ["unshare", "-mp", "--fork", "--kill-child", "sh", "-c", "\n".join(script)],
+                ["setpriv", "--pdeathsig", "KILL", "unshare", "-mp", "--fork", "--kill-child", "sh", "-c",
+                 "\n".join(script)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"})
         wait_until(self.answers, f"{self.name} to answer; it says: {self.said()[-2000:]}")
