@@ -10,9 +10,9 @@
 //! | 0x15 | which | counters: account ids, app password ids |
 //! | 0x16 | domain, account id | account of a domain, empty |
 //! | 0x17 | account id | last TOTP step that was used |
-//! | 0x18 | account id (0: names that nobody has), place in the ring | an entry of the login log: number, first and last time, count, name, peer, protocol, mechanism, end. 100 places for an account, 1,000 for the others |
-//! | 0x19 | account id, app password id (0: main password) | keys of SCRAM: salt, iteration count, digest of the stored password that they belong to, StoredKey and ServerKey for SHA-1 and SHA-256 |
-//! | 0x19 | 0 | the secret that the salts of SCRAM are derived from, 32 octets |
+//! | 0x18 | account id (0: unknown users), place in the ring | an entry of the login log |
+//! | 0x19 | account id, app password id (0: main password) | keys of SCRAM |
+//! | 0x19 | 0 | the secret that salts are derived from |
 //! | 0x1a | 1 | the secret by which senders of forwarded mail are rewritten |
 //! | 0x1a | 2, account id | quota of the account's own |
 //! | 0x1a | 3, day, number | a sender that is too long to be written out |

@@ -88,7 +88,33 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "account_first_recipients_per_day",
         "the driver's: crates/receive/tests/limits.rs",
     ),
-    ("message_too_slow", "the driver's: crates/receive/tests/limits.rs"),
+    (
+        "message_too_slow",
+        "the driver's: crates/receive/tests/patience.rs",
+    ),
+    (
+        "FILTER_UNAVAILABLE",
+        "the driver's: crates/receive/tests/filters.rs",
+    ),
+    (
+        "FILTER_UNAVAILABLE_REFUSED",
+        "the driver's: crates/receive/tests/filters.rs",
+    ),
+    ("FILTER_REFUSED", "the driver's: crates/receive/tests/filters.rs"),
+    ("FILTER_DEFERRED", "the driver's: crates/receive/tests/filters.rs"),
+    ("FILTER_SHUTDOWN", "the driver's: crates/receive/tests/filters.rs"),
+    (
+        "FILTER_QUARANTINES",
+        "the driver's: crates/receive/tests/filters.rs",
+    ),
+    (
+        "FIELD_TOO_LONG_FOR_FILTER",
+        "the driver's: crates/receive/tests/filters.rs",
+    ),
+    (
+        "filter_said",
+        "the words are the filter's: crates/receive/tests/filters.rs",
+    ),
     ("NO_LOCAL_SENDER", "the driver's: e2e/test_doors.py"),
     ("XCLIENT_NO_ACCOUNT", "the driver's: e2e/test_doors.py"),
     (
