@@ -4,10 +4,10 @@
 //! Promises: who is trusted to tell another's address must tell it, within a time limit, and nobody else
 //! can; a Unix socket replaces only a socket that nobody serves, and is removed at the end.
 
-use crate::network::Network;
 use crate::peer::Peer;
 use crate::proxy::{self, Fault, Origin, Progress};
 use crate::stream::Io;
+use limits::Network;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};

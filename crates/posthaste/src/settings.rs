@@ -117,6 +117,7 @@ pub struct Smtp {
 pub struct Judge {
     pub blocklists: Vec<String>,
     pub refuse_spf_fail: bool,
+    pub unjudged_from: Vec<String>,
 }
 
 /// `[deliver]`: how mail leaves.
@@ -524,6 +525,7 @@ impl Settings {
     fn check_doors(&self) -> Result<(), String> {
         doors::networks("listen.proxy_from", &self.listen.proxy_from)?;
         doors::networks("smtp.xclient_from", &self.smtp.xclient_from)?;
+        doors::networks("judge.unjudged_from", &self.judge.unjudged_from)?;
         if let Some(open) = self.listen.lmtp.iter().find(|a| !a.ip().is_loopback()) {
             return Err(format!(
                 "listen.lmtp = {open}: mail by LMTP is taken unjudged, so it must come from this machine; listen on \
@@ -654,6 +656,7 @@ mod tests {
             ("[smtp]\nmemory_max_octets = 70000", "memory_max_octets"),
             ("[listen]\nproxy_from = [\"10.0.0.1/8\"]", "10.0.0.0/8"),
             ("[smtp]\nxclient_from = [\"x\"]", "smtp.xclient_from"),
+            ("[judge]\nunjudged_from = [\"x\"]", "judge.unjudged_from"),
             ("[listen]\nlmtp = [\"0.0.0.0:24\"]", "listen.lmtp"),
             ("[sockets]\nmode = \"rw\"", "sockets.mode"),
             ("[sendmail]\ndomain = \"a b\"", "sendmail.domain"),

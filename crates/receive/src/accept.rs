@@ -11,7 +11,7 @@ use journey::{Check, Event};
 use judge::{Disposition, Judgement};
 use mail::trace::Received;
 use mail::{Domain, Recipient, Timestamp};
-use smtp::{Reply, Role, replies};
+use smtp::{Reply, replies};
 use std::borrow::Cow;
 
 /// What keeps a message out.
@@ -84,7 +84,7 @@ impl Session {
         }
         if self.is_ours() {
             self.prepare_submitted(transaction, found).await
-        } else if self.role == Role::Lmtp {
+        } else if self.was_judged_before() {
             self.prepare_handed_over(transaction, found).await
         } else {
             self.prepare_received(transaction, found).await

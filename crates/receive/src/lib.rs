@@ -96,7 +96,10 @@ pub struct Options {
     /// so that nobody can fill the disk by being refused. Default 20.
     pub refusals_recorded_per_second: u32,
     /// Networks whose clients may say XCLIENT: proxies that tell whom they speak for. Default none.
-    pub xclient_from: Vec<listen::Network>,
+    pub xclient_from: Vec<limits::Network>,
+    /// Networks whose mail is not judged: servers of the same operator, which judged it. They may relay no
+    /// more than strangers. Default none.
+    pub unjudged_from: Vec<limits::Network>,
     /// How long connections may take to end at shutdown before they are cut. Default 10 seconds.
     pub shutdown_grace: Duration,
 }
@@ -127,6 +130,7 @@ impl Options {
             login_failures_window: Duration::from_secs(600),
             refusals_recorded_per_second: 20,
             xclient_from: Vec::new(),
+            unjudged_from: Vec::new(),
             shutdown_grace: Duration::from_secs(10),
         }
     }

@@ -54,7 +54,7 @@ impl Session {
                 self.end_transaction("the sender was refused").await;
                 return Err(reply);
             }
-        } else if self.connection.is_none() && self.role != Role::Lmtp {
+        } else if self.connection.is_none() && !self.was_judged_before() {
             let gathered = judge::evidence::gather_connection(
                 self.ctx.parts.resolver.as_ref(),
                 self.ip(),

@@ -324,6 +324,12 @@ impl Session {
         }
     }
 
+    /// Whether the client is a mail server of the same operator, which has judged what it brings.
+    pub(crate) fn was_judged_before(&self) -> bool {
+        let networks = &self.ctx.options.unjudged_from;
+        self.role == Role::Lmtp || networks.iter().any(|n| n.contains(self.ip()))
+    }
+
     /// Whether the session had a login that has ended.
     pub(crate) async fn login_is_over(&mut self) -> bool {
         match &mut self.login {

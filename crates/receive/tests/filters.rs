@@ -376,6 +376,21 @@ fn removing_every_recipient_is_discarding() {
 }
 
 #[test]
+fn a_field_that_no_packet_can_hold_is_refused_and_nothing_is_lost() {
+    let filter = Scripted::at_end(vec![Answer::Continue]);
+    let house = house(vec![filter.filter("f")]);
+    let folded = "\n ".to_owned() + &"x".repeat(900);
+    let message = format!("From: alice@gmail.com\nSubject: hi{}\n\nhello", folded.repeat(80));
+    let mut talker = talker(&house);
+    let said = send(&mut talker, &["bob@example.com"], &message);
+    assert!(said.starts_with("DATA 554 5.6.0 "), "{said}");
+    assert!(inbox(&house).is_empty());
+    let said = send(&mut talker, &["bob@example.com"], GOOD);
+    assert!(said.starts_with("DATA 250 "), "{said}");
+    assert_eq!(inbox(&house).len(), 1);
+}
+
+#[test]
 fn quarantine_is_junk_here_and_refused_elsewhere() {
     let answers = vec![Answer::Quarantine(b"smells\r\nodd".to_vec()), Answer::Continue];
     let filter = Scripted::at_end(answers.clone());

@@ -162,6 +162,28 @@ fn a_forged_author_is_refused_by_dmarc_and_told_why() {
 }
 
 #[test]
+fn what_our_own_gateway_brings_was_judged_before() {
+    let world = World::new();
+    let bob = world.account("bob@example.com", None);
+    let resolver = TableResolver::new()
+        .with_txt("gmail.com", "v=spf1 ip4:192.0.2.1 -all")
+        .with_txt("_dmarc.gmail.com", "v=DMARC1; p=reject");
+    let mut setup = strict(resolver);
+    setup.options.unjudged_from = vec!["127.0.0.0/8".parse().unwrap()];
+    let server = world.serve(setup);
+    let mut talker = greeted(&server);
+    let text = "Authentication-Results: gateway.example.com; spf=pass\nFrom: alice@gmail.com\n\nhello";
+    let reply = send(&mut talker, "alice@gmail.com", "bob@example.com", text);
+    assert!(reply.starts_with("250 "), "{reply}");
+    let kept = String::from_utf8(world.messages(bob, Folder::Inbox).remove(0)).unwrap();
+    assert!(kept.contains("Authentication-Results: gateway.example.com; spf=pass\r\n"));
+    assert_eq!(kept.matches("Authentication-Results:").count(), 1);
+    talker.ask("MAIL FROM:<alice@gmail.com>");
+    let reply = talker.ask("RCPT TO:<carol@elsewhere.example>");
+    assert!(reply.starts_with("550 5.7.1 Relaying denied"), "{reply}");
+}
+
+#[test]
 fn quarantine_goes_to_junk() {
     let world = World::new();
     let bob = world.account("bob@example.com", None);

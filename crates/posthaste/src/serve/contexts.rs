@@ -26,6 +26,8 @@ pub fn receive(
     options.smtp.mechanisms = settings.mechanisms().map_err(Failure::Settings)?;
     limit_sessions(settings, &mut options);
     options.greeting_delay = std::time::Duration::from_millis(settings.smtp.greeting_delay_ms);
+    options.unjudged_from =
+        doors::networks("judge.unjudged_from", &settings.judge.unjudged_from).map_err(Failure::Settings)?;
     options.xclient_from =
         doors::networks("smtp.xclient_from", &settings.smtp.xclient_from).map_err(Failure::Settings)?;
     options.spill = spilling(settings)?;

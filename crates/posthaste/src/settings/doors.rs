@@ -91,7 +91,7 @@ pub fn pattern(text: &str) -> Result<receive::SenderPattern, String> {
 }
 
 /// Reads a list of networks; `key` is for the message.
-pub fn networks(key: &str, texts: &[String]) -> Result<Vec<listen::Network>, String> {
+pub fn networks(key: &str, texts: &[String]) -> Result<Vec<limits::Network>, String> {
     let read = |text: &String| text.parse().map_err(|e| format!("{key}: {e}"));
     texts.iter().map(read).collect()
 }

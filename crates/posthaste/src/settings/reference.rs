@@ -289,6 +289,11 @@ const KEYS: &[Key] = &[
         "Whether an SPF `fail` alone is enough to refuse (550 5.7.23). Off, because forwarded mail fails SPF; DMARC decides better.",
     ),
     key(
+        "judge.unjudged_from",
+        "[]",
+        "Networks of your own mail servers (a gateway in front, a backup MX), such as `[\"192.0.2.0/24\"]`, which judge mail before they hand it over: what comes from there is not judged again, and keeps the Authentication-Results that it has. They may relay no more than anybody else.",
+    ),
+    key(
         "deliver.port",
         "25",
         "The port at which other servers are called.",
