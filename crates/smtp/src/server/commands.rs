@@ -12,6 +12,8 @@ use crate::xclient::{Attributes, Told};
 impl Server {
     /// Does one command. `more_waits` tells whether the client sent further octets already.
     pub(super) fn command(&mut self, command: Command, more_waits: bool) -> Option<Step<'static>> {
+        let goes_on = matches!(command, Command::Rcpt(_) | Command::Data | Command::Bdat(_));
+        self.behind_refused_mail &= goes_on;
         if let Command::Bdat(size) = command {
             self.data_was_refused(false);
             return self.bdat(size);
@@ -23,6 +25,7 @@ impl Server {
             }
             self.data_was_refused(matches!(command, Command::Data));
             self.refuse(&reply);
+            self.behind_refused_mail |= matches!(command, Command::Mail(_));
             return None;
         }
         self.data_was_refused(false);

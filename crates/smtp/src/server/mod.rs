@@ -123,6 +123,8 @@ pub struct Server {
     idle_commands: u32,
     messages: u32,
     deferrals: usize,
+    /// MAIL was refused, and only what a client sends in one group with it has come since.
+    behind_refused_mail: bool,
     progress: u64,
     refused: refused::Refusals,
     /// Octets of refused chunks since the last accepted message.
@@ -154,6 +156,7 @@ impl Server {
             idle_commands: 0,
             messages: 0,
             deferrals: 0,
+            behind_refused_mail: false,
             progress: 0,
             refused: refused::Refusals::default(),
             swallowed: 0,
@@ -359,6 +362,7 @@ impl Server {
             Err(reply) => {
                 self.state = State::Greeted(greeted);
                 self.refuse(&reply);
+                self.behind_refused_mail = true;
             }
         }
     }
@@ -476,8 +480,9 @@ impl Server {
         }
     }
 
-    /// Says a refusal and counts it. One that asks to come again later is no error of the client,
-    /// but nobody may collect them without end either.
+    /// Says a refusal and counts it. One that asks to come again later is no error of the client, nor is
+    /// a recipient that it sent in one group with a MAIL that was refused (RFC 2920); but nobody may
+    /// collect them without end either.
     fn refuse(&mut self, reply: &Reply) {
         let said = self.referenced(reply);
         self.say(&said);
@@ -485,7 +490,7 @@ impl Server {
     }
 
     fn count_refusal(&mut self, reply: &Reply) {
-        if reply.is_transient() {
+        if reply.is_transient() || self.behind_refused_mail {
             self.deferrals += 1;
         } else {
             self.errors += 1;
