@@ -284,7 +284,8 @@ fn in_time(claims: &Map<String, Value>, now: Timestamp) -> Result<(), TokenFault
 
 fn address(claims: &Map<String, Value>, claim: &str) -> Option<EmailAddress> {
     // What the user typed in somewhere is no proof of anything.
-    if claim == "email" && claims.get("email_verified") == Some(&Value::Bool(false)) {
+    let is_verified = |value: &Value| value == &Value::Bool(true) || value.as_str() == Some("true");
+    if claim == "email" && !claims.get("email_verified").is_none_or(is_verified) {
         return None;
     }
     EmailAddress::parse(text(claims, claim)?).ok()

@@ -12,6 +12,7 @@ use crate::keys::{self, What};
 use crate::options::Daily;
 use mail::{AccountId, EmailAddress, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -132,18 +133,19 @@ impl Usage {
             if accounts.len() >= ACCOUNTS_MAX {
                 accounts.retain(|_, a| a.held > 0);
             }
-            let entry = accounts.entry(account).or_insert(read);
-            if entry.day != day && entry.held == 0 {
-                let known = std::mem::take(&mut entry.known);
-                *entry = Account {
-                    day,
-                    known,
-                    messages: 0,
-                    first_recipients: 0,
-                    own: entry.own,
-                    held: 0,
-                };
-            }
+            let entry = match accounts.entry(account) {
+                Entry::Vacant(place) => place.insert(read),
+                Entry::Occupied(place) => {
+                    let entry = place.into_mut();
+                    if entry.day < day {
+                        // Whoever holds yesterday's takes no more from it.
+                        let known = std::mem::take(&mut entry.known);
+                        let held = entry.held;
+                        *entry = Account { known, held, ..read };
+                    }
+                    entry
+                }
+            };
             entry.held += 1;
         }
         Ok(Held {
@@ -319,7 +321,9 @@ impl Held {
             a.first_recipients += u32::from(is_first);
             Ok(())
         });
-        if let Some(Err(exceeded)) = taken {
+        // Another day has begun since MAIL: the next transaction is counted there.
+        let max = limits.messages;
+        if let Err(exceeded) = taken.unwrap_or(Err(Exceeded::Messages { max, until })) {
             return Ok(Err(exceeded));
         }
         self.messages += 1;

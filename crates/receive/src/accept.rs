@@ -182,10 +182,10 @@ impl Session {
         found: &Found,
     ) -> Result<Ready, Refused> {
         let now = self.ctx.parts.clock.now();
-        let message = cut(
-            std::mem::take(&mut transaction.message),
-            found.return_paths.clone(),
-        );
+        // What it found stands under its own name; under ours only we write.
+        let mut places = judge::headers::forged(&transaction.message, self.ctx.hostname.as_str());
+        places.extend(found.return_paths.iter().cloned());
+        let message = cut(std::mem::take(&mut transaction.message), places);
         let mut filtered = Filtered::default();
         let body = self
             .filter(None, transaction, message, &mut filtered, None)

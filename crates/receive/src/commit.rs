@@ -7,6 +7,7 @@ use crate::transaction::{Accepted, Target, Transaction};
 use directory::Forward;
 use journey::Event;
 use letterbox::{Errands, Letter, Letterbox, Onward, To};
+use mail::delivery::Notify;
 use mail::{EmailAddress, ReversePath, Timestamp};
 use queue::{Message, NewErrand};
 use smtp::{Reply, replies};
@@ -44,7 +45,8 @@ impl Session {
             parts.journey.record(&mut batch, id, *at, event);
         }
         let mut targets = Targets::of(transaction, ready.junk.is_some());
-        self.make_room(&mut batch, transaction, &mut targets, len).await?;
+        self.make_room(&mut batch, transaction, &ready, &mut targets)
+            .await?;
         let accepted = Event::Accepted {
             local: targets.local.len() as u32,
             queued: targets.queued.len() as u32,
@@ -137,10 +139,11 @@ impl Session {
         &self,
         batch: &mut Batch,
         transaction: &'a Transaction,
+        ready: &Ready,
         targets: &mut Targets<'a>,
-        len: u64,
     ) -> Result<(), Reply> {
         let parts = &self.ctx.parts;
+        let len = (ready.top.len() + ready.body.len()) as u64;
         let mut full = Vec::new();
         for to in &targets.local {
             let quota = parts.directory.quota(to.account).await;
@@ -157,19 +160,23 @@ impl Session {
             return Ok(());
         }
         targets.local.retain(|to| !full.contains(to));
-        if targets.local.is_empty() && targets.queued.is_empty() && targets.forwards.is_empty() {
+        let nobody_else =
+            targets.local.is_empty() && targets.queued.is_empty() && targets.forwards.is_empty();
+        // The queue would not know that it is junk, nor that nobody is to be told of its end.
+        if nobody_else || ready.junk.is_some() {
             return Err(replies::MAILBOXES_FULL);
         }
         for to in full {
             let account = parts.directory.account(to.account).await;
             let account = account.map_err(|error| store_failed(&error))?;
             let named = transaction.recipients.iter().find(|r| &r.address == to.recipient);
-            if let (Some(account), Some(named)) = (account, named) {
-                targets.queued.push(Queued {
-                    address: Cow::Owned(account.address),
-                    wishes: &named.wishes,
-                });
-            }
+            let (Some(account), Some(named)) = (account, named) else {
+                return Err(replies::STORE_FAILED);
+            };
+            targets.queued.push(Queued {
+                address: Cow::Owned(account.address),
+                wishes: &named.wishes,
+            });
         }
         Ok(())
     }
@@ -190,7 +197,12 @@ impl Session {
             .iter()
             .map(|(forward, wishes)| Onward {
                 forward,
-                notify: wishes.notify,
+                // Whoever is named as the sender of junk has most likely not sent it.
+                notify: if ready.junk.is_some() {
+                    Some(Notify::NEVER)
+                } else {
+                    wishes.notify
+                },
                 original_recipient: wishes.original.as_ref(),
             })
             .collect();

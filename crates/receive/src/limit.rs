@@ -5,24 +5,29 @@ use crate::session::Session;
 use limits::{Exceeded, Refused};
 use listen::{Full, Peer, Seat};
 use mail::EmailAddress;
-use smtp::{Reply, Role, replies};
+use smtp::{Reply, replies};
+use std::net::IpAddr;
 
 /// A seat for a client that is neither blocked nor comes too often, while there is one. A program that came
 /// through a Unix socket has no address that could be blocked.
 pub(crate) fn enter(ctx: &Context, peer: Peer) -> Result<Seat<'_>, Reply> {
     let ip = peer.address.ip();
     if peer.user.is_none() {
-        ctx.limits
-            .connect(ip, ctx.parts.clock.now())
-            .map_err(|refused| match refused {
-                Refused::Blocked(block) => replies::blocked(block.until, block.why),
-                Refused::TooOften(over) => replies::connections_too_often(over.scope.words(), over.until),
-            })?;
+        may_connect(ctx, ip)?;
     }
     ctx.gate.enter(ip).map_err(|full| match full {
         Full::Total => replies::TOO_MANY_CONNECTIONS,
         Full::Address => replies::TOO_MANY_CONNECTIONS_FROM_YOU,
         Full::Network => replies::TOO_MANY_CONNECTIONS_FROM_YOUR_NETWORK,
+    })
+}
+
+/// Whether that address may connect now: whether it is blocked, or comes too often.
+pub(crate) fn may_connect(ctx: &Context, ip: IpAddr) -> Result<(), Reply> {
+    let asked = ctx.limits.connect(ip, ctx.parts.clock.now());
+    asked.map_err(|refused| match refused {
+        Refused::Blocked(block) => replies::blocked(block.until, block.why),
+        Refused::TooOften(over) => replies::connections_too_often(over.scope.words(), over.until),
     })
 }
 
@@ -58,8 +63,8 @@ impl Session {
     /// Counts an unknown recipient of a stranger. Whoever only asks for addresses hears that it is
     /// blocked.
     pub(crate) async fn named_nobody(&self) -> Option<Reply> {
-        // A server that hands over by LMTP names whom others wrote to.
-        if self.is_ours() || self.role == Role::Lmtp || self.peer.user.is_some() {
+        // A server of our own names whom others wrote to.
+        if self.is_ours() || self.was_judged_before() || self.peer.user.is_some() {
             return None;
         }
         let now = self.ctx.parts.clock.now();

@@ -173,8 +173,10 @@ impl Session {
             });
         }
         if self.may_tell() {
+            let here = listen::is_this_machine(self.peer.address.ip());
             return Arc::new(smtp::Options {
                 xclient: true,
+                allow_plaintext_auth: options.allow_plaintext_auth && here,
                 ..smtp::Options::clone(options)
             });
         }

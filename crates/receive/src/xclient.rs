@@ -1,5 +1,6 @@
 //! XCLIENT in a session: from now on the client is the one that the proxy tells of.
 
+use crate::limit::may_connect;
 use crate::session::{LoggedIn, Session};
 use listen::Standing;
 use mail::EmailAddress;
@@ -20,12 +21,15 @@ impl Session {
     /// Answers XCLIENT: who is logged in from now on. An address that is not known leaves the one that
     /// was there; names are asked of the DNS again, whatever the proxy found.
     pub(crate) async fn told(&mut self, attributes: &Attributes) -> Result<Option<String>, Reply> {
+        let ip = attributes.address.and_then(Told::known);
+        if let Some(ip) = ip {
+            may_connect(&self.ctx, ip)?;
+        }
         let login = match &attributes.login {
             Some(Told::This(name)) => Some(self.vouched(name).await?),
             Some(Told::Unavailable | Told::TemporarilyUnavailable) => None,
             None => self.login.take(),
         };
-        let ip = attributes.address.and_then(Told::known);
         let port = attributes.port.and_then(Told::known);
         let before = self.peer;
         if ip.is_some() || port.is_some() {
@@ -34,6 +38,9 @@ impl Session {
         }
         tracing::info!(proxy = %before, peer = %self.peer, ?attributes, "XCLIENT");
         self.connection = None;
+        // The certificate is the proxy's, and the filters have met the proxy.
+        self.certificate = None;
+        Box::pin(self.filter_close()).await;
         // Another client has a journey of its own.
         self.reference = self.ctx.parts.ids.next_id();
         self.is_recorded = false;

@@ -116,6 +116,33 @@ fn the_room_for_files_is_bounded_and_given_back() {
     serving.end(&world);
 }
 
+/// What was lost between two chunks must not be missing in a message that is accepted.
+#[test]
+fn chunks_for_which_there_is_no_room_are_deferred_as_a_whole() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    let bob = world.account("bob@example.com", None);
+    let setup = spilling(&folder);
+    drop(folder);
+    let serving = world.serve(setup);
+    let mut talker = Talker::connect(serving.address);
+    talker.reply();
+    talker.ask("EHLO client.example.net");
+    talker.ask("MAIL FROM:<a@b.example>");
+    talker.ask("RCPT TO:<bob@example.com>");
+    let chunk = letter(200_000);
+    talker.send(&[format!("BDAT {}\r\n", chunk.len()).as_bytes(), &chunk].concat());
+    // Told with this chunk or with the last one, as the octets come.
+    let first = talker.reply();
+    let last = talker.ask("BDAT 0 LAST");
+    assert!(
+        first.starts_with("451 ") || last.starts_with("451 "),
+        "{first} / {last}"
+    );
+    assert!(!last.starts_with("250 "), "{last}");
+    assert!(world.messages(bob, mailbox::Role::Inbox).is_empty());
+    serving.end(&world);
+}
+
 #[test]
 fn without_the_folder_the_message_is_deferred() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());

@@ -175,8 +175,10 @@ impl Server {
 
     fn may_tell(&self) -> Result<(), Reply> {
         match &self.state {
-            _ if !self.options.xclient => Err(replies::XCLIENT_DENIED),
-            State::MailGiven(_) | State::RcptGiven(_) => Err(replies::XCLIENT_IN_TRANSACTION),
+            _ if !self.options.xclient || self.was_told => Err(replies::XCLIENT_DENIED),
+            State::MailGiven(_) | State::RcptGiven(_) | State::BetweenChunks(_) => {
+                Err(replies::XCLIENT_IN_TRANSACTION)
+            }
             _ => Ok(()),
         }
     }

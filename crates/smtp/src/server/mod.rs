@@ -122,6 +122,8 @@ pub struct Server {
     auth_failures: u32,
     idle_commands: u32,
     messages: u32,
+    /// A proxy has told whom it speaks for. It may pass on whatever that client says from now on.
+    was_told: bool,
     deferrals: usize,
     /// MAIL was refused, and only what a client sends in one group with it has come since.
     behind_refused_mail: bool,
@@ -155,6 +157,7 @@ impl Server {
             auth_failures: 0,
             idle_commands: 0,
             messages: 0,
+            was_told: false,
             deferrals: 0,
             behind_refused_mail: false,
             progress: 0,
@@ -263,7 +266,7 @@ impl Server {
             State::Body(body) => {
                 body.refusal.get_or_insert(reply);
             }
-            State::Chunk(chunks) => {
+            State::Chunk(chunks) | State::BetweenChunks(chunks) => {
                 chunks.refusal.get_or_insert(reply);
             }
             _ => {}
@@ -341,6 +344,7 @@ impl Server {
         match verdict {
             Ok(login) => {
                 self.login = login;
+                self.was_told = true;
                 self.state = token.after.map_or(State::Fresh, State::Greeted);
                 self.greet();
             }

@@ -40,7 +40,7 @@ impl Server {
             offered.extend(self.future_release());
             offered.extend(["DELIVERBY", "MT-PRIORITY"].map(str::to_owned));
         }
-        if self.options.xclient {
+        if self.options.xclient && !self.was_told {
             offered.push(xclient::OFFER.to_owned());
         }
         offered.push("HELP".to_owned());
