@@ -69,6 +69,12 @@ impl Network {
         self.ip.is_ipv4()
     }
 
+    /// Its first address.
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
     /// How many leading bits count.
     #[must_use]
     pub fn prefix(&self) -> u8 {

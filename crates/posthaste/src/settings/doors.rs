@@ -90,9 +90,19 @@ pub fn pattern(text: &str) -> Result<receive::SenderPattern, String> {
     }
 }
 
-/// Reads a list of networks; `key` is for the message.
+/// Reads a list of networks that are trusted; `key` is for the message. A network that is written with
+/// an address inside it is refused: whether the one address was meant or all of them is not ours to guess.
 pub fn networks(key: &str, texts: &[String]) -> Result<Vec<limits::Network>, String> {
-    let read = |text: &String| text.parse().map_err(|e| format!("{key}: {e}"));
+    let read = |text: &String| {
+        let network: limits::Network = text.parse().map_err(|e| format!("{key}: {e}"))?;
+        let written = text.split('/').next().and_then(|ip| ip.parse().ok());
+        match written.map(|ip: std::net::IpAddr| limits::Network::new(ip, u8::MAX)) {
+            Some(one) if one.ip() != network.ip() => Err(format!(
+                "{key} = \"{text}\": write \"{network}\" for the whole network, or \"{one}\" for the one address"
+            )),
+            _ => Ok(network),
+        }
+    };
     texts.iter().map(read).collect()
 }
 
@@ -115,5 +125,9 @@ mod tests {
         assert!(networks("x", &["10.0.0.0/8".to_owned()]).is_ok());
         let told = networks("listen.proxy_from", &["10".to_owned()]).unwrap_err();
         assert!(told.starts_with("listen.proxy_from: "), "{told}");
+        for (inside, remedy) in [("10.0.0.1/8", "10.0.0.0/8"), ("2001:db8::1/32", "2001:db8::/32")] {
+            let told = networks("x", &[inside.to_owned()]).unwrap_err();
+            assert!(told.contains(remedy), "{told}");
+        }
     }
 }
