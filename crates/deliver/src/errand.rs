@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::service::Context;
 use crate::settle::{self, Decision};
 use crate::way;
-use directory::{Flaw, Resolution, Spread};
+use directory::{Flaw, Forward, Resolution, Spread};
 use journey::Event;
 use letterbox::{Errands, Octets, Onward, Original, To};
 use mail::delivery::{DeliverBy, Notify};
@@ -50,9 +50,23 @@ impl From<letterbox::Error> for Trouble {
 
 /// Where an errand turned out to lead.
 enum Destination {
-    Here(Spread),
+    Here(Places),
     Away,
     Nowhere(Failure),
+}
+
+/// Where an address here leads, when it can go at least somewhere now.
+struct Places {
+    /// Into mailboxes with room, and on to addresses elsewhere.
+    now: Spread,
+    /// Members without room, by their own address: each waits by itself, and the others do not.
+    full: Vec<Forward>,
+}
+
+impl Places {
+    fn len(&self) -> usize {
+        self.now.len() + self.full.len()
+    }
 }
 
 /// Delivers one message to its recipients at one domain.
@@ -65,7 +79,9 @@ pub(crate) async fn deliver(ctx: Arc<Context>, claims: Vec<Claim>) {
             continue;
         }
         match destination(&ctx, &claim).await {
-            Destination::Here(spread) => settle_here(&ctx, &claim, &spread).await,
+            Destination::Here(places) => {
+                commit(&ctx, &claim, &What::Here { places: &places }).await;
+            }
             Destination::Away => away.push(claim),
             Destination::Nowhere(failure) => fates.push((claim, Err(failure))),
         }
@@ -113,13 +129,32 @@ async fn resolved(ctx: &Context, claim: &Claim) -> Result<Destination, Trouble> 
             return nowhere(550, (5, 1, 1), format!("{recipient} is nobody here"));
         }
     };
-    for id in &spread.accounts {
-        if !has_room(ctx, claim, *id).await? {
-            let words = format!("the mailbox of {recipient} is full");
-            return nowhere(452, (4, 2, 2), words);
+    let places = places(ctx, claim, spread).await?;
+    if places.now.is_empty() {
+        let words = format!("the mailbox of {recipient} is full");
+        return nowhere(452, (4, 2, 2), words);
+    }
+    Ok(Destination::Here(places))
+}
+
+/// Parts the accounts with room from those without.
+async fn places(ctx: &Context, claim: &Claim, mut spread: Spread) -> Result<Places, Trouble> {
+    let mut full = Vec::new();
+    for id in std::mem::take(&mut spread.accounts) {
+        let is_full = !has_room(ctx, claim, id).await?;
+        if !is_full {
+            spread.accounts.push(id);
+            continue;
+        }
+        match ctx.directory.account(id).await? {
+            Some(account) => full.push(Forward {
+                to: account.address,
+                by: claim.errand.recipient.clone(),
+            }),
+            None => spread.accounts.push(id),
         }
     }
-    Ok(Destination::Here(spread))
+    Ok(Places { now: spread, full })
 }
 
 /// Whether the message fits into an account. (What comes in at the same time is not reckoned with:
@@ -224,10 +259,6 @@ async fn settle_fates(ctx: &Context, fates: &[(&Claim, &Fate)], events: &mut Vec
     }
 }
 
-async fn settle_here(ctx: &Context, claim: &Claim, spread: &Spread) {
-    commit(ctx, claim, &What::Here { spread }).await;
-}
-
 fn tell_log(claim: &Claim, decision: &Decision) {
     let (id, to) = (claim.message.id, &claim.errand.recipient);
     match &decision.outcome {
@@ -254,7 +285,7 @@ enum What<'a> {
         together: &'a [&'a (&'a Claim, Decision)],
     },
     Here {
-        spread: &'a Spread,
+        places: &'a Places,
     },
 }
 
@@ -312,7 +343,8 @@ async fn try_commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> Result<(),
                     .await?;
             }
         }
-        What::Here { spread } => {
+        What::Here { places } => {
+            let spread = &places.now;
             let message = &claim.message;
             let letter = letterbox::Letter {
                 id,
@@ -339,11 +371,11 @@ async fn try_commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> Result<(),
                     .put(&mut batch, &letter, &to, errands, now)
                     .await?;
             }
-            send_on(ctx, &mut batch, claim, spread, now).await?;
+            send_on(ctx, &mut batch, claim, places, now).await?;
             // One that leads to one address elsewhere takes the sender's wishes along (RFC 3461 §5.2.7.2).
-            let is_passed_on = spread.accounts.is_empty() && spread.forwards.len() == 1;
+            let is_passed_on = places.len() == 1 && spread.forwards.len() == 1;
             if claim.errand.notify.is_some_and(|notify| notify.success) && !is_passed_on {
-                let kind = if spread.len() > 1 {
+                let kind = if places.len() > 1 {
                     Kind::Expanded
                 } else {
                     Kind::Delivered
@@ -439,31 +471,32 @@ async fn send_on(
     ctx: &Context,
     batch: &mut Batch,
     claim: &Claim,
-    spread: &Spread,
+    places: &Places,
     now: Timestamp,
 ) -> Result<(), Trouble> {
     // Of several the sender heard that they are several, and hears of failures only (RFC 3461 §5.2.7.3).
     let notify = claim.errand.notify.map(|notify| Notify {
-        success: notify.success && spread.len() == 1,
+        success: notify.success && places.len() == 1,
         ..notify
     });
-    let onward: Vec<Onward<'_>> = spread
-        .forwards
-        .iter()
-        .map(|forward| Onward {
-            forward,
-            notify,
-            original_recipient: claim.errand.original_recipient.as_ref(),
-        })
-        .collect();
+    let original_recipient = claim.errand.original_recipient.as_ref();
     let message = queue::Message {
         received_at: now,
         ..queue::Message::clone(&claim.message)
     };
     let keeps = letterbox::keeps_sender(message.login.is_some(), &message.reverse_path);
     let next_id = || ctx.ids.next_id();
-    ctx.letterbox()
-        .send_on(batch, &message, &onward, keeps, &next_id, now)
-        .await?;
+    let letterbox = ctx.letterbox();
+    for (forwards, keeps) in [(&places.now.forwards, keeps), (&places.full, true)] {
+        let one = |forward| Onward {
+            forward,
+            notify,
+            original_recipient,
+        };
+        let onward: Vec<Onward<'_>> = forwards.iter().map(one).collect();
+        letterbox
+            .send_on(batch, &message, &onward, keeps, &next_id, now)
+            .await?;
+    }
     Ok(())
 }

@@ -118,6 +118,56 @@ async fn an_alias_of_several_is_reported_as_expanded() {
     assert!(reports[0].contains("Final-Recipient: rfc822; all@gmail.com\r\nAction: expanded\r\n"));
 }
 
+/// Members of a group do not wait for one whose mailbox is full; that one waits, and the sender hears of
+/// that one alone.
+#[tokio::test(start_paused = true)]
+async fn a_full_mailbox_holds_up_nobody_else() {
+    let world = World::new(zones()).await;
+    let (carol, dan) = (
+        world.account("carol@gmail.com").await,
+        world.account("dan@gmail.com").await,
+    );
+    let quota = Some(directory::Quota::Octets(10));
+    world.directory.set_quota(dan, quota).await.unwrap();
+    let leads = directory::Leads::to_accounts(&[carol, dan]);
+    let all = address("all@gmail.com");
+    world.directory.set_alias_to(&all, &leads).await.unwrap();
+    let id = world.submit("alice@gmail.com", &["all@gmail.com"]).await;
+    world.until_gone(id).await;
+    assert_eq!(world.inbox_of(carol).await.len(), 1);
+    assert!(world.inbox_of(dan).await.is_empty());
+    let waiting = async || {
+        let listed = world.queue.list(&queue::Filter::default(), 10).await.unwrap();
+        listed
+            .into_iter()
+            .find(|m| m.errands[0].recipient == address("dan@gmail.com"))
+    };
+    let sender = waiting().await.unwrap().message.reverse_path.to_string();
+    assert_eq!(sender, "<alice@gmail.com>");
+    world
+        .until("dan's end", || async { waiting().await.is_none() })
+        .await;
+    let told = world.inbox().await;
+    let failed = told.last().unwrap();
+    assert!(
+        failed.contains("Final-Recipient: rfc822; dan@gmail.com\r\nAction: failed\r\n"),
+        "{failed}"
+    );
+    assert_eq!(world.inbox_of(carol).await.len(), 1, "once");
+
+    // With room in time he gets his own.
+    let id = world.submit("alice@gmail.com", &["all@gmail.com"]).await;
+    world.until_gone(id).await;
+    world.directory.set_quota(dan, None).await.unwrap();
+    world
+        .until("dan's mail", || async { waiting().await.is_none() })
+        .await;
+    assert_eq!(
+        (world.inbox_of(carol).await.len(), world.inbox_of(dan).await.len()),
+        (2, 1)
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn never_means_never_and_ret_says_how_much_comes_back() {
     let world = World::new(zones()).await;

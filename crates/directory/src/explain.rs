@@ -134,6 +134,10 @@ fn flawed(flaw: &Flaw) -> String {
             "aliases and groups stand more than {} deep in each other: mail for it is refused",
             crate::NESTING_MAX
         ),
+        Flaw::ClosedForNow(disabled) => format!(
+            "some of what it leads to takes no mail for now, so mail for it waits with the sender (450 4.2.1): {}",
+            disabled.words
+        ),
         Flaw::Nobody => "nobody is left to whom it leads: mail for it is refused".to_owned(),
     }
 }

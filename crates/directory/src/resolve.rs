@@ -96,6 +96,7 @@ impl Directory {
             owner => {
                 let (spread, flaw) = Walk::new(snapshot).run(&found.address, owner).await?;
                 Ok(match flaw {
+                    Some(Flaw::ClosedForNow(disabled)) => Resolution::Disabled(disabled),
                     Some(flaw) => Resolution::Flawed(flaw),
                     None if spread.forwards.is_empty() && spread.post == Posting::Anyone => {
                         Resolution::Local(spread.accounts)

@@ -5,6 +5,7 @@
 //! row is told of it before it is true ([`Flaw::Loop`]).
 
 use crate::Error;
+use crate::domain_settings::Disabled;
 use crate::record::{Owner, Posting};
 use crate::resolve::{Place, locate};
 use mail::{AccountId, EmailAddress};
@@ -66,6 +67,8 @@ pub enum Flaw {
     TooDeep,
     /// Nobody is left to whom it leads.
     Nobody,
+    /// A domain on the way takes no mail for now: whoever is behind it shall not miss what the others get.
+    ClosedForNow(Disabled),
 }
 
 /// One walk.
@@ -76,6 +79,8 @@ pub(crate) struct Walk<'a> {
     forwards: HashSet<EmailAddress>,
     met: HashSet<String>,
     looked_up: usize,
+    /// Why some of what it leads to takes no mail for now.
+    closed_for_now: Option<Disabled>,
     /// Whether a way back to the start is a flaw.
     checks_loops: bool,
     /// Whether groups are followed only when their members may send as them.
@@ -100,6 +105,7 @@ impl<'a> Walk<'a> {
             forwards: HashSet::new(),
             met: HashSet::new(),
             looked_up: 0,
+            closed_for_now: None,
             checks_loops: false,
             for_sending: false,
             told: None,
@@ -198,7 +204,8 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        Ok(self.spread.is_empty().then_some(Flaw::Nobody))
+        let nobody = || self.spread.is_empty().then_some(Flaw::Nobody);
+        Ok(self.closed_for_now.take().map(Flaw::ClosedForNow).or_else(nobody))
     }
 
     async fn target(&mut self, stop: &Stop, target: EmailAddress) -> Result<Option<Stop>, Error> {
@@ -222,6 +229,11 @@ impl<'a> Walk<'a> {
                     owner: found.owner,
                     depth: stop.depth + 1,
                 }))
+            }
+            Place::Closed(disabled) if disabled.temporary => {
+                self.tell(|| format!("{by} leads to {target}, whose domain takes no mail for now"));
+                self.closed_for_now = Some(disabled);
+                Ok(None)
             }
             Place::Unknown | Place::Closed(_) | Place::Returning => {
                 self.tell(|| format!("{by} leads to {target}, which is nobody here: nothing is sent there"));

@@ -217,8 +217,18 @@ async fn settings_of_a_domain() {
         disabled: Some(Some(disabled.clone())),
         ..DomainChange::default()
     };
+    d.add_domain(&domain("open.example"), NOW).await.unwrap();
+    add(&d, "eve@open.example").await;
+    let (inner, outer) = ("inner@example.com", "outer@open.example");
+    alias(&d, inner, &["bob@example.com", "x@far.example"])
+        .await
+        .unwrap();
+    alias(&d, outer, &[inner, "eve@open.example"]).await.unwrap();
     d.set_domain(&name, &shut).await.unwrap();
     let answer = d.resolve(&address("bob@example.net")).await.unwrap();
+    assert_eq!(answer, Resolution::Disabled(disabled.clone()));
+    // Nor is it passed over where others are meant too: they all come again.
+    let answer = d.resolve(&address(outer)).await.unwrap();
     assert_eq!(answer, Resolution::Disabled(disabled));
     assert!(!d.may_send_as(bob.id, &address("bob@example.com")).await.unwrap());
 }

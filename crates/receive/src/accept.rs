@@ -76,12 +76,22 @@ impl Session {
         if found.received > self.ctx.options.received_max {
             return Err(Refused::plain(replies::MAIL_LOOP, "too many Received fields"));
         }
-        if let Some(by) = transaction.has_come_back() {
-            return Err(Refused::plain(
-                replies::forward_loop(by),
+        let circles = transaction.break_circles().map_err(|by| {
+            Refused::plain(
+                replies::forward_loop(&by),
                 "it was forwarded by this address before",
-            ));
-        }
+            )
+        })?;
+        let now = self.ctx.parts.clock.now();
+        transaction
+            .refusals
+            .extend(circles.into_iter().map(|(recipient, by)| {
+                let dropped = Event::Dropped {
+                    recipient: Some(recipient),
+                    by: format!("the rule that {by}, which has sent it on before, does not do so again"),
+                };
+                (now, dropped)
+            }));
         if self.is_ours() {
             self.prepare_submitted(transaction, found).await
         } else if self.was_judged_before() {

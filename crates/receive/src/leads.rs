@@ -1,6 +1,6 @@
 //! Where a recipient's mail goes, asked of the directory at RCPT; and whether there is room for it.
 
-use crate::mail_in::{RefusedRecipient, UNKNOWN_USER};
+use crate::mail_in::{RELAYING_DENIED, RefusedRecipient, UNKNOWN_USER};
 use crate::session::Session;
 use crate::transaction::{Target, Transaction};
 use directory::{Flaw, Forward, OriginalSender, Resolution, Spread};
@@ -101,7 +101,7 @@ impl Session {
             Resolution::NotOurs if may_relay => Ok(Target::Remote),
             Resolution::NotOurs => refused(
                 replies::relaying_denied(address.host()),
-                "no relaying for strangers",
+                RELAYING_DENIED,
                 Some("submit on port 465 or 587 with a login".to_owned()),
             ),
         }
@@ -158,19 +158,40 @@ impl Transaction {
         taken + places(target) <= PLACES_MAX
     }
 
-    /// The address that sent this very message on before, when there is one among the recipients: the
-    /// message has come back (RFC 9228).
-    pub(crate) fn has_come_back(&self) -> Option<&EmailAddress> {
-        let forwards = self.recipients.iter().flat_map(|r| r.target.places().1);
-        let mut sends_on = forwards.map(|f| &f.by).peekable();
-        sends_on.peek()?;
+    /// Breaks circles: takes away what would be sent on by an address that sent this very message on
+    /// before (RFC 9228). Gives the addresses, each with its recipient.
+    ///
+    /// # Errors
+    /// Such an address when that is true of every recipient: the message has come back.
+    pub(crate) fn break_circles(&mut self) -> Result<Vec<(EmailAddress, EmailAddress)>, EmailAddress> {
+        let mut forwards = self.recipients.iter().flat_map(|r| r.target.places().1);
+        if forwards.next().is_none() {
+            return Ok(Vec::new());
+        }
         let fields = mail::header::fields(&self.message).take(crate::header::FIELDS_MAX);
         let named: Vec<String> = fields
             .filter(|field| field.is(letterbox::DELIVERED_TO))
             .filter_map(|field| EmailAddress::parse(&field.value()).ok())
             .map(|address| address.folded())
             .collect();
-        sends_on.find(|by| named.contains(&by.folded()))
+        let goes_round = |forward: &Forward| named.contains(&forward.by.folded());
+        let mut found = Vec::new();
+        for recipient in &self.recipients {
+            let (_, forwards) = recipient.target.places();
+            if let Some(forward) = forwards.iter().find(|f| goes_round(f)) {
+                found.push((recipient.address.clone(), forward.by.clone()));
+            }
+        }
+        match found.first() {
+            Some((_, by)) if found.len() == self.recipients.len() => return Err(by.clone()),
+            _ => {}
+        }
+        for recipient in &mut self.recipients {
+            if let Target::Spread(spread) = &mut recipient.target {
+                spread.forwards.retain(|forward| !goes_round(forward));
+            }
+        }
+        Ok(found)
     }
 }
 

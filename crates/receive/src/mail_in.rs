@@ -16,6 +16,10 @@ const MEMORY_STEP_UNITS: usize = 64;
 
 /// The rule by which an address that nobody has here is refused.
 pub(crate) const UNKNOWN_USER: &str = "unknown user";
+/// The rule by which a stranger's mail to elsewhere is refused.
+pub(crate) const RELAYING_DENIED: &str = "no relaying for strangers";
+/// The rule by which a recipient is refused that leads to more than one message may go to.
+pub(crate) const TOO_MANY_PLACES: &str = "places that one message may go to";
 
 impl Session {
     /// Answers MAIL: opens the transaction.
@@ -185,7 +189,7 @@ impl Session {
         match &self.transaction {
             Some(transaction) if !transaction.has_place_for(&target) => Err(RefusedRecipient {
                 reply: replies::TOO_MANY_RECIPIENTS,
-                rule: "places that one message may go to",
+                rule: TOO_MANY_PLACES,
                 remedy: None,
             }),
             _ => Ok(target),

@@ -129,7 +129,7 @@ fn a_forward_is_a_message_of_its_own_and_its_bounce_comes_back() {
 #[test]
 fn what_an_address_forwarded_before_is_not_forwarded_again() {
     let world = World::new();
-    world.account("bob@example.com", None);
+    let bob = world.account("bob@example.com", None);
     let away = leads(&["bob@away.example"]);
     world
         .runtime
@@ -149,6 +149,11 @@ fn what_an_address_forwarded_before_is_not_forwarded_again() {
         reply.starts_with("250 "),
         "delivered here it goes nowhere: {reply}"
     );
+    // Whoever else is named gets it.
+    let inbox = || world.messages(bob, Folder::Inbox).len();
+    let both = ["robert@example.com", "bob@example.com"];
+    assert!(send(&mut talker, "a@far.example", &both, &back).starts_with("250 "));
+    assert_eq!((inbox(), queued(&world).len()), (2, 0));
     let reply = send(&mut talker, "", &["robert@example.com"], LETTER);
     assert!(reply.starts_with("250 "), "{reply}");
     assert_eq!(queued(&world)[0].0, "<>", "the null path stays null");

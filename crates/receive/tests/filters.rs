@@ -371,8 +371,18 @@ fn removing_every_recipient_is_discarding() {
     let unknown = Answer::AddRecipient(b"<nobody@example.com>".to_vec());
     let filter = Scripted::at_end(vec![gone, unknown, Answer::Accept]);
     let second = house(vec![filter.filter("f")]);
-    let said = sent(&second, &["bob@example.com"]);
-    assert!(said.starts_with("DATA 451 4.7.1 "), "{said}");
+    for to in [
+        &["bob@example.com"][..],
+        &["bob@example.com", "carol@example.com"],
+    ] {
+        let said = sent(&second, to);
+        assert!(said.starts_with("DATA 451 4.7.1 "), "{said}");
+    }
+    // A copy for nobody is left out, and all others get theirs.
+    let copy = Answer::AddRecipient(b"<nobody@example.com>".to_vec());
+    let third = house(vec![Scripted::at_end(vec![copy, Answer::Accept]).filter("f")]);
+    assert!(sent(&third, &["bob@example.com"]).starts_with("DATA 250 "));
+    assert_eq!(inbox(&third).len(), 1);
 }
 
 #[test]

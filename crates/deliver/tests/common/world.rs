@@ -225,14 +225,26 @@ impl World {
         .await;
     }
 
+    /// One more account.
+    pub async fn account(&self, of: &str) -> AccountId {
+        let new = NewAccount {
+            address: address(of),
+            display_name: String::new(),
+            password: None,
+        };
+        let boxes = self.mailboxes.clone();
+        let add = move |batch: &mut Batch, id| boxes.create_defaults(batch, id, START);
+        self.directory.add_account(new, START, &add).await.unwrap().id
+    }
+
     /// The messages of alice's INBOX.
     pub async fn inbox(&self) -> Vec<String> {
-        let inbox = self
-            .mailboxes
-            .find(self.alice, Role::Inbox)
-            .await
-            .unwrap()
-            .unwrap();
+        self.inbox_of(self.alice).await
+    }
+
+    /// The messages of somebody's INBOX.
+    pub async fn inbox_of(&self, account: AccountId) -> Vec<String> {
+        let inbox = self.mailboxes.find(account, Role::Inbox).await.unwrap().unwrap();
         let entries = self.mailboxes.entries(inbox.place(), Uid(1), 100).await.unwrap();
         let mut texts = Vec::new();
         for entry in entries {

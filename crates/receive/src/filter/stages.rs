@@ -4,6 +4,7 @@ use super::When;
 use super::chain::{Chain, Content, Greeting};
 use crate::asked::Wishes;
 use crate::commit::Ready;
+use crate::mail_in::{RELAYING_DENIED, TOO_MANY_PLACES};
 use crate::session::{Session, role_name};
 use crate::transaction::{Accepted, Refusal, Target, Transaction};
 use journey::Event;
@@ -233,27 +234,36 @@ impl Session {
         let letter = milter::apply(letter, changes);
         filtered.changed = true;
         transaction.reverse_path = letter.reverse_path;
+        let before = transaction.recipients.len();
         transaction
             .recipients
             .retain(|r| letter.recipients.contains(&r.address));
-        let mut unknown = None;
+        let redirects = transaction.recipients.len() < before;
         for address in letter.recipients {
             if transaction.recipients.iter().any(|r| r.address == address) {
                 continue;
             }
-            match self.target(&address).await {
-                Ok(target) => {
+            let target = match self.target(&address).await {
+                // The filter is the operator's own: it may send a copy elsewhere.
+                Err(refused) if refused.rule == RELAYING_DENIED => Ok(Target::Remote),
+                other => other.map_err(|refused| refused.rule),
+            };
+            match target {
+                Ok(target) if transaction.has_place_for(&target) => {
                     transaction.add(added(address, target, changes));
                 }
-                // The filter is the operator's own: it may send a copy elsewhere.
-                Err(refused) if refused.rule == "no relaying for strangers" => {
-                    transaction.add(added(address, Target::Remote, changes));
-                }
-                Err(refused) => {
-                    unknown = Some(format!("{address}: {}", refused.rule));
+                other => {
+                    let why = other.err().unwrap_or(TOO_MANY_PLACES);
+                    // Whoever it was taken from would get it neither here nor there.
+                    if redirects {
+                        return Err(KeptOut {
+                            reply: replies::FILTER_UNAVAILABLE,
+                            rule: format!("the filter {name} sends it to {address} instead: {why}"),
+                        });
+                    }
                     let event = Event::Filtered {
                         filter: name.to_owned(),
-                        verdict: format!("its recipient {address} was left out: {}", refused.rule),
+                        verdict: format!("its recipient {address} was left out: {why}"),
                         changes: Vec::new(),
                     };
                     filtered.events.push(event);
@@ -261,23 +271,16 @@ impl Session {
             }
         }
         if transaction.recipients.is_empty() {
-            match unknown {
-                // Nobody would get it, though somebody should.
-                Some(unknown) => {
-                    return Err(KeptOut {
-                        reply: replies::FILTER_UNAVAILABLE,
-                        rule: format!("the filter {name} left no recipient but {unknown}"),
-                    });
-                }
-                None => filtered.discarded_by = Some(name.to_owned()),
-            }
+            filtered.discarded_by = Some(name.to_owned());
         }
         let reason = changes.iter().rev().find_map(|change| match change {
             Change::Quarantine(reason) => Some(reason),
             _ => None,
         });
         if let Some(reason) = reason {
-            if transaction.recipients.iter().any(|r| r.target == Target::Remote) {
+            // The queue does not know of junk: neither on the way elsewhere, nor while it is held.
+            let is_held = transaction.asked.held_until.is_some();
+            if is_held || transaction.recipients.iter().any(|r| r.target == Target::Remote) {
                 return Err(KeptOut {
                     reply: replies::FILTER_QUARANTINES,
                     rule: format!("the filter {name} asked for quarantine: {reason}"),
