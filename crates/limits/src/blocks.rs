@@ -78,6 +78,12 @@ impl Blocks {
         all.by_subject.get(&subject).filter(|b| b.until > now).cloned()
     }
 
+    /// The block of exactly that subject that still holds at that time.
+    pub(crate) fn of_subject(&self, subject: &Subject, at: Timestamp) -> Option<Block> {
+        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        all.by_subject.get(subject).filter(|b| b.until > at).cloned()
+    }
+
     /// Puts a block in force, in place of one of the same subject. `false`: there are too many.
     pub(crate) fn put(&self, block: Block, now: Timestamp) -> bool {
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);

@@ -195,6 +195,11 @@ impl Limits {
     ) -> Option<Block> {
         let mut made = None;
         for (_, subject) in reached {
+            // The operator's word outlasts ours.
+            if let Some(longer) = self.shared.blocks.of_subject(&subject, now.plus(lasts)) {
+                made = Some(longer);
+                continue;
+            }
             let block = Block {
                 subject,
                 from: now,

@@ -130,6 +130,31 @@ async fn unknown_recipients_lead_to_a_block_and_the_operator_lifts_it() {
     assert_eq!(limits.unknown_recipient(here, NOW).await, None, "it counts anew");
 }
 
+#[tokio::test]
+async fn a_longer_block_of_the_operators_is_not_cut_short() {
+    let options = Options {
+        unknown_recipients: Rate {
+            per_address: 1,
+            ..Rate::OFF
+        },
+        ..Options::default()
+    };
+    let limits = limits_on(&MemoryStore::new(), options);
+    let here = ip("192.0.2.1");
+    let ordered = Block {
+        subject: "192.0.2.1".parse().unwrap(),
+        from: NOW,
+        until: NOW.plus(30 * 24 * HOUR),
+        why: "a scanner".to_owned(),
+        by: "operator".to_owned(),
+    };
+    limits.block(ordered.clone(), NOW).await.unwrap();
+    // A session that was open before goes on asking.
+    assert_eq!(limits.unknown_recipient(here, NOW).await, Some(ordered.clone()));
+    assert_eq!(limits.blocked(here, NOW), Some(ordered.clone()));
+    assert_eq!(limits.blocks().await.unwrap(), [ordered]);
+}
+
 fn daily(messages: u32, first_recipients: u32) -> Options {
     Options {
         account: Daily {

@@ -18,7 +18,7 @@ fn all_hold_over_a_socket() {
     for path in files {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path).unwrap();
-        // A file cannot hold a signed token or a client's key; `logins.rs` has them over a socket.
+        // A file cannot hold a signed token or a client's key; `e2e/test_submitters.py` logs in with both.
         if text.contains("\ngiven token ") || text.contains("\ngiven client certificate ") {
             continue;
         }

@@ -9,10 +9,13 @@ use crate::reply::Reply;
 use crate::server::{Options, Question, Role, Server, Step};
 use mail::delivery::{DeliverBy, Notify, OriginalRecipient, Priority, Ret};
 use mail::{EmailAddress, QueueId, Recipient, ReversePath, Timestamp};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Octets that may wait unread in a server session, beyond what one step of input can cause.
 const OUTPUT_OCTETS_MAX: usize = 1 << 20;
+
+static DATA_BEHIND_STARTTLS: LazyLock<Box<[u8]>> = LazyLock::new(|| written(&replies::DATA_BEHIND_STARTTLS));
+static READY_FOR_TLS: LazyLock<Box<[u8]>> = LazyLock::new(|| written(&replies::READY_FOR_TLS));
 
 /// What one run of the server showed.
 #[derive(PartialEq, Eq, Debug, Default)]
@@ -85,9 +88,9 @@ fn feed(
         assert!(said.len() < OUTPUT_OCTETS_MAX, "the output is not bounded");
         // The one place where the cut matters by intent: octets behind STARTTLS are an attack when
         // they came with it, and a broken handshake when they came later.
-        let behind_starttls = without(&said, &replies::DATA_BEHIND_STARTTLS).or_else(|| {
+        let behind_starttls = said.strip_suffix(&DATA_BEHIND_STARTTLS[..]).or_else(|| {
             let more = !input.is_empty() || more_comes;
-            without(&said, &replies::READY_FOR_TLS).filter(|_| more)
+            said.strip_suffix(&READY_FOR_TLS[..]).filter(|_| more)
         });
         if let Some(before) = behind_starttls {
             trace.output.extend_from_slice(before);
@@ -129,11 +132,10 @@ fn feed(
     }
 }
 
-/// What was said before this reply, if the reply was the last thing said.
-fn without<'a>(said: &'a [u8], reply: &Reply) -> Option<&'a [u8]> {
+fn written(reply: &Reply) -> Box<[u8]> {
     let mut written = Vec::new();
     reply.write(&mut written);
-    said.strip_suffix(&written[..])
+    written.into()
 }
 
 /// Answers by what was asked, so that every run of the same input answers alike.

@@ -134,10 +134,12 @@ impl fmt::Display for Reply {
 }
 
 /// Only what every terminal and every old client takes: printable ASCII (RFC 5321 §4.2 textstring).
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if matches!(c, ' '..='~') { c } else { '?' })
-        .collect()
+fn printable(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return Cow::Borrowed(text);
+    }
+    let shown = text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' });
+    Cow::Owned(shown.collect())
 }
 
 fn split_at_space(text: &str, max: usize) -> (&str, &str) {
