@@ -2,6 +2,9 @@
 """Kills a loaded server with SIGKILL, again and again, and accounts for everything it had promised.
 
     python3 e2e/kill9.py --rounds 200 --seed 1
+    python3 e2e/kill9.py --rounds 200 --seed 1 --cut 50
+
+The second form also cuts every other connection to the next server at a random octet.
 
 Each round: senders and readers load the server, it is killed at a moment that the seed chooses,
 started again on the same folder (sometimes killed once more while it starts), and every few rounds
@@ -30,6 +33,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import world as base
+from cutting import CuttingRelay
 from ledger import PLACES, Ledger
 from load import STRANGER, Gate, Imap, Pop3, Reader, Sender, Texts
 from world import BINARY, MailServer, Process, free_port, wait_until
@@ -40,7 +44,7 @@ SERVE = ("login.without_tls_on_loopback=true", "log.level=warn")
 class LoadedWorld:
     """The server that is killed, the next server, the DNS of both, and the clients."""
 
-    def __init__(self, folder, seed, senders=6, readers=2, people=6):
+    def __init__(self, folder, seed, senders=6, readers=2, people=6, cut=0):
         self.folder, self.seed = folder, seed
         self.rng = random.Random(f"{seed} world")
         self.texts, self.ledger = Texts(self.rng), Ledger()
@@ -51,9 +55,10 @@ class LoadedWorld:
         for name in ("alpha", "beta"):
             (folder / name).mkdir()
         self.next = MailServer(folder / "beta", "beta.example", "127.0.2.1", dns_port, self.elsewhere[0])
+        self.relay = CuttingRelay("127.0.2.1", self.next.ports["smtp"], cut, seed)
         self.server = MailServer(
             folder / "alpha", "alpha.example", "127.0.1.1", dns_port, self.people[0],
-            deliver_port=self.next.ports["smtp"],
+            deliver_port=self.relay.port if cut else self.next.ports["smtp"],
         )
         zones = []
         for server in (self.server, self.next):
@@ -136,6 +141,7 @@ class LoadedWorld:
 
     def check_next(self):
         """Waits until everything has left for the next server, and compares what came."""
+        self.relay.percent = 0
         self.server.cli("queue", "retry", "--all")
 
         def empty():
@@ -167,6 +173,7 @@ class LoadedWorld:
         for server in (self.server, self.next):
             if server.process:
                 server.stop()
+        self.relay.close()
         self.dns.stop()
 
 
@@ -223,6 +230,7 @@ class Run:
             "rounds": rounds,
             "seconds": round(seconds, 1),
             "kills": dict(self.kills),
+            "cuts": dict(self.world.relay.cuts),
             "offered": len(messages),
             "acknowledged": counts["acknowledged"],
             "acknowledged_octets": sum(m.size for m in messages if m.state == "kept"),
@@ -239,10 +247,10 @@ class Run:
         }
 
 
-def run(folder, rounds, seed, check_every=5, tell=lambda text: None):
+def run(folder, rounds, seed, check_every=5, tell=lambda text: None, cut=0):
     """The whole run. Answers the summary and what is wrong, in words."""
     begin = time.monotonic()
-    world = LoadedWorld(folder, seed)
+    world = LoadedWorld(folder, seed, cut=cut)
     try:
         work = Run(world, seed)
         for n in range(1, rounds + 1):
@@ -266,6 +274,8 @@ def words(summary):
     s, c = summary, summary["counts"]
     yield f"seed {s['seed']}: {s['rounds']} rounds in {s['seconds']} s; killed: " + ", ".join(
         f"{what} {n}" for what, n in s["kills"].items())
+    if any(s["cuts"].values()):
+        yield "connections to the next server that were cut: " + ", ".join(f"{n} in {whose}" for whose, n in s["cuts"].items())
     yield (f"acknowledged {s['acknowledged']} of {s['offered']} messages, {s['acknowledged_octets']} octets: "
            f"lost {s['lost']}, duplicated {s['duplicated']}, half visible {s['half_visible']}")
     for name, n in c.items():
@@ -282,13 +292,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--check-every", type=int, default=5, metavar="ROUNDS")
+    parser.add_argument("--cut", type=int, default=0, metavar="PERCENT", help="of the connections to the next server")
     parser.add_argument("--folder", type=pathlib.Path, help="make the servers' folders here and keep them")
     parser.add_argument("--json", action="store_true")
     order = parser.parse_args()
     folder = order.folder or pathlib.Path(tempfile.mkdtemp(prefix="posthaste-kill9-"))
     folder.mkdir(parents=True, exist_ok=True)
     tell = (lambda text: None) if order.json else (lambda text: print(text, flush=True))
-    summary, wrong = run(folder, order.rounds, order.seed, order.check_every, tell)
+    summary, wrong = run(folder, order.rounds, order.seed, order.check_every, tell, order.cut)
     if order.json:
         print(json.dumps(summary | {"wrong_in_words": wrong}, indent=2))
     else:

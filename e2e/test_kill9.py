@@ -20,6 +20,13 @@ class Kill9(unittest.TestCase):
             self.assertGreater(summary["acknowledged"], 20)
             self.assertGreater(summary["counts"]["removed by IMAP"], 0)
 
+    def test_cut_connections_to_the_next_server_lose_nothing(self):
+        with tempfile.TemporaryDirectory(prefix="posthaste-e2e-") as folder:
+            summary, wrong = kill9.run(pathlib.Path(folder), rounds=4, seed=2, cut=60)
+            self.assertEqual(wrong, [], "\n".join(kill9.words(summary)))
+            self.assertGreater(sum(summary["cuts"].values()), 0)
+            self.assertGreater(summary["counts"]["remote arrived"], 0)
+
 
 class TheAccountBook(unittest.TestCase):
     """Each way of breaking a promise is noticed."""

@@ -9,6 +9,7 @@
 //! A body with octets above 127 is sent as it is to a server without 8BITMIME: converting it would
 //! break its signatures, and every server of this century passes it on.
 
+use crate::chunking::Chunking;
 use crate::conversation::{self, Broken, Held, Manner, Text};
 use crate::dial::Dialer;
 use crate::failure::Failure;
@@ -75,6 +76,8 @@ pub struct Courier {
     pub store: Arc<dyn Store>,
     /// Hears the conversations.
     pub tap: Option<Arc<dyn smtp::Tap>>,
+    /// Which servers get no BDAT for a while.
+    pub chunking: Chunking,
     /// How.
     pub options: Options,
 }
@@ -242,7 +245,13 @@ impl Courier {
     /// Tries one server; in clear after a TLS handshake that failed, where the policy lets it.
     async fn try_hop(&self, plan: &Plan, hop: &Hop, letter: &Letter, open: &mut Open) {
         let (policy, wish) = policy_for(plan, letter.wishes.require_tls);
-        let held = self.hold(plan, hop, letter, open, policy, wish).await;
+        let mut held = self.hold(plan, hop, letter, open, policy, wish).await;
+        if is_chunking_denied(&held) {
+            // That is remembered, so this time it goes by DATA.
+            open.note(hop, letter, &held);
+            open.take(hop, held);
+            held = self.hold(plan, hop, letter, open, policy, wish).await;
+        }
         let handshake_failed = match &held.result {
             Err(Broken::Handshake(_)) => true,
             Err(Broken::Session(f)) => session_stage(f) == Some(Stage::StartTls),
@@ -271,6 +280,7 @@ impl Courier {
         let mut client = smtp::client::Options::new(self.options.helo.clone());
         client.tls = wish;
         client.timeouts = self.options.timeouts;
+        client.chunking = self.chunking.is_allowed(hop.address);
         client.login = plan.login.as_ref().map(|l| (l.user.clone(), l.password.clone()));
         // In clear a password may only go where nobody listens.
         client.allow_plaintext_auth = policy == TlsPolicy::Off && hop.address.ip().is_loopback();
@@ -295,6 +305,9 @@ impl Courier {
             blobs: self.store.as_ref(),
         };
         let held = conversation::hold(self.dialer.as_ref(), &self.tls, hop, manner, outgoing, text).await;
+        if let Ok(outcome) = &held.result {
+            self.chunking.learn(hop.address, outcome);
+        }
         match held.result {
             // What a route requires may be mended there; what the sender requires goes no other way.
             Err(Broken::Session(SessionFailure::TlsNotOffered)) if letter.wishes.require_tls => Held {
@@ -304,6 +317,10 @@ impl Courier {
             _ => held,
         }
     }
+}
+
+fn is_chunking_denied(held: &Held) -> bool {
+    matches!(&held.result, Ok(outcome) if outcome.chunking_denied().is_some())
 }
 
 /// The message for those who have no answer yet.

@@ -8,7 +8,6 @@ use crate::dial::{Dialer, Stream};
 use crate::plan::Hop;
 use smtp::client::{CannotSend, Client, Failure as SessionFailure, Outcome, Outgoing, Stage, Step};
 use std::io;
-use std::ops::Range;
 use std::time::Duration;
 use store::{BlobError, BlobId, Blobs};
 use tls::{Verdict, VerdictHandle, Verification};
@@ -29,6 +28,15 @@ pub(crate) struct Text<'a> {
     pub(crate) blob: BlobId,
     pub(crate) blob_len: u64,
     pub(crate) blobs: &'a dyn Blobs,
+}
+
+/// How far a message was given to the session.
+struct Sending<'a> {
+    text: Text<'a>,
+    /// Whether it has the prefix.
+    begun: bool,
+    /// Octets of the blob that it has.
+    at: u64,
 }
 
 /// Why there was no answer to the message.
@@ -148,6 +156,11 @@ impl Conversation {
         text: Text<'_>,
     ) -> Result<Outcome, Broken> {
         let mut outgoing = Some(outgoing);
+        let mut sending = Sending {
+            text,
+            begun: false,
+            at: 0,
+        };
         loop {
             match self.step() {
                 Step::Read => self.exchange().await,
@@ -170,7 +183,7 @@ impl Conversation {
                     // Not reached: the outcome was told before, and that returned.
                     None => self.client.quit(),
                 },
-                Step::Body => self.send_text(text).await.map_err(Broken::Blob)?,
+                Step::Body => self.send_piece(&mut sending).await.map_err(Broken::Blob)?,
                 Step::Sent(outcome) => {
                     self.leave();
                     return Ok(outcome);
@@ -211,15 +224,12 @@ impl Conversation {
         if output.is_empty() {
             return Ok(());
         }
-        let write = async {
-            self.io.write_all(&output).await?;
-            self.io.flush().await
-        };
+        // The time is for a piece, so that a slow line is not taken for a dead one.
         let within = self.client.timeout();
-        match timeout(within, write).await {
-            Ok(written) => written,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        for piece in output.chunks(PIECE_OCTETS as usize) {
+            timeout(within, self.io.write_all(piece)).await??;
         }
+        timeout(within, self.io.flush()).await?
     }
 
     async fn read(&mut self) -> io::Result<usize> {
@@ -231,6 +241,7 @@ impl Conversation {
 
     /// A server that refuses may close while we still write. Its reply may wait to be read.
     async fn lost_while_writing(&mut self, e: &io::Error) {
+        self.client.unwritten();
         if e.kind() == io::ErrorKind::TimedOut {
             return self.client.timed_out();
         }
@@ -240,27 +251,31 @@ impl Conversation {
         }
     }
 
-    /// Sends the message. An error of the connection is told to the session; an error of our own
-    /// store breaks off without the end mark, so that the server does not take half a message.
-    async fn send_text(&mut self, text: Text<'_>) -> Result<(), BlobError> {
-        self.client.body(text.prefix);
-        for range in pieces(text.blob_len) {
-            if let Err(e) = self.flush().await {
-                self.lost_while_writing(&e).await;
-                return Ok(());
-            }
-            let wanted = range.end - range.start;
-            let piece = text.blobs.read(text.blob, range).await?;
-            if piece.len() as u64 != wanted {
-                return Err(BlobError::Corrupt(text.blob));
-            }
-            self.client.body(&piece);
-        }
-        if let Err(e) = self.flush().await {
+    /// Gives the session the next piece of the message. An error of the connection is told to the
+    /// session; an error of our own store breaks off without the end of the message, so that the server
+    /// does not take half of one.
+    async fn send_piece(&mut self, sending: &mut Sending<'_>) -> Result<(), BlobError> {
+        if self.client.output().len() as u64 >= PIECE_OCTETS
+            && let Err(e) = self.flush().await
+        {
             self.lost_while_writing(&e).await;
             return Ok(());
         }
-        self.client.body_end();
+        let text = &sending.text;
+        if !std::mem::replace(&mut sending.begun, true) {
+            self.client.body(text.prefix);
+        }
+        let end = text.blob_len.min(sending.at + PIECE_OCTETS);
+        if sending.at == end {
+            self.client.body_end();
+            return Ok(());
+        }
+        let piece = text.blobs.read(text.blob, sending.at..end).await?;
+        if piece.len() as u64 != end - sending.at {
+            return Err(BlobError::Corrupt(text.blob));
+        }
+        self.client.body(&piece);
+        sending.at = end;
         Ok(())
     }
 
@@ -281,10 +296,4 @@ impl Conversation {
             let _ = timeout(within, farewell).await;
         });
     }
-}
-
-fn pieces(len: u64) -> impl Iterator<Item = Range<u64>> {
-    (0..len)
-        .step_by(PIECE_OCTETS as usize)
-        .map(move |start| start..len.min(start + PIECE_OCTETS))
 }

@@ -57,7 +57,7 @@ pub(crate) fn session_stage(failure: &SessionFailure) -> Option<Stage> {
         | SessionFailure::Lost { stage }
         | SessionFailure::TimedOut { stage } => Some(*stage),
         SessionFailure::DataBehindStartTls => Some(Stage::StartTls),
-        SessionFailure::Miscounted => Some(Stage::Body),
+        SessionFailure::Miscounted | SessionFailure::ChunkingDenied { .. } => Some(Stage::Body),
         SessionFailure::TlsNotOffered | SessionFailure::AuthNotOffered | SessionFailure::AuthNeedsTls => None,
     }
 }
@@ -90,7 +90,9 @@ pub(crate) fn session_failure(hop: &Hop, failure: &SessionFailure) -> Failure {
         SessionFailure::AuthNotOffered => ours(7, 8),
         SessionFailure::AuthNeedsTls => ours(7, 11),
         SessionFailure::DataBehindStartTls => ours(7, 5),
-        SessionFailure::Protocol { .. } | SessionFailure::Unexpected { .. } => ours(5, 0),
+        SessionFailure::Protocol { .. }
+        | SessionFailure::Unexpected { .. }
+        | SessionFailure::ChunkingDenied { .. } => ours(5, 0),
         SessionFailure::Lost { .. } | SessionFailure::TimedOut { .. } => ours(4, 2),
         SessionFailure::Miscounted => ours(3, 0),
     }

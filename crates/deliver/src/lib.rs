@@ -8,6 +8,7 @@
 
 pub mod attempt;
 mod backlog;
+pub mod chunking;
 mod conversation;
 pub mod dial;
 mod errand;

@@ -128,6 +128,7 @@ impl Context {
                 tls: parts.tls,
                 store: Arc::clone(&parts.store),
                 tap: parts.tap,
+                chunking: crate::chunking::Chunking::default(),
                 options: options.attempt.clone(),
             },
             store: parts.store,

@@ -62,6 +62,12 @@ impl Lines {
         }
     }
 
+    /// Whether the line that is under way is longer than the limit already. Its end may never come.
+    #[must_use]
+    pub fn is_overlong(&self) -> bool {
+        self.overlong
+    }
+
     /// Octets that wait for the rest of their line.
     #[must_use]
     pub fn held_octets(&self) -> usize {
@@ -405,6 +411,7 @@ impl Chunked {
 pub struct Stuffer {
     line_start: bool,
     after_cr: bool,
+    stuffs: bool,
 }
 
 impl Default for Stuffer {
@@ -412,11 +419,21 @@ impl Default for Stuffer {
         Self {
             line_start: true,
             after_cr: false,
+            stuffs: true,
         }
     }
 }
 
 impl Stuffer {
+    /// For BDAT (RFC 3030 §2): the line endings become CRLF, the dots stay as they are.
+    #[must_use]
+    pub fn without_dots() -> Self {
+        Self {
+            stuffs: false,
+            ..Self::default()
+        }
+    }
+
     /// Appends the next octets of the message to `out`.
     pub fn push(&mut self, octets: &[u8], out: &mut Vec<u8>) {
         let mut rest = octets;
@@ -429,7 +446,7 @@ impl Stuffer {
                     continue;
                 }
             }
-            if self.line_start && first == b'.' {
+            if self.stuffs && self.line_start && first == b'.' {
                 out.push(b'.');
             }
             let end = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
@@ -448,11 +465,17 @@ impl Stuffer {
 
     /// Appends the end mark, completing the last line first if need be.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
+        self.finish_line(out);
+        out.extend_from_slice(b".\r\n");
+    }
+
+    /// Completes the last line if need be. The next octets begin another message.
+    pub fn finish_line(&mut self, out: &mut Vec<u8>) {
         if !self.line_start {
             out.extend_from_slice(b"\r\n");
         }
-        out.extend_from_slice(b".\r\n");
-        *self = Self::default();
+        self.line_start = true;
+        self.after_cr = false;
     }
 }
 
@@ -607,6 +630,22 @@ mod tests {
             let (_, end, taken) = unstuffed(&wire, 7);
             prop_assert_eq!(end, "End None");
             prop_assert_eq!(taken, wire.len());
+        }
+
+        #[test]
+        fn without_dots_lines_are_clean_and_octets_stay(message in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a')], 0..40), a in 1usize..9) {
+            let wired = |piece: usize| {
+                let (mut wire, mut lines) = (Vec::new(), Stuffer::without_dots());
+                message.chunks(piece).for_each(|piece| lines.push(piece, &mut wire));
+                lines.finish_line(&mut wire);
+                wire
+            };
+            let wire = wired(a);
+            prop_assert_eq!(&wire, &wired(100));
+            prop_assert_eq!(watched(&wire, false, 7), if wire.is_empty() { Ok(false) } else { watched(&wire, false, 100) });
+            let plain = |octets: &[u8]| octets.iter().copied().filter(|b| !b"\r\n".contains(b)).collect::<Vec<u8>>();
+            prop_assert_eq!(plain(&wire), plain(&message));
+            prop_assert!(wire.is_empty() || wire.ends_with(b"\r\n"));
         }
 
         #[test]

@@ -258,13 +258,18 @@ fn talk(choice: u8, data: &[u8], cuts: &[usize]) -> Trace {
         client::TlsWish::Required,
     ][usize::from(choice) % 3];
     options.pipelining = choice & 0x40 == 0;
+    options.chunking = choice & 0x80 == 0;
     if choice & 0x20 != 0 {
         options.login = Some(("alice".to_owned(), mail::Secret::new("geheim")));
         options.allow_plaintext_auth = choice & 0x10 != 0;
     }
-    let mut client = Client::new(options, false, None);
-    let mut trace = Trace::default();
-    let mut open = 0u32;
+    let mut sender = Sender {
+        client: Client::new(options, false, None),
+        body: body(choice),
+        at: 0,
+        trace: Trace::default(),
+        open: 0,
+    };
     let mut rest = data;
     let mut cuts = cuts.iter().cycle();
     loop {
@@ -275,101 +280,126 @@ fn talk(choice: u8, data: &[u8], cuts: &[usize]) -> Trace {
         let (piece, behind) = rest.split_at(cut.min(line));
         rest = behind;
         let mut input = piece;
-        if converse(&mut client, &mut input, &mut trace, &mut open, !rest.is_empty()) {
+        if sender.converse(&mut input, !rest.is_empty()) {
             break;
         }
         if rest.is_empty() {
-            client.lost();
-            converse(&mut client, &mut input, &mut trace, &mut open, false);
+            sender.client.lost();
+            sender.converse(&mut input, false);
             break;
         }
     }
-    assert_eq!(open, 0, "a message was never told of");
-    trace
-}
-
-fn converse(
-    client: &mut Client,
-    input: &mut &[u8],
-    trace: &mut Trace,
-    open: &mut u32,
-    more_comes: bool,
-) -> bool {
-    loop {
-        let step = client.step(input);
-        let sent = client.take_output();
-        assert!(
-            sent.is_empty() || sent.ends_with(b"\r\n") || sent.ends_with(BODY),
-            "an unfinished command"
-        );
-        trace.output.extend(sent);
-        match step {
-            client::Step::Read => return false,
-            client::Step::StartTls if !input.is_empty() || more_comes => {
-                trace.events.push("octets behind STARTTLS".to_owned());
-                return true;
-            }
-            client::Step::Failed(client::Failure::DataBehindStartTls) => {
-                trace.events.push("octets behind STARTTLS".to_owned());
-                return true;
-            }
-            client::Step::StartTls => client.tls_started(),
-            client::Step::Ready if trace.events.len() >= 4 => client.quit(),
-            client::Step::Ready => begin(client, trace, open),
-            client::Step::Body => {
-                client.body(BODY);
-                client.body_end();
-            }
-            client::Step::Sent(outcome) => {
-                assert_eq!(outcome.recipients.len(), 3);
-                *open -= 1;
-                trace.events.push(format!("{outcome:?}"));
-            }
-            client::Step::Failed(failure) => {
-                trace.events.push(format!("{failure:?}"));
-                return true;
-            }
-            client::Step::Closed => {
-                trace.events.push("closed".to_owned());
-                return true;
-            }
-        }
-    }
+    assert_eq!(sender.open, 0, "a message was never told of");
+    sender.trace
 }
 
 /// What the client sends; a binary one goes as it is.
 const BODY: &[u8] = b".a\nb\r\n..\r.";
+/// Octets that are given to the client at once.
+const PIECE_OCTETS: usize = 64 * 1024;
 
-fn begin(client: &mut Client, trace: &mut Trace, open: &mut u32) {
-    let recipient = |text: &str| {
-        EmailAddress::parse(text)
-            .map(Recipient::Address)
-            .unwrap_or(Recipient::Postmaster)
+/// The message; one in sixteen takes several chunks, and more than may be on their way at once.
+fn body(choice: u8) -> Vec<u8> {
+    let long = match choice & 0x0f {
+        0x0c => (client::CHUNKS_OUTSTANDING_MAX + 1) * client::CHUNK_OCTETS,
+        _ => 0,
     };
-    let outgoing = Outgoing {
-        sender: ReversePath::Null,
-        recipients: vec![recipient("a@b.c"), recipient("d@e.f"), Recipient::Postmaster],
-        size_octets: BODY.len() as u64,
-        eight_bit: true,
-        binary: client.capabilities().binary_mime,
-        smtputf8: false,
-        wishes: client::Wishes {
-            envid: Some("a=b +".to_owned()),
-            ret: Some(Ret::Full),
-            recipients: vec![client::RecipientWishes {
-                notify: Some(Notify::NEVER),
-                original_recipient: OriginalRecipient::parse("utf-8;\u{e9}@b.c"),
-            }],
-            require_tls: client.is_tls(),
-            deliver_by: DeliverBy::parse("60;RT").filter(|_| client.capabilities().deliver_by.is_some()),
-            priority: Priority::new(-9).unwrap_or_default(),
-        },
-    };
-    match client.send(outgoing) {
-        Ok(()) => *open += 1,
-        Err(why) => {
-            trace.events.push(format!("{why:?}"));
-            client.quit();
+    [vec![b'x'; long], BODY.to_vec()].concat()
+}
+
+/// A driver of the client session.
+struct Sender {
+    client: Client,
+    body: Vec<u8>,
+    /// Octets of the body that the session has.
+    at: usize,
+    trace: Trace,
+    /// Messages that were begun and not told of.
+    open: u32,
+}
+
+impl Sender {
+    /// Goes on until more input is needed. Answers whether the session is over.
+    fn converse(&mut self, input: &mut &[u8], more_comes: bool) -> bool {
+        loop {
+            let step = self.client.step(input);
+            let sent = self.client.take_output();
+            assert!(sent.len() < OUTPUT_OCTETS_MAX, "the output is not bounded");
+            self.trace.output.extend(sent);
+            match step {
+                client::Step::Read => {
+                    let said = &self.trace.output;
+                    let whole = said.is_empty() || said.ends_with(b"\r\n") || said.ends_with(BODY);
+                    assert!(whole || self.body.len() > BODY.len(), "an unfinished command");
+                    return false;
+                }
+                client::Step::StartTls if !input.is_empty() || more_comes => {
+                    self.trace.events.push("octets behind STARTTLS".to_owned());
+                    return true;
+                }
+                client::Step::Failed(client::Failure::DataBehindStartTls) => {
+                    self.trace.events.push("octets behind STARTTLS".to_owned());
+                    return true;
+                }
+                client::Step::StartTls => self.client.tls_started(),
+                client::Step::Ready if self.trace.events.len() >= 4 => self.client.quit(),
+                client::Step::Ready => self.begin(),
+                client::Step::Body if self.at == self.body.len() => self.client.body_end(),
+                client::Step::Body => {
+                    let end = self.body.len().min(self.at + PIECE_OCTETS);
+                    self.client.body(&self.body[self.at..end]);
+                    self.at = end;
+                }
+                client::Step::Sent(outcome) => {
+                    assert_eq!(outcome.recipients.len(), 3);
+                    self.open -= 1;
+                    self.trace.events.push(format!("{outcome:?}"));
+                }
+                client::Step::Failed(failure) => {
+                    self.trace.events.push(format!("{failure:?}"));
+                    return true;
+                }
+                client::Step::Closed => {
+                    self.trace.events.push("closed".to_owned());
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        let recipient = |text: &str| {
+            EmailAddress::parse(text)
+                .map(Recipient::Address)
+                .unwrap_or(Recipient::Postmaster)
+        };
+        let offered = self.client.capabilities();
+        let outgoing = Outgoing {
+            sender: ReversePath::Null,
+            recipients: vec![recipient("a@b.c"), recipient("d@e.f"), Recipient::Postmaster],
+            size_octets: self.body.len() as u64,
+            eight_bit: true,
+            binary: offered.binary_mime,
+            smtputf8: false,
+            wishes: client::Wishes {
+                envid: Some("a=b +".to_owned()),
+                ret: Some(Ret::Full),
+                recipients: vec![client::RecipientWishes {
+                    notify: Some(Notify::NEVER),
+                    original_recipient: OriginalRecipient::parse("utf-8;\u{e9}@b.c"),
+                }],
+                require_tls: self.client.is_tls(),
+                deliver_by: DeliverBy::parse("60;RT").filter(|_| offered.deliver_by.is_some()),
+                priority: Priority::new(-9).unwrap_or_default(),
+            },
+        };
+        self.at = 0;
+        match self.client.send(outgoing) {
+            Ok(()) => self.open += 1,
+            Err(why) => {
+                self.trace.events.push(format!("{why:?}"));
+                self.client.quit();
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ const CLIENT_WORDS: [&str; 47] = [
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 ];
 
-const SERVER_WORDS: [&str; 22] = [
+const SERVER_WORDS: [&str; 27] = [
     "220 x ESMTP\r\n",
     "250 OK\r\n",
     "250-x\r\n250-SIZE 100\r\n250 PIPELINING\r\n",
@@ -76,6 +76,11 @@ const SERVER_WORDS: [&str; 22] = [
     "xyz\r\n",
     "502 what\r\n",
     "552 5.3.4 too large\r\n",
+    "250-x\r\n250-CHUNKING\r\n250 PIPELINING\r\n",
+    "250-x\r\n250-BINARYMIME\r\n250-CHUNKING\r\n250 PIPELINING\r\n",
+    "250-x\r\n250 CHUNKING\r\n",
+    "503 5.5.1 nobody\r\n",
+    "250 2.0.0 go on\r\n",
 ];
 
 fn any_of(words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
@@ -110,7 +115,8 @@ fn deep() -> impl Strategy<Value = Vec<u8>> {
 
 fn deep_server() -> impl Strategy<Value = Vec<u8>> {
     any_of(&SERVER_WORDS).prop_map(|noise| {
-        let before = [SERVER_WORDS[0], SERVER_WORDS[2]].concat();
+        let offers = [2, 22, 23, 24][usize::from(noise[1]) % 4];
+        let before = [SERVER_WORDS[0], SERVER_WORDS[offers]].concat();
         [&noise[..3], before.as_bytes(), &noise[3..]].concat()
     })
 }

@@ -124,10 +124,11 @@ fn server(role: Role, tap: Option<(Arc<dyn Tap>, String)>) -> Server {
 
 #[test]
 fn one_message_each_way_of_talking() {
-    for pipelining in [true, false] {
+    for (pipelining, chunking) in [(true, true), (true, false), (false, true), (false, false)] {
         for tls in [TlsWish::Never, TlsWish::IfOffered, TlsWish::Required] {
             let mut options = client::Options::new("gmail.com");
             options.pipelining = pipelining;
+            options.chunking = chunking;
             options.tls = tls;
             let mut client = Client::new(options, false, None);
             let mut server = server(Role::Mta, None);
@@ -136,7 +137,9 @@ fn one_message_each_way_of_talking() {
             assert_eq!(end, client::Step::Closed);
             assert_eq!(got, [b"a\r\n.b\r\n..\r\n".to_vec()]);
             assert_eq!(client.is_tls(), tls != TlsWish::Never);
-            let verdicts = outcome.unwrap().recipients;
+            let outcome = outcome.unwrap();
+            assert_eq!(outcome.by_chunks, chunking);
+            let verdicts = outcome.recipients;
             assert!(matches!(&verdicts[0], Verdict::Accepted(r) if r.lines[0].contains("queued as")));
             assert!(
                 matches!(&verdicts[1], Verdict::Permanent { stage: Stage::RcptTo, reply } if reply.status.unwrap().to_string() == "5.1.1")
@@ -150,9 +153,10 @@ fn one_message_each_way_of_talking() {
 
 #[test]
 fn nobody_is_left() {
-    for pipelining in [true, false] {
+    for (pipelining, chunking) in [(true, true), (true, false), (false, true), (false, false)] {
         let mut options = client::Options::new("gmail.com");
         options.pipelining = pipelining;
+        options.chunking = chunking;
         let mut client = Client::new(options, false, None);
         let outgoing = to(&["nobody@example.com", "none@example.com"]);
         let (outcome, got, end) = through(&mut client, &mut server(Role::Mta, None), &outgoing, b"x\r\n");
@@ -178,6 +182,7 @@ fn logins_and_what_a_tap_hears() {
     let tap = || Some((heard.clone() as Arc<dyn Tap>, "1".to_owned()));
     let mut options = client::Options::new("laptop.example.net");
     options.login = Some(("alice@gmail.com".to_owned(), Secret::new("geheim")));
+    options.chunking = false;
     let mut client = Client::new(options.clone(), false, None);
     let (outcome, ..) = through(
         &mut client,
@@ -297,6 +302,49 @@ fn servers_that_misbehave() {
     ));
 }
 
+/// A reply to a command that was not sent yet would shift all that follow.
+#[test]
+fn an_early_reply_ends_the_session() {
+    let ehlo = "250-x\r\n250 PIPELINING\r\n";
+    for (said, stage) in [
+        (&["220 x\r\n250 x\r\n"][..], Stage::Ehlo),
+        (&["220 x\r\n", "250 x\r\n250 ok\r\n"], Stage::MailFrom),
+        (&["220 x\r\n", "250 x\r\n", "250 ok\r\n250 ok\r\n"], Stage::RcptTo),
+        (
+            &[
+                "220 x\r\n",
+                ehlo,
+                "250 ok\r\n250 ok\r\n550 no\r\n354 go\r\n250 taken\r\n",
+            ],
+            Stage::Body,
+        ),
+    ] {
+        let (seen, _) = steps(client::Options::new("x.example"), said);
+        let last = seen.last().unwrap();
+        let at = match last {
+            client::Step::Failed(Failure::Unexpected { stage, .. } | Failure::Refused { stage, .. }) => {
+                *stage
+            }
+            other => panic!("{said:?}: {other:?}"),
+        };
+        assert_eq!(at, stage, "{said:?}");
+        for step in &seen {
+            if let client::Step::Sent(outcome) = step {
+                assert!(!outcome.recipients.iter().any(Verdict::is_accepted), "{said:?}");
+            }
+        }
+    }
+    // 421 may come at any time, also right behind an answer.
+    let (seen, _) = steps(
+        client::Options::new("x.example"),
+        &["220 x\r\n", "250 x\r\n", "250 ok\r\n421 4.3.2 going down\r\n"],
+    );
+    assert!(
+        matches!(&seen[0], client::Step::Sent(outcome) if outcome.recipients.iter().all(|v| matches!(v, Verdict::Transient { .. }))),
+        "{seen:?}"
+    );
+}
+
 #[test]
 fn the_connection_is_lost_after_the_message() {
     let (seen, sent) = steps(
@@ -359,9 +407,11 @@ fn a_421_puts_off_everybody() {
 #[test]
 fn what_this_server_cannot_carry() {
     let mut client = Client::new(client::Options::new("x.example"), false, None);
-    let mut input = &b"220 x\r\n250-x\r\n250 SIZE 10\r\n"[..];
     assert_eq!(client.send(to(&["a@b.c"])), Err(CannotSend::NotReady));
-    assert_eq!(client.step(&mut input), client::Step::Ready);
+    assert_eq!(client.step(&mut &b"220 x\r\n"[..]), client::Step::Read);
+    let _ = client.take_output();
+    let ehlo = &mut &b"250-x\r\n250 SIZE 10\r\n"[..];
+    assert_eq!(client.step(ehlo), client::Step::Ready);
     assert_eq!(
         client.send(to(&["a@b.c"])),
         Err(CannotSend::TooLarge { max_octets: 10 })

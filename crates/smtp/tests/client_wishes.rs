@@ -1,27 +1,11 @@
 //! What the client says of the sender's wishes, and to whom: transcripts of both sides.
-//!
-//! `S:` is said by the server, `C:` expected from the client; `(TLS)` is a handshake; `>` is the
-//! message as it leaves, with escapes.
 #![allow(clippy::unwrap_used)]
 
-use mail::delivery::{DeliverBy, Notify, OriginalRecipient, Priority, Ret};
-use mail::{EmailAddress, Recipient, ReversePath};
-use smtp::client::{
-    CannotSend, Client, Failure, Options, Outgoing, PassedOn, RecipientWishes, Stage, Step, Verdict, Wishes,
-};
+mod transcript;
 
-fn outgoing(message: &[u8]) -> Outgoing {
-    let to = |a: &str| Recipient::Address(EmailAddress::parse(a).unwrap());
-    Outgoing {
-        sender: ReversePath::Address(EmailAddress::parse("alice@gmail.com").unwrap()),
-        recipients: vec![to("bob@example.com"), to("eve@example.com")],
-        size_octets: message.len() as u64,
-        eight_bit: false,
-        binary: false,
-        smtputf8: false,
-        wishes: Wishes::default(),
-    }
-}
+use mail::delivery::{DeliverBy, Notify, OriginalRecipient, Priority, Ret};
+use smtp::client::{CannotSend, Failure, Outgoing, PassedOn, RecipientWishes, Stage, Step, Verdict, Wishes};
+use transcript::{greeted, hear, outgoing, play};
 
 /// All that can be asked.
 fn wishes() -> Wishes {
@@ -40,74 +24,6 @@ fn wishes() -> Wishes {
         deliver_by: DeliverBy::parse("120;RT"),
         priority: Priority::new(-3).unwrap(),
     }
-}
-
-struct Played {
-    cannot: Option<CannotSend>,
-    verdicts: Vec<Verdict>,
-    passed_on: PassedOn,
-    failure: Option<Failure>,
-}
-
-/// Plays a transcript; what the client says beyond it or otherwise fails the test.
-fn play(outgoing: &Outgoing, message: &[u8], transcript: &str) -> Played {
-    let mut client = Client::new(Options::new("gmail.com"), false, None);
-    let mut played = Played {
-        cannot: None,
-        verdicts: Vec::new(),
-        passed_on: PassedOn::default(),
-        failure: None,
-    };
-    let (mut said, mut body_from, mut sent) = (Vec::new(), None, false);
-    for line in transcript.lines().map(str::trim).filter(|l| !l.is_empty()) {
-        let mut input = Vec::new();
-        if let Some(words) = line.strip_prefix("S: ") {
-            assert_eq!(said.escape_ascii().to_string(), "", "before {line}");
-            input = format!("{words}\r\n").into_bytes();
-        } else if line == "(TLS)" {
-            client.tls_started();
-        } else {
-            let expected = match line.strip_prefix("C: ") {
-                Some(words) => format!("{words}\r\n").into_bytes(),
-                None => unescaped(line.strip_prefix("> ").unwrap()),
-            };
-            let told = said.escape_ascii().to_string();
-            assert!(said.starts_with(&expected), "expected {line}, heard {told}");
-            said.drain(..expected.len());
-        }
-        let mut rest = &input[..];
-        loop {
-            match client.step(&mut rest) {
-                Step::Read | Step::StartTls => break,
-                Step::Ready if sent => client.quit(),
-                Step::Ready => {
-                    sent = true;
-                    played.cannot = client.send(outgoing.clone()).err();
-                }
-                Step::Body => {
-                    body_from.get_or_insert(said.len());
-                    message.chunks(3).for_each(|piece| client.body(piece));
-                    client.body_end();
-                }
-                Step::Sent(outcome) => {
-                    played.verdicts = outcome.recipients;
-                    played.passed_on = outcome.passed_on;
-                }
-                Step::Failed(failure) => {
-                    played.failure = Some(failure);
-                    break;
-                }
-                Step::Closed => break,
-            }
-        }
-        said.extend(client.take_output());
-    }
-    assert_eq!(said.escape_ascii().to_string(), "", "at the end");
-    played
-}
-
-fn unescaped(text: &str) -> Vec<u8> {
-    text.replace("\\r", "\r").replace("\\n", "\n").into_bytes()
 }
 
 #[test]
@@ -244,21 +160,19 @@ fn a_binary_message_goes_octet_for_octet_behind_its_length() {
         C: MAIL FROM:<alice@gmail.com> SIZE=21 BODY=BINARYMIME
         C: RCPT TO:<bob@example.com>
         C: RCPT TO:<eve@example.com>
-        S: 250 ok
-        S: 550 no
-        S: 250 ok
         C: BDAT 21 LAST
         > a\n.\nb\r.\rc\r\n.\r\nQUIT\r\n";
+    let answers = "S: 250 ok\nS: 550 no\nS: 250 ok";
     let good = play(
         &message,
         body,
-        &format!("{before}\0\nS: 250 taken\nC: QUIT\nS: 221 bye"),
+        &format!("{before}\0\n{answers}\nS: 250 taken\nC: QUIT\nS: 221 bye"),
     );
     assert!(!good.verdicts[0].is_accepted() && good.verdicts[1].is_accepted());
     let bad = play(
         &message,
         body,
-        &format!("{before}\0\nS: 554 no\nC: RSET\nS: 250 ok\nC: QUIT\nS: 221 bye"),
+        &format!("{before}\0\n{answers}\nS: 554 no\nC: RSET\nS: 250 ok\nC: QUIT\nS: 221 bye"),
     );
     assert!(matches!(
         bad.verdicts[1],
@@ -269,12 +183,10 @@ fn a_binary_message_goes_octet_for_octet_behind_its_length() {
     ));
     // One octet more or less than announced would make the rest a command: the session ends instead.
     for wrong in [&body[..20], b"a\n.\nb\r.\rc\r\n.\r\nQUIT\r\n\0\0"] {
-        let mut client = Client::new(Options::new("gmail.com"), false, None);
-        let mut input = &b"220 mx\r\n250-mx\r\n250-CHUNKING\r\n250 BINARYMIME\r\n"[..];
-        assert_eq!(client.step(&mut input), Step::Ready);
+        let mut client = greeted(&["CHUNKING", "BINARYMIME"]);
         client.send(message.clone()).unwrap();
-        let mut input = &b"250 ok\r\n250 ok\r\n250 ok\r\n"[..];
-        assert_eq!(client.step(&mut input), Step::Body);
+        assert_eq!(hear(&mut client, &["250 ok\r\n"; 3]), Step::Body);
+        let mut input = &b""[..];
         wrong.chunks(5).for_each(|piece| client.body(piece));
         client.body_end();
         let Step::Sent(outcome) = client.step(&mut input) else {
@@ -303,13 +215,10 @@ fn no_body_can_end_the_data() {
         "a\r\r\n.\r\nMAIL",
         "a\r\n.\r\nMAIL",
     ] {
-        let mut client = Client::new(Options::new("gmail.com"), false, None);
-        let mut input = &b"220 mx\r\n250 mx\r\n250 ok\r\n250 ok\r\n250 ok\r\n"[..];
-        assert_eq!(client.step(&mut input), Step::Ready);
+        let mut client = greeted(&[]);
         client.send(outgoing(body.as_bytes())).unwrap();
-        assert_eq!(client.step(&mut input), Step::Read);
-        let _ = client.take_output();
-        assert_eq!(client.step(&mut &b"354 go\r\n"[..]), Step::Body);
+        assert_eq!(hear(&mut client, &["250 ok\r\n"; 3]), Step::Read);
+        assert_eq!(hear(&mut client, &["354 go\r\n"]), Step::Body);
         // However it is cut.
         body.as_bytes().chunks(1).for_each(|piece| client.body(piece));
         client.body_end();

@@ -1,6 +1,7 @@
 //! A network in memory with scripted SMTP servers.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod player;
 pub mod stage;
 pub mod world;
 
@@ -172,6 +173,7 @@ async fn say(io: &mut Box<dyn Stream>, line: &str) -> io::Result<()> {
 #[derive(Default)]
 pub struct Net {
     servers: Mutex<HashMap<SocketAddr, Arc<Server>>>,
+    players: Mutex<HashMap<SocketAddr, Arc<player::Player>>>,
     /// Addresses where nothing answers at all.
     pub black_holes: Mutex<Vec<SocketAddr>>,
     /// Called at every dialling.
@@ -190,6 +192,14 @@ impl Net {
         let address = address.parse().unwrap();
         self.servers.lock().unwrap().insert(address, Arc::clone(&server));
         server
+    }
+
+    /// A server that plays transcripts.
+    pub fn play(&self, address: &str, transcripts: &[&str]) -> Arc<player::Player> {
+        let player = player::Player::new(transcripts);
+        let address = address.parse().unwrap();
+        self.players.lock().unwrap().insert(address, Arc::clone(&player));
+        player
     }
 
     pub fn remove(&self, address: &str) {
@@ -211,6 +221,12 @@ impl Dialer for Net {
             }
             if self.black_holes.lock().unwrap().contains(&to) {
                 std::future::pending::<()>().await;
+            }
+            let player = self.players.lock().unwrap().get(&to).cloned();
+            if let Some(player) = player {
+                let (ours, theirs) = tokio::io::duplex(4096);
+                tokio::spawn(player.serve(Box::new(theirs)));
+                return Ok(Box::new(ours) as Box<dyn Stream>);
             }
             let server = self.servers.lock().unwrap().get(&to).cloned();
             let server = server.ok_or(io::ErrorKind::ConnectionRefused)?;

@@ -37,6 +37,7 @@ impl Stage {
                 tls: tls::Client::new(&tls::Roots::public()).unwrap(),
                 store,
                 tap: None,
+                chunking: deliver::chunking::Chunking::default(),
                 options: Options::new("mail.gmail.com"),
             },
             net,

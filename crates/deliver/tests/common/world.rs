@@ -2,16 +2,16 @@
 
 use super::{Net, put_blob};
 use bytes::Bytes;
-use deliver::{Context, Options, Parts, Route};
-use directory::{Argon2Cost, Directory, NewAccount, SystemRandom};
+use deliver::{Context, Dialer, Options, Parts, Route};
+use directory::{Argon2Cost, Directory, NewAccount, Random, SystemRandom};
 use dns::table::TableResolver;
 use journey::{Event, Journey};
 use mail::{AccountId, Clock, Domain, EmailAddress, QueueId, ReversePath, Timestamp, Uid};
 use mailbox::{Mailboxes, Role};
 use queue::{Body, IdSource, Listed, Message, NewErrand, Queue};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::{
     Batch, BlobError, BlobId, BlobWriter, Blobs, BoxFuture, CommitError, MemoryStore, ReadError, Receipt,
@@ -56,6 +56,13 @@ pub struct World {
     pub service: Option<JoinHandle<()>>,
 }
 
+/// What a world stands on.
+pub struct Over {
+    pub net: Arc<Net>,
+    pub dialer: Arc<dyn Dialer>,
+    pub random: Arc<dyn Random>,
+}
+
 pub fn domain(name: &str) -> Domain {
     Domain::parse(name).unwrap()
 }
@@ -75,6 +82,23 @@ impl World {
         routes: Vec<Route>,
         change: impl FnOnce(&mut Options),
     ) -> Self {
+        let net = Arc::new(Net::default());
+        let over = Over {
+            dialer: net.clone(),
+            net,
+            random: Arc::new(SystemRandom),
+        };
+        Self::over(resolver, routes, over, change).await
+    }
+
+    /// The same over another network, and with other dice.
+    pub async fn over(
+        resolver: TableResolver,
+        routes: Vec<Route>,
+        over: Over,
+        change: impl FnOnce(&mut Options),
+    ) -> Self {
+        let Over { net, dialer, random } = over;
         let store = MemoryStore::new();
         let moody = Arc::new(Moody::over(store.clone()));
         let dynamic: Arc<dyn Store> = moody.clone();
@@ -82,7 +106,6 @@ impl World {
             since: Instant::now(),
             ahead_secs: AtomicU64::new(0),
         });
-        let random = Arc::new(SystemRandom);
         let cheap = directory::Options {
             argon2: Argon2Cost {
                 memory_kib: 8,
@@ -102,7 +125,6 @@ impl World {
         let boxes = mailboxes.clone();
         let add = move |batch: &mut Batch, id| boxes.create_defaults(batch, id, START);
         let alice = directory.add_account(new, START, &add).await.unwrap().id;
-        let net = Arc::new(Net::default());
         let queue = Queue::new(dynamic.clone(), queue::Options::default());
         let journey = Journey::new(dynamic.clone());
         let ids = Arc::new(IdSource::new(clock.clone()));
@@ -113,7 +135,7 @@ impl World {
             mailboxes: mailboxes.clone(),
             directory: directory.clone(),
             resolver: Arc::new(resolver),
-            dialer: net.clone(),
+            dialer,
             tls: tls::Client::new(&tls::Roots::public()).unwrap(),
             ids: ids.clone(),
             clock: clock.clone(),
@@ -245,7 +267,11 @@ impl World {
     /// The messages of somebody's INBOX.
     pub async fn inbox_of(&self, account: AccountId) -> Vec<String> {
         let inbox = self.mailboxes.find(account, Role::Inbox).await.unwrap().unwrap();
-        let entries = self.mailboxes.entries(inbox.place(), Uid(1), 100).await.unwrap();
+        let entries = self
+            .mailboxes
+            .entries(inbox.place(), Uid(1), 10_000)
+            .await
+            .unwrap();
         let mut texts = Vec::new();
         for entry in entries {
             let bytes = self.mailboxes.read(&entry, 0..entry.size()).await.unwrap();
@@ -295,14 +321,20 @@ pub struct Moody {
     inner: Arc<MemoryStore>,
     /// Only every n-th commit is done; 0 for all.
     pub refuse_every: AtomicU64,
+    /// Asked before each commit whether to refuse it.
+    pub refuse_when: Mutex<Option<Refusal>>,
     commits: AtomicU64,
 }
+
+/// Says whether a commit is refused.
+pub type Refusal = Box<dyn FnMut() -> bool + Send>;
 
 impl Moody {
     fn over(inner: Arc<MemoryStore>) -> Self {
         Self {
             inner,
             refuse_every: AtomicU64::new(0),
+            refuse_when: Mutex::default(),
             commits: AtomicU64::new(0),
         }
     }
@@ -311,6 +343,15 @@ impl Moody {
 impl Tables for Moody {
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, CommitError>> {
         let n = self.commits.fetch_add(1, Ordering::Relaxed);
+        if self
+            .refuse_when
+            .lock()
+            .unwrap()
+            .as_mut()
+            .is_some_and(|refuses| refuses())
+        {
+            return Box::pin(async { Err(CommitError::Busy) });
+        }
         match self.refuse_every.load(Ordering::Relaxed) {
             every if every > 0 && !n.is_multiple_of(every) => Box::pin(async { Err(CommitError::Busy) }),
             _ => self.inner.commit(batch),

@@ -7,12 +7,14 @@
 //! the options say otherwise); nothing that came in clear is taken for what came inside TLS.
 //! Never: a retry, a route, a clock.
 
+mod chunks;
 mod options;
 mod outcome;
 mod reply;
 mod transaction;
 mod wishes;
 
+pub use chunks::{CHUNK_OCTETS, CHUNKS_OUTSTANDING_MAX, TOGETHER_OCTETS_MAX};
 pub use options::{Capabilities, Options, Timeouts, TlsWish};
 pub use outcome::{CannotSend, Failure, Outcome, Stage, Verdict};
 pub use reply::{LINE_OCTETS_MAX, LINES_MAX, Replies, ReplyError, ServerReply};
@@ -22,9 +24,10 @@ pub use wishes::{PassedOn, RecipientWishes, Wishes};
 use crate::framer::Stuffer;
 use crate::sasl;
 use crate::tap::{BLOTTED, TLS_REMARK, Tap, Tapped};
+use chunks::Chunks;
 use std::sync::Arc;
 use std::time::Duration;
-use transaction::{Progress, Transaction};
+use transaction::{Carriage, Progress, Transaction};
 
 /// What the driver is to do next.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,7 +38,8 @@ pub enum Step {
     StartTls,
     /// Call [`Client::send`] or [`Client::quit`].
     Ready,
-    /// Call [`Client::body`] with the message, piece by piece, and then [`Client::body_end`].
+    /// Call [`Client::body`] with the next piece of the message, or [`Client::body_end`] behind the last
+    /// one, and then this again. (All pieces at once are taken too, but then they wait in the output.)
     Body,
     /// The message is dealt with. Told once.
     Sent(Outcome),
@@ -77,8 +81,12 @@ pub struct Client {
     greeting: Option<ServerReply>,
     replies: Replies,
     stuffer: Stuffer,
-    /// Octets of a binary message that are still to come; none while it goes by DATA.
-    chunk_left: Option<u64>,
+    /// A message that goes by BDAT.
+    chunks: Option<Chunks>,
+    /// Whether the connection lay idle before the next message.
+    rested: bool,
+    /// Commands that stand in `output`: no reply can be to them yet.
+    unsent: usize,
     output: Vec<u8>,
     tap: Option<Tapped>,
 }
@@ -96,7 +104,9 @@ impl Client {
             greeting: None,
             replies: Replies::default(),
             stuffer: Stuffer::default(),
-            chunk_left: None,
+            chunks: None,
+            rested: false,
+            unsent: 0,
             output: Vec::new(),
             tap: tap.map(|(tap, name)| Tapped::new(tap, name)),
         }
@@ -120,11 +130,15 @@ impl Client {
                 }
             };
             match self.replies.next(input, hear) {
+                Ok(Some(reply)) if self.is_early(&reply) => {
+                    let stage = self.stage_if_lost();
+                    self.fail(Failure::Unexpected { stage, reply });
+                }
                 Ok(Some(reply)) => self.reply(reply, !input.is_empty()),
-                Ok(None) if matches!(self.state, State::Body(_)) => return Step::Body,
+                Ok(None) if matches!(&self.state, State::Body(t) if t.has_room()) => return Step::Body,
                 Ok(None) => return Step::Read,
                 Err(error) => {
-                    let stage = self.stage();
+                    let stage = self.stage_if_lost();
                     self.fail(Failure::Protocol { stage, error });
                 }
             }
@@ -140,6 +154,7 @@ impl Client {
     /// Takes the bytes that wait to be written.
     #[must_use]
     pub fn take_output(&mut self) -> Vec<u8> {
+        self.unsent = 0;
         std::mem::take(&mut self.output)
     }
 
@@ -171,31 +186,50 @@ impl Client {
             deliver_by: offered.deliver_by.is_some(),
         };
         let pipelining = self.options.pipelining && offered.pipelining;
-        self.chunk_left = outgoing.binary.then_some(outgoing.size_octets);
-        let mut transaction = Box::new(Transaction::new(outgoing, parameters, passed_on, pipelining));
-        self.say_commands(&mut transaction);
-        self.state = State::Transaction(transaction);
+        let by_chunks = outgoing.binary || (self.options.chunking && offered.chunking);
+        let rested = std::mem::take(&mut self.rested);
+        let carriage = match by_chunks {
+            true if pipelining && !rested && transaction::is_small(&outgoing) => Carriage::Together,
+            true => Carriage::Chunks,
+            false => Carriage::Data,
+        };
+        self.chunks = by_chunks.then(|| match outgoing.binary {
+            true => Chunks::of_octets(outgoing.size_octets),
+            false => Chunks::of_lines(),
+        });
+        let transaction = Transaction::new(outgoing, parameters, passed_on, pipelining, carriage);
+        self.go_on(Box::new(transaction));
         Ok(())
     }
 
-    /// The next octets of the message. Line endings become CRLF and dots are stuffed, so that nothing
-    /// in it can end it early; a binary message goes as it is, behind its length.
+    /// The connection lay idle, so whether it still stands is not known: nothing of the next message
+    /// leaves before its envelope is answered.
+    pub fn rested(&mut self) {
+        self.rested = true;
+    }
+
+    /// The next octets of the message. Line endings become CRLF, and by DATA dots are stuffed, so that
+    /// nothing in it can end it early; a binary message goes as it is. By BDAT at least
+    /// [`CHUNK_OCTETS`] are gathered before they leave.
     pub fn body(&mut self, octets: &[u8]) {
         if !matches!(self.state, State::Body(_)) {
             return;
         }
-        match &mut self.chunk_left {
-            None => self.stuffer.push(octets, &mut self.output),
-            Some(left) => match left.checked_sub(octets.len() as u64) {
-                Some(rest) => {
-                    *left = rest;
-                    self.output.extend_from_slice(octets);
-                }
-                None => return self.fail(Failure::Miscounted),
-            },
+        if self.chunks.as_ref().is_some_and(Chunks::is_full) {
+            self.say_chunk(false);
         }
-        if let Some(tap) = &mut self.tap {
-            tap.body(octets);
+        match &mut self.chunks {
+            Some(chunks) => {
+                if !chunks.push(octets) {
+                    self.fail(Failure::Miscounted);
+                }
+            }
+            None => {
+                self.stuffer.push(octets, &mut self.output);
+                if let Some(tap) = &mut self.tap {
+                    tap.body(octets);
+                }
+            }
         }
     }
 
@@ -204,20 +238,41 @@ impl Client {
         if !matches!(self.state, State::Body(_)) {
             return;
         }
-        match self.chunk_left {
-            None => self.stuffer.finish(&mut self.output),
-            Some(0) => {}
-            Some(_) => return self.fail(Failure::Miscounted),
+        match self.chunks.as_mut().map(Chunks::finish) {
+            Some(false) => return self.fail(Failure::Miscounted),
+            Some(true) => self.say_chunk(true),
+            None => {
+                self.stuffer.finish(&mut self.output);
+                self.unsent += 1;
+            }
         }
         if let Some(tap) = &mut self.tap {
             tap.body_end();
-            if self.chunk_left.is_none() {
+            if self.chunks.is_none() {
                 tap.line(true, b".");
             }
         }
         if let State::Body(mut transaction) = std::mem::replace(&mut self.state, State::Closed) {
             transaction.body_sent();
             self.state = State::Transaction(transaction);
+        }
+    }
+
+    fn say_chunk(&mut self, last: bool) {
+        let Some(chunk) = self.chunks.as_mut().map(Chunks::take) else {
+            return;
+        };
+        let last_word = if last { " LAST" } else { "" };
+        self.say(&format!("BDAT {}{last_word}", chunk.len()));
+        self.output.extend_from_slice(&chunk);
+        if let Some(tap) = &mut self.tap {
+            tap.body(&chunk);
+        }
+        if let (Some(chunks), false) = (&mut self.chunks, last) {
+            chunks.reuse(chunk);
+        }
+        if let (State::Body(transaction), false) = (&mut self.state, last) {
+            transaction.chunk_sent();
         }
     }
 
@@ -229,15 +284,23 @@ impl Client {
         }
     }
 
+    /// Not all of the output could be written: whatever comes now, the end of a message did not leave,
+    /// and nobody can have taken it.
+    pub fn unwritten(&mut self) {
+        if let State::Transaction(transaction) = &mut self.state {
+            transaction.unwritten();
+        }
+    }
+
     /// The connection was lost.
     pub fn lost(&mut self) {
-        let stage = self.stage();
+        let stage = self.stage_if_lost();
         self.fail(Failure::Lost { stage });
     }
 
     /// The time is over ([`Client::timeout`] has passed without a step forward).
     pub fn timed_out(&mut self) {
-        let stage = self.stage();
+        let stage = self.stage_if_lost();
         self.fail(Failure::TimedOut { stage });
     }
 
@@ -272,6 +335,15 @@ impl Client {
         }
     }
 
+    /// What was under way if the session ends now: [`Stage::EndOfMessage`] as soon as the whole message
+    /// left, whatever replies are awaited before the one to it.
+    fn stage_if_lost(&self) -> Stage {
+        match &self.state {
+            State::Transaction(transaction) => transaction.stage_if_lost(),
+            _ => self.stage(),
+        }
+    }
+
     /// What the server can do.
     #[must_use]
     pub fn capabilities(&self) -> &Capabilities {
@@ -288,6 +360,18 @@ impl Client {
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.tls
+    }
+
+    /// Whether a reply came before any command left that it could answer. Taken for the next answer it
+    /// would shift all that follow, and a refused message could pass for an accepted one. (421 may come
+    /// at any time: RFC 5321 §3.8.)
+    fn is_early(&self, reply: &ServerReply) -> bool {
+        let awaited = match &self.state {
+            State::Greeting => return false,
+            State::Transaction(transaction) | State::Body(transaction) => transaction.awaited(),
+            _ => 1,
+        };
+        reply.code != 421 && awaited > 0 && awaited <= self.unsent
     }
 
     fn reply(&mut self, reply: ServerReply, more_waits: bool) {
@@ -430,25 +514,27 @@ impl Client {
             self.say(&line);
         }
         match progress {
-            Progress::Going => {
-                self.say_commands(&mut transaction);
-                self.state = State::Transaction(transaction);
-            }
-            Progress::Body => self.state = State::Body(transaction),
+            Progress::Going => self.go_on(transaction),
             Progress::Over => self.state = State::Tell(transaction.outcome(), None),
             Progress::Broken(failure) => self.state = State::Tell(transaction.outcome(), Some(failure)),
         }
     }
 
-    fn say_commands(&mut self, transaction: &mut Transaction) {
+    /// Says what can be said now.
+    fn go_on(&mut self, mut transaction: Box<Transaction>) {
         while let Some(line) = transaction.next_command() {
             self.say(&line);
         }
+        self.state = match transaction.wants_body() {
+            true => State::Body(transaction),
+            false => State::Transaction(transaction),
+        };
     }
 
     fn tell(&mut self) -> Step {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Tell(outcome, then) => {
+                self.chunks = None;
                 self.state = then.map_or(State::Ready, State::Failed);
                 Step::Sent(outcome)
             }
@@ -486,6 +572,7 @@ impl Client {
     }
 
     fn say(&mut self, line: &str) {
+        self.unsent += 1;
         self.output.extend_from_slice(line.as_bytes());
         self.output.extend_from_slice(b"\r\n");
         if let Some(tap) = &self.tap {
@@ -494,6 +581,7 @@ impl Client {
     }
 
     fn say_secret(&mut self, before: &str, secret: &str, next: State) {
+        self.unsent += 1;
         self.output.extend_from_slice(before.as_bytes());
         self.output.extend_from_slice(secret.as_bytes());
         self.output.extend_from_slice(b"\r\n");

@@ -28,6 +28,9 @@ pub struct Options {
     pub allow_plaintext_auth: bool,
     /// Whether PIPELINING is used when it is offered. Default true.
     pub pipelining: bool,
+    /// Whether messages go by BDAT when CHUNKING is offered (RFC 3030); binary ones always do.
+    /// Default true.
+    pub chunking: bool,
     /// How long the server may take.
     pub timeouts: Timeouts,
 }
@@ -72,6 +75,7 @@ impl Options {
             login: None,
             allow_plaintext_auth: false,
             pipelining: true,
+            chunking: true,
             timeouts: Timeouts::default(),
         }
     }

@@ -100,6 +100,27 @@ pub struct Outcome {
     pub recipients: Vec<Verdict>,
     /// What of the sender's wishes the server was told.
     pub passed_on: PassedOn,
+    /// Whether it went, or was to go, by BDAT.
+    pub by_chunks: bool,
+}
+
+impl Outcome {
+    /// The server's words, when it offers CHUNKING and refused the command itself: whoever has no
+    /// verdict may be sent to over a new connection, by DATA.
+    #[must_use]
+    pub fn chunking_denied(&self) -> Option<&ServerReply> {
+        self.recipients.iter().find_map(|verdict| match verdict {
+            Verdict::Unanswered(Failure::ChunkingDenied { reply }) => Some(reply),
+            _ => None,
+        })
+    }
+
+    /// Whether it was on its way by BDAT when the session broke.
+    #[must_use]
+    pub fn broke_in_chunks(&self) -> bool {
+        let unanswered = |verdict: &Verdict| matches!(verdict, Verdict::Unanswered(_));
+        self.by_chunks && self.recipients.iter().any(unanswered)
+    }
 }
 
 /// Why a session came to nothing. Only [`Failure::Refused`] with a 5xx reply is final, and even
@@ -142,6 +163,13 @@ pub enum Failure {
     /// The server sent more behind its answer to STARTTLS (an attempt to slip in words in clear).
     #[error("the server sent data in clear behind its answer to STARTTLS")]
     DataBehindStartTls,
+    /// The server offers CHUNKING and does not know BDAT. The connection is of no use any more: the
+    /// two sides may not agree about where commands begin.
+    #[error("the server offers CHUNKING and refused BDAT, so the message is to go by DATA: {reply}")]
+    ChunkingDenied {
+        /// The exact words.
+        reply: ServerReply,
+    },
     /// The caller gave another number of octets than it had announced: a fault of the caller. The
     /// session ends before the server could take half a message for a whole one.
     #[error("the message does not have the size that was announced for it")]

@@ -108,6 +108,10 @@ impl Replies {
                 return Ok(Some(reply));
             }
         }
+        // Nobody waits for the end of an endless line.
+        if self.lines.is_overlong() {
+            return Err(ReplyError::TooLong);
+        }
         Ok(None)
     }
 
@@ -193,6 +197,11 @@ mod tests {
         assert_eq!(
             read(&format!("250 {}\r\n", "x".repeat(5_000))),
             Err(ReplyError::TooLong)
+        );
+        assert_eq!(
+            read(&"x".repeat(5_000)),
+            Err(ReplyError::TooLong),
+            "it never ends"
         );
     }
 

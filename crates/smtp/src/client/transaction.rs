@@ -2,10 +2,11 @@
 //!
 //! Promises: every reply is attributed to the command that it answers, pipelined or not (RFC 2920).
 
+use super::chunks::{CHUNKS_OUTSTANDING_MAX, TOGETHER_OCTETS_MAX};
 use super::outcome::{Failure, Outcome, Stage, Verdict};
 use super::reply::ServerReply;
 use super::wishes::{PassedOn, Wishes, rcpt_parameters};
-use mail::{Recipient, ReversePath};
+use mail::{EnhancedStatus, Recipient, ReversePath};
 use std::collections::VecDeque;
 
 /// Commands without a reply at most. A bound on what waits in buffers on both sides.
@@ -47,6 +48,9 @@ enum Sent {
     Rcpt(usize),
     Data,
     EmptyBody,
+    /// A chunk that is not the last.
+    Chunk,
+    /// The end mark, or the last chunk.
     Body,
     Reset,
 }
@@ -57,6 +61,7 @@ impl Sent {
             Sent::Mail => Stage::MailFrom,
             Sent::Rcpt(_) => Stage::RcptTo,
             Sent::Data => Stage::Data,
+            Sent::Chunk => Stage::Body,
             Sent::EmptyBody | Sent::Body => Stage::EndOfMessage,
             Sent::Reset => Stage::Reset,
         }
@@ -68,12 +73,35 @@ impl Sent {
 pub(super) enum Progress {
     /// Replies are awaited, or there is more to send.
     Going,
-    /// The message may be sent now.
-    Body,
     /// It is over; the session can go on.
     Over,
     /// It is over and the session with it.
     Broken(Failure),
+}
+
+/// How the message follows its envelope.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Carriage {
+    /// By DATA, behind the 354.
+    Data,
+    /// By BDAT, behind the answers to the envelope: what nobody will take does not leave.
+    Chunks,
+    /// By one BDAT at once behind the envelope's commands (RFC 3030 §4.2, RFC 2920): one round trip. The
+    /// message may have been taken from then on, whichever reply is awaited.
+    Together,
+}
+
+/// Whether a message is small enough to leave together with its envelope.
+pub(super) fn is_small(outgoing: &Outgoing) -> bool {
+    // MAIL and BDAT are two commands more.
+    outgoing.size_octets <= TOGETHER_OCTETS_MAX && outgoing.recipients.len() + 2 <= OUTSTANDING_MAX
+}
+
+/// Whether a server says that it does not know the command, rather than that it does not want the
+/// message (RFC 5321 §4.2.2, RFC 3463 §3.6).
+fn denies_command(reply: &ServerReply) -> bool {
+    let of_command = |status: EnhancedStatus| status.subject == 5 && matches!(status.detail, 1 | 2 | 4);
+    reply.is_permanent() && (matches!(reply.code, 500..=504) || reply.status.is_some_and(of_command))
 }
 
 #[derive(Debug)]
@@ -83,11 +111,14 @@ pub(super) struct Transaction {
     passed_on: PassedOn,
     /// Commands at a time.
     window: usize,
+    carriage: Carriage,
     awaited: VecDeque<Sent>,
     mail_sent: bool,
     rcpts_sent: usize,
     data_sent: bool,
     in_body: bool,
+    /// Whether the last octets of the message could not be written.
+    cut_short: bool,
     mail_refused: bool,
     /// RCPT accepted, waiting for the message's fate.
     willing: Vec<bool>,
@@ -100,6 +131,7 @@ impl Transaction {
         mail_parameters: String,
         passed_on: PassedOn,
         pipelining: bool,
+        carriage: Carriage,
     ) -> Self {
         let count = outgoing.recipients.len();
         Self {
@@ -107,15 +139,22 @@ impl Transaction {
             mail_parameters,
             passed_on,
             window: if pipelining { OUTSTANDING_MAX } else { 1 },
+            carriage,
             awaited: VecDeque::new(),
             mail_sent: false,
             rcpts_sent: 0,
             data_sent: false,
             in_body: false,
+            cut_short: false,
             mail_refused: false,
             willing: vec![false; count],
             verdicts: vec![None; count],
         }
+    }
+
+    /// Commands that wait for a reply.
+    pub(super) fn awaited(&self) -> usize {
+        self.awaited.len()
     }
 
     /// What the next reply will answer.
@@ -125,6 +164,36 @@ impl Transaction {
             None if self.in_body => Stage::Body,
             None => Stage::MailFrom,
         }
+    }
+
+    /// What was under way if the session ends now.
+    pub(super) fn stage_if_lost(&self) -> Stage {
+        match (self.awaited.contains(&Sent::Body), self.cut_short) {
+            (true, false) => Stage::EndOfMessage,
+            (true, true) => Stage::Body,
+            (false, _) => self.stage(),
+        }
+    }
+
+    /// Some of the output was not written, so the end of the message did not leave.
+    pub(super) fn unwritten(&mut self) {
+        self.cut_short = true;
+    }
+
+    /// Whether the message is to be given now. A message that goes together with its envelope is
+    /// wanted as soon as all commands were said.
+    pub(super) fn wants_body(&mut self) -> bool {
+        if self.carriage == Carriage::Together && !self.data_sent {
+            self.data_sent = true;
+            self.in_body = true;
+        }
+        self.in_body
+    }
+
+    /// Whether another chunk may leave before one is answered.
+    pub(super) fn has_room(&self) -> bool {
+        let chunks = self.awaited.iter().filter(|sent| **sent == Sent::Chunk);
+        chunks.count() < CHUNKS_OUTSTANDING_MAX
     }
 
     /// The next command line to send, if it is time for one.
@@ -149,8 +218,8 @@ impl Transaction {
             self.rcpts_sent += 1;
             return Some(format!("RCPT TO:{recipient}{parameters}"));
         }
-        if self.outgoing.binary {
-            // BDAT comes once all recipients are answered.
+        if self.carriage != Carriage::Data {
+            // BDAT leaves with its chunk.
             return None;
         }
         let hope = self.willing.contains(&true) || self.awaited.iter().any(|s| matches!(s, Sent::Rcpt(_)));
@@ -186,10 +255,11 @@ impl Transaction {
         }
         // Only DATA asks for more.
         if reply.is_intermediate() != (sent == Sent::Data && reply.code == 354) {
-            return self.broken(Failure::Unexpected {
-                stage: sent.stage(),
-                reply,
-            });
+            let stage = match self.stage_if_lost() {
+                Stage::EndOfMessage => Stage::EndOfMessage,
+                _ => sent.stage(),
+            };
+            return self.broken(Failure::Unexpected { stage, reply });
         }
         match sent {
             Sent::Mail if !reply.is_positive() => {
@@ -202,11 +272,10 @@ impl Transaction {
                 self.verdicts[i].get_or_insert(Verdict::of(Stage::RcptTo, reply));
             }
             Sent::Data => return self.data_reply(reply, send),
-            Sent::Body if self.outgoing.binary && !reply.is_positive() => {
-                // RFC 3030 §2: after a chunk that failed the transaction is to be reset.
-                self.decide(|willing| willing, &Verdict::of(Stage::EndOfMessage, reply));
-                return self.wind_up(&mut send);
+            Sent::Chunk | Sent::Body if self.carriage != Carriage::Data && !reply.is_positive() => {
+                return self.chunk_refused(sent.stage(), reply, &mut send);
             }
+            Sent::Chunk => {}
             Sent::Body => {
                 self.decide(|willing| willing, &Verdict::of(Stage::EndOfMessage, reply));
                 return Progress::Over;
@@ -228,7 +297,7 @@ impl Transaction {
         if reply.is_intermediate() {
             if open {
                 self.in_body = true;
-                return Progress::Body;
+                return Progress::Going;
             }
             // RFC 2920 §3.1: 354 although nobody is left; the message is sent empty.
             self.awaited.push_back(Sent::EmptyBody);
@@ -245,6 +314,16 @@ impl Transaction {
         self.wind_up(&mut send)
     }
 
+    fn chunk_refused(&mut self, stage: Stage, reply: ServerReply, send: &mut impl FnMut(&str)) -> Progress {
+        self.in_body = false;
+        // A binary message has no other way.
+        if !self.outgoing.binary && denies_command(&reply) && self.open_recipients() {
+            return self.broken(Failure::ChunkingDenied { reply });
+        }
+        self.decide(|willing| willing, &Verdict::of(stage, reply));
+        self.reset(send)
+    }
+
     fn open_recipients(&self) -> bool {
         !self.mail_refused
             && self
@@ -254,21 +333,21 @@ impl Transaction {
                 .any(|(w, v)| *w && v.is_none())
     }
 
-    /// When all is answered: winds up if nobody is left to send to; begins the one chunk that a
-    /// binary message is.
+    /// When all is answered: winds up if nobody is left to send to; asks for a message that goes by
+    /// BDAT.
     fn all_answered(&mut self, send: &mut impl FnMut(&str)) -> Progress {
         let all_asked = self.mail_refused || self.rcpts_sent == self.outgoing.recipients.len();
         if !self.awaited.is_empty() || !all_asked {
             return Progress::Going;
         }
         if !self.open_recipients() {
+            // Of a message that was to go together nothing has left yet.
+            self.in_body = false;
             return self.wind_up(send);
         }
-        if self.outgoing.binary && !self.data_sent {
+        if self.carriage != Carriage::Data && !self.data_sent {
             self.data_sent = true;
             self.in_body = true;
-            send(&format!("BDAT {} LAST", self.outgoing.size_octets));
-            return Progress::Body;
         }
         Progress::Going
     }
@@ -278,12 +357,24 @@ impl Transaction {
         if self.mail_refused {
             return Progress::Over;
         }
-        self.awaited.push_back(Sent::Reset);
-        send("RSET");
+        self.reset(send)
+    }
+
+    /// RFC 3030 §2: after a chunk that failed the transaction is to be reset, once.
+    fn reset(&mut self, send: &mut impl FnMut(&str)) -> Progress {
+        if !self.awaited.contains(&Sent::Reset) {
+            self.awaited.push_back(Sent::Reset);
+            send("RSET");
+        }
         Progress::Going
     }
 
-    /// The end mark was sent.
+    /// A chunk was sent that is not the last.
+    pub(super) fn chunk_sent(&mut self) {
+        self.awaited.push_back(Sent::Chunk);
+    }
+
+    /// The end mark or the last chunk was sent.
     pub(super) fn body_sent(&mut self) {
         self.in_body = false;
         self.awaited.push_back(Sent::Body);
@@ -308,6 +399,7 @@ impl Transaction {
         let unanswered = Verdict::Unanswered(Failure::Lost { stage: Stage::Data });
         Outcome {
             passed_on,
+            by_chunks: self.carriage != Carriage::Data,
             recipients: self
                 .verdicts
                 .into_iter()
