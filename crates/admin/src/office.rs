@@ -8,6 +8,7 @@ mod signing;
 
 use crate::audit::Pace;
 use crate::words::{Refusal, Request, Response};
+use crate::zone::OwnTlsa;
 use directory::Directory;
 use journey::Journey;
 use mail::{Clock, Domain};
@@ -44,6 +45,8 @@ pub struct Office {
     pub clock: Arc<dyn Clock>,
     /// The server's own name, for the zone file.
     pub hostname: Domain,
+    /// The TLSA record of the certificate that is shown now, for the zone file; only where a server runs.
+    pub own_tlsa: Option<Arc<dyn Fn() -> Option<OwnTlsa> + Send + Sync>>,
     /// Held by the one audit that runs.
     pub auditing: Arc<tokio::sync::Mutex<()>>,
 }

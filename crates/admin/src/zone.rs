@@ -1,5 +1,6 @@
 //! The DNS records that a domain must publish, as a zone file (RFC 1035 §5).
 
+use dns::Tlsa;
 use mail::Domain;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -17,6 +18,18 @@ pub struct Zone<'a> {
     pub addresses: &'a [IpAddr],
     /// Selectors with the values of their DKIM key records.
     pub dkim: &'a [(String, String)],
+    /// The TLSA record of the server's certificate, where a server runs.
+    pub tlsa: Option<&'a OwnTlsa>,
+}
+
+/// The TLSA record for the certificate that this server shows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnTlsa {
+    /// The record.
+    pub record: Tlsa,
+    /// Whether the certificate is renewed for the same key, so that the record stays true. Where somebody
+    /// else renews it, that is for them to see to.
+    pub keeps_key: bool,
 }
 
 impl Zone<'_> {
@@ -52,18 +65,22 @@ impl Zone<'_> {
         "v=spf1 mx -all"
     }
 
+    /// The server's name within the zone; `None`: it belongs to another.
+    fn host_name(&self) -> Option<String> {
+        match self.hostname.as_str().strip_suffix(self.domain.as_str())? {
+            "" => Some("@".to_owned()),
+            front => front.strip_suffix('.').map(str::to_owned),
+        }
+    }
+
     fn write_host(&self, out: &mut String) {
-        let name = match self.hostname.as_str().strip_suffix(self.domain.as_str()) {
-            Some("") => "@".to_owned(),
-            Some(front) if front.ends_with('.') => front.trim_end_matches('.').to_owned(),
-            _ => {
-                let _ = writeln!(
-                    out,
-                    "; {} belongs to another zone: its A and AAAA records stand there",
-                    self.hostname
-                );
-                return;
-            }
+        let Some(name) = self.host_name() else {
+            let _ = writeln!(
+                out,
+                "; {} belongs to another zone: its A, AAAA and TLSA records stand there",
+                self.hostname
+            );
+            return;
         };
         if self.addresses.is_empty() {
             let _ = writeln!(
@@ -75,6 +92,32 @@ impl Zone<'_> {
             let kind = if address.is_ipv4() { "A" } else { "AAAA" };
             let _ = writeln!(out, "{name} IN {kind} {address}");
         }
+        self.write_tlsa(out, &name);
+    }
+
+    /// RFC 7672 §3.1.1: DANE-EE, of the key, by SHA-256.
+    fn write_tlsa(&self, out: &mut String, host: &str) {
+        let owner = match host {
+            "@" => "_25._tcp".to_owned(),
+            host => format!("_25._tcp.{host}"),
+        };
+        let _ = match self.tlsa {
+            None => writeln!(
+                out,
+                "\n; DANE: the TLSA record of the certificate is printed here while the server runs"
+            ),
+            Some(tlsa) if tlsa.keeps_key => writeln!(
+                out,
+                "\n; DANE: the certificate's key. It counts only if this zone is signed (DNSSEC)\n{owner} IN TLSA {}",
+                tlsa.record
+            ),
+            Some(tlsa) => writeln!(
+                out,
+                "\n; DANE: the certificate's key. Take the semicolon away only if this zone is signed (DNSSEC) and every\n\
+                 ; renewal keeps the key (certbot --reuse-key): docs/TLS-BETWEEN-SERVERS.md\n;{owner} IN TLSA {}",
+                tlsa.record
+            ),
+        };
     }
 }
 
@@ -108,6 +151,7 @@ mod tests {
             hostname: &hostname,
             addresses: &["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
             dkim: &[("s1".into(), format!("v=DKIM1; k=rsa; p={}", "A".repeat(300)))],
+            tlsa: Some(&own_tlsa(true)),
         }
         .to_text();
         for line in [
@@ -115,6 +159,7 @@ mod tests {
             "@ IN MX 10 mail.example.com.",
             "mail IN A 192.0.2.1",
             "mail IN AAAA 2001:db8::1",
+            "_25._tcp.mail IN TLSA 3 1 1 0aff",
             "@ IN TXT \"v=spf1 mx -all\"",
             "_dmarc IN TXT \"v=DMARC1; p=reject; rua=mailto:postmaster@example.com\"",
         ] {
@@ -131,9 +176,41 @@ mod tests {
             hostname: &Domain::parse("mail.example.com").unwrap(),
             addresses: &["192.0.2.1".parse().unwrap()],
             dkim: &[],
+            tlsa: Some(&own_tlsa(true)),
         }
         .to_text();
         assert!(text.contains("belongs to another zone"));
-        assert!(!text.contains("192.0.2.1"));
+        assert!(!text.contains("192.0.2.1") && !text.contains("IN TLSA"));
+    }
+
+    fn own_tlsa(keeps_key: bool) -> OwnTlsa {
+        OwnTlsa {
+            record: Tlsa {
+                usage: 3,
+                selector: 1,
+                matching: 1,
+                data: vec![0x0a, 0xff],
+            },
+            keeps_key,
+        }
+    }
+
+    /// A record that a renewal makes wrong would stop mail: it is not there to be pasted unread.
+    #[test]
+    fn the_record_of_a_key_that_others_renew_is_a_comment() {
+        let domain = Domain::parse("example.com").unwrap();
+        let text = |tlsa: Option<&OwnTlsa>| {
+            let zone = Zone {
+                domain: &domain,
+                hostname: &domain,
+                addresses: &[],
+                dkim: &[],
+                tlsa,
+            };
+            zone.to_text()
+        };
+        assert!(text(Some(&own_tlsa(false))).contains("\n;_25._tcp IN TLSA 3 1 1 0aff\n"));
+        assert!(text(Some(&own_tlsa(true))).contains("\n_25._tcp IN TLSA 3 1 1 0aff\n"));
+        assert!(!text(None).contains("IN TLSA"));
     }
 }

@@ -68,6 +68,7 @@ fn open(folder: &Path) -> World {
         limits: limits::Limits::new(store.clone(), limits::Options::off()),
         clock: clock.clone(),
         hostname: Domain::parse("mail.example.org").unwrap(),
+        own_tlsa: None,
         auditing: Arc::default(),
     };
     World {

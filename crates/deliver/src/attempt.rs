@@ -15,7 +15,7 @@ use crate::dial::Dialer;
 use crate::failure::Failure;
 use crate::heard::{broken_outcome, failure_of, of_peer, outcome_of, session_failure, session_stage, told};
 use crate::plan::{Hop, Plan};
-use crate::route::TlsPolicy;
+use crate::security::Level;
 use journey::{AttemptOutcome, Event, Reply};
 use mail::delivery::DeliverBy;
 use mail::{EmailAddress, EnhancedStatus, Recipient, ReversePath};
@@ -25,7 +25,6 @@ use smtp::client::{
 use std::sync::Arc;
 use std::time::Duration;
 use store::{BlobId, Store};
-use tls::Verification;
 use tokio::time::{Instant, timeout_at};
 
 /// Recipients of one transaction at most (RFC 5321 §4.5.3.1.8: a server takes at least 100).
@@ -244,13 +243,21 @@ impl Courier {
 
     /// Tries one server; in clear after a TLS handshake that failed, where the policy lets it.
     async fn try_hop(&self, plan: &Plan, hop: &Hop, letter: &Letter, open: &mut Open) {
-        let (policy, wish) = policy_for(plan, letter.wishes.require_tls);
-        let mut held = self.hold(plan, hop, letter, open, policy, wish).await;
+        let level = match plan.security(hop, letter.wishes.require_tls) {
+            Ok(decision) => decision.level,
+            Err(failure) => {
+                let held = Held::not_begun(Broken::Unsafe(failure));
+                open.note(hop, letter, &held);
+                return open.take(hop, held);
+            }
+        };
+        let wish = level.wish();
+        let mut held = self.hold(plan, hop, letter, open, &level, wish).await;
         if is_chunking_denied(&held) {
             // That is remembered, so this time it goes by DATA.
             open.note(hop, letter, &held);
             open.take(hop, held);
-            held = self.hold(plan, hop, letter, open, policy, wish).await;
+            held = self.hold(plan, hop, letter, open, &level, wish).await;
         }
         let handshake_failed = match &held.result {
             Err(Broken::Handshake(_)) => true,
@@ -260,7 +267,7 @@ impl Courier {
         open.note(hop, letter, &held);
         if handshake_failed && wish == TlsWish::IfOffered {
             // RFC 7435 §3: opportunistic security never makes mail worse off than without it.
-            let held = self.hold(plan, hop, letter, open, policy, TlsWish::Never).await;
+            let held = self.hold(plan, hop, letter, open, &level, TlsWish::Never).await;
             open.note(hop, letter, &held);
             open.take(hop, held);
         } else {
@@ -274,7 +281,7 @@ impl Courier {
         hop: &Hop,
         letter: &Letter,
         open: &Open,
-        policy: TlsPolicy,
+        level: &Level,
         wish: TlsWish,
     ) -> Held {
         let mut client = smtp::client::Options::new(self.options.helo.clone());
@@ -283,13 +290,11 @@ impl Courier {
         client.chunking = self.chunking.is_allowed(hop.address);
         client.login = plan.login.as_ref().map(|l| (l.user.clone(), l.password.clone()));
         // In clear a password may only go where nobody listens.
-        client.allow_plaintext_auth = policy == TlsPolicy::Off && hop.address.ip().is_loopback();
+        client.allow_plaintext_auth = *level == Level::Clear && hop.address.ip().is_loopback();
         let manner = Manner {
             client,
-            verification: match policy {
-                TlsPolicy::Required => Verification::Required,
-                TlsPolicy::Opportunistic | TlsPolicy::Off => Verification::Opportunistic,
-            },
+            verification: level.verification(),
+            verified_as: level.label(),
             connect_timeout: self.options.connect_timeout,
             handshake_timeout: self.options.handshake_timeout,
             tap: self
@@ -343,19 +348,6 @@ fn outgoing(letter: &Letter, open: &Open) -> Outgoing {
             }),
             ..letter.wishes.clone()
         },
-    }
-}
-
-/// A login goes only to a server that has proved its name, whatever else the route says; and so does a
-/// message whose sender requires TLS (RFC 8689 §4.2.1).
-fn policy_for(plan: &Plan, require_tls: bool) -> (TlsPolicy, TlsWish) {
-    match (plan.tls, &plan.login) {
-        _ if require_tls => (TlsPolicy::Required, TlsWish::Required),
-        (TlsPolicy::Required, _) | (TlsPolicy::Opportunistic, Some(_)) => {
-            (TlsPolicy::Required, TlsWish::Required)
-        }
-        (TlsPolicy::Opportunistic, None) => (TlsPolicy::Opportunistic, TlsWish::IfOffered),
-        (TlsPolicy::Off, _) => (TlsPolicy::Off, TlsWish::Never),
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) enum Broken {
     Handshake(String),
     Session(SessionFailure),
     Cannot(CannotSend),
+    /// The server may not be used now; no connection was made.
+    Unsafe(crate::failure::Failure),
     /// Our own store could not give the message.
     Blob(BlobError),
 }
@@ -55,6 +57,8 @@ pub(crate) enum Broken {
 pub(crate) struct Manner {
     pub(crate) client: smtp::client::Options,
     pub(crate) verification: Verification,
+    /// By what a certificate that an authority vouches for is said to be verified.
+    pub(crate) verified_as: &'static str,
     pub(crate) connect_timeout: Duration,
     pub(crate) handshake_timeout: Duration,
     pub(crate) tap: Option<(std::sync::Arc<dyn smtp::Tap>, String)>,
@@ -64,6 +68,16 @@ pub(crate) struct Manner {
 pub(crate) struct Held {
     pub(crate) tls: Option<journey::TlsUsed>,
     pub(crate) result: Result<Outcome, Broken>,
+}
+
+impl Held {
+    /// Nothing was said.
+    pub(crate) fn not_begun(broken: Broken) -> Self {
+        Self {
+            tls: None,
+            result: Err(broken),
+        }
+    }
 }
 
 struct Conversation {
@@ -93,8 +107,9 @@ pub(crate) async fn hold(
             };
             let handshake = Handshake {
                 tls,
+                host: tls_name(hop, &manner.verification),
                 verification: manner.verification,
-                host: hop_tls_name(hop),
+                verified_as: manner.verified_as,
                 within: manner.handshake_timeout,
             };
             conversation.run(&handshake, &mut used, outgoing, text).await
@@ -103,16 +118,19 @@ pub(crate) async fn hold(
     Held { tls: used, result }
 }
 
-fn hop_tls_name(hop: &Hop) -> String {
-    match &hop.host {
-        crate::route::ServerName::Name(name) => name.to_string(),
-        crate::route::ServerName::Ip(ip) => ip.to_string(),
+/// The name to ask the server for (SNI), and to find in its certificate where that counts.
+fn tls_name(hop: &Hop, verification: &Verification) -> String {
+    match (verification, &hop.host) {
+        (Verification::Dane(dane), _) => dane.base().to_string(),
+        (_, crate::route::ServerName::Name(name)) => name.to_string(),
+        (_, crate::route::ServerName::Ip(ip)) => ip.to_string(),
     }
 }
 
 struct Handshake<'a> {
     tls: &'a tls::Client,
     verification: Verification,
+    verified_as: &'static str,
     host: String,
     within: Duration,
 }
@@ -120,14 +138,17 @@ struct Handshake<'a> {
 impl Handshake<'_> {
     async fn shake(&self, io: Box<dyn Stream>) -> Result<(Box<dyn Stream>, journey::TlsUsed), String> {
         let name = tls::server_name(&self.host).map_err(|e| e.to_string())?;
-        let (config, verdict) = self.tls.config(self.verification);
+        let (config, verdict) = self.tls.config(self.verification.clone());
         let connector = tokio_rustls::TlsConnector::from(config);
         match timeout(self.within, connector.connect(name, io)).await {
             Err(_) => Err(format!("no end within {} seconds", self.within.as_secs())),
-            Ok(Err(e)) => Err(e.to_string()),
+            Ok(Err(e)) => Err(match verdict.verdict() {
+                Some(Verdict::Unverified(why)) => format!("its certificate is not taken: {why}"),
+                _ => e.to_string(),
+            }),
             Ok(Ok(stream)) => {
                 let info = tls::describe(stream.get_ref().1);
-                let used = tls_used(&info, &verdict);
+                let used = tls_used(&info, &verdict, self.verified_as);
                 let verdict = verdict.verdict().map(|v| v.to_string());
                 tracing::debug!(host = %self.host, tls = %info, verdict, "TLS");
                 Ok((Box::new(stream), used))
@@ -136,13 +157,14 @@ impl Handshake<'_> {
     }
 }
 
-fn tls_used(info: &tls::TlsInfo, verdict: &VerdictHandle) -> journey::TlsUsed {
+fn tls_used(info: &tls::TlsInfo, verdict: &VerdictHandle, verified_as: &str) -> journey::TlsUsed {
     journey::TlsUsed {
         version: info.version.to_owned(),
         cipher: info.cipher.clone(),
         verified: match verdict.verdict() {
-            Some(Verdict::Verified) => Some("WebPKI".to_owned()),
-            _ => None,
+            Some(Verdict::Verified) => Some(verified_as.to_owned()),
+            Some(Verdict::Dane(usage)) => Some(usage.to_string()),
+            Some(Verdict::Unverified(_)) | None => None,
         },
     }
 }

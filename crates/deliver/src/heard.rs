@@ -103,6 +103,7 @@ pub(crate) fn failure_of(hop: &Hop, broken: &Broken) -> Failure {
         |subject, detail, words: String| Failure::ours(451, EnhancedStatus::new(4, subject, detail), words);
     match broken {
         Broken::Connect(_) | Broken::ConnectTimeout(_) => temporary(4, 1, in_words(hop, broken)),
+        Broken::Unsafe(failure) => failure.clone(),
         Broken::Handshake(_) => temporary(7, 5, in_words(hop, broken)),
         Broken::Session(failure) => session_failure(hop, failure),
         Broken::Cannot(CannotSend::NotReady) => temporary(3, 0, in_words(hop, broken)),
@@ -142,6 +143,7 @@ fn in_words(hop: &Hop, broken: &Broken) -> String {
         Broken::Handshake(e) => format!("the TLS handshake with {host} at {address} failed: {e}"),
         Broken::Session(e) => cut(format!("{host} at {address}: {e}")),
         Broken::Cannot(e) => format!("{host}: {e}"),
+        Broken::Unsafe(failure) => failure.words.clone(),
         Broken::Blob(e) => format!("the message could not be read from our own store: {e}"),
     }
 }
@@ -166,6 +168,7 @@ pub(crate) fn broken_outcome(hop: &Hop, broken: &Broken) -> AttemptOutcome {
     let stage = match broken {
         Broken::Connect(_) | Broken::ConnectTimeout(_) => "connect".to_owned(),
         Broken::Handshake(_) => "TLS handshake".to_owned(),
+        Broken::Unsafe(_) => "before connecting".to_owned(),
         Broken::Session(SessionFailure::Refused { stage, reply }) => {
             return AttemptOutcome::Refused {
                 stage: stage.to_string(),

@@ -15,6 +15,7 @@ mod errand;
 mod heard;
 pub mod plan;
 pub mod route;
+pub mod security;
 pub mod service;
 pub mod settle;
 pub mod way;

@@ -6,6 +6,7 @@
 
 use crate::failure::Failure;
 use crate::route::{Route, ServerName, TlsPolicy};
+use crate::security::{self, Asked, Evidence};
 use dns::{DnsError, Mx};
 use mail::{Domain, EnhancedStatus};
 use std::collections::BTreeMap;
@@ -88,11 +89,26 @@ pub struct Plan {
     pub tls: TlsPolicy,
     /// The login there.
     pub login: Option<crate::route::Login>,
+    /// What is known for [`crate::security::decide`]; whoever makes the plan fills it in afterwards.
+    pub evidence: Evidence,
     /// What was left out and why, in words.
     pub notes: Vec<String>,
 }
 
 impl Plan {
+    /// What the connection to one of the servers must have, for a message with or without REQUIRETLS.
+    ///
+    /// # Errors
+    /// Why that server may not be used.
+    pub fn security(&self, hop: &Hop, require_tls: bool) -> Result<security::Decision, Failure> {
+        let asked = Asked {
+            policy: self.tls,
+            login: self.login.is_some(),
+            require_tls,
+        };
+        security::decide(hop, asked, &self.evidence)
+    }
+
     /// The plan in one line, for the journey.
     #[must_use]
     pub fn in_words(&self) -> String {
@@ -115,12 +131,36 @@ impl Plan {
             By::Literal => "the address that the recipient's address names".to_owned(),
             By::Route(pattern) => format!("the route for {pattern} in the settings"),
         };
-        let mut text = format!("{by}; {}", self.tls);
+        let mut text = format!("{by}; {}", self.security_in_words());
         for note in &self.notes {
             text.push_str("; ");
             text.push_str(note);
         }
         text
+    }
+}
+
+impl Plan {
+    /// What is asked of TLS: once for all servers, where they do not differ.
+    fn security_in_words(&self) -> String {
+        let mut hosts: Vec<(&ServerName, String)> = Vec::new();
+        for hop in &self.hops {
+            if hosts.iter().all(|(host, _)| **host != hop.host) {
+                let why = match self.security(hop, false) {
+                    Ok(decision) => decision.why,
+                    Err(failure) => format!("not to be used now ({})", failure.words),
+                };
+                hosts.push((&hop.host, why));
+            }
+        }
+        match hosts.split_first() {
+            None => self.tls.to_string(),
+            Some(((_, why), others)) if others.iter().all(|(_, other)| other == why) => why.clone(),
+            Some(_) => {
+                let each = hosts.iter().map(|(host, why)| format!("{host}: {why}"));
+                each.collect::<Vec<_>>().join("; ")
+            }
+        }
     }
 }
 
@@ -308,6 +348,7 @@ pub fn plan(hosts: Hosts, book: &AddressBook, order: AddressOrder) -> Result<Pla
         hops,
         tls: hosts.tls,
         login: hosts.login,
+        evidence: Evidence::default(),
         notes,
     })
 }

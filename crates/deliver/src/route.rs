@@ -11,22 +11,41 @@ pub const SMTP_PORT: u16 = 25;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsPolicy {
-    /// STARTTLS when it is offered, with any certificate; in clear when not (RFC 7435).
+    /// STARTTLS when it is offered, with any certificate; in clear when not (RFC 7435). More where the
+    /// receiving domain asks for it, by DANE or MTA-STS.
     #[default]
     Opportunistic,
-    /// STARTTLS with a certificate that verifies for the host's name, or no delivery.
+    /// The same, but never in clear.
+    Encrypted,
+    /// STARTTLS with a certificate that verifies, by DANE or for the host's name, or no delivery.
     Required,
+    /// STARTTLS with a certificate that verifies by DANE, or no delivery.
+    Dane,
+    /// STARTTLS when it is offered, with any certificate, whatever DANE and MTA-STS say: for a domain
+    /// that got its own protection wrong.
+    Unchecked,
     /// In clear, even when STARTTLS is offered. For loopback and for links that are secured otherwise.
     Off,
 }
 
+impl TlsPolicy {
+    /// The policy in a few words.
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            TlsPolicy::Opportunistic => "TLS when offered",
+            TlsPolicy::Encrypted => "TLS required",
+            TlsPolicy::Required => "verified TLS required",
+            TlsPolicy::Dane => "TLS verified by DANE required",
+            TlsPolicy::Unchecked => "TLS when offered, DANE and MTA-STS left aside",
+            TlsPolicy::Off => "no TLS",
+        }
+    }
+}
+
 impl fmt::Display for TlsPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TlsPolicy::Opportunistic => "TLS when offered",
-            TlsPolicy::Required => "verified TLS required",
-            TlsPolicy::Off => "no TLS",
-        })
+        f.write_str(self.in_words())
     }
 }
 

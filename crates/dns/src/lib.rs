@@ -7,20 +7,32 @@ pub mod hickory;
 pub mod name;
 pub mod observe;
 pub mod table;
+mod tlsa;
 
 pub use name::{Name, NotAName};
+pub use tlsa::{Tlsa, tlsa_name};
 
 use futures_util::future::BoxFuture;
 use mail::Domain;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What DNSSEC says of an answer.
+/// What DNSSEC says of an answer. There is no third value for one that fails validation (bogus): that
+/// is [`DnsError::Unavailable`], because whoever can forge answers must not be able to take any away
+/// (RFC 7672 §2.1.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 pub enum Dnssec {
-    /// Validated.
+    /// Validated, every alias on the way to it included.
     Secure,
-    /// Not signed, or not checked.
+    /// Proved not to be signed, or not checked.
     Insecure,
+}
+
+impl Dnssec {
+    /// Whether it was validated.
+    #[must_use]
+    pub fn is_secure(self) -> bool {
+        self == Dnssec::Secure
+    }
 }
 
 /// Records and what is known about them. An empty list is "no such records" (NODATA).
@@ -32,6 +44,8 @@ pub struct Answer<T> {
     pub ttl_secs: u32,
     /// What DNSSEC says.
     pub dnssec: Dnssec,
+    /// The name that has the records, when the one asked about is an alias (CNAME) that leads there.
+    pub alias_of: Option<Name>,
 }
 
 impl<T> Answer<T> {
@@ -41,6 +55,7 @@ impl<T> Answer<T> {
             records: self.records.into_iter().map(change).collect(),
             ttl_secs: self.ttl_secs,
             dnssec: self.dnssec,
+            alias_of: self.alias_of,
         }
     }
 
@@ -50,6 +65,7 @@ impl<T> Answer<T> {
             records: self.records.into_iter().filter_map(change).collect(),
             ttl_secs: self.ttl_secs,
             dnssec: self.dnssec,
+            alias_of: self.alias_of,
         }
     }
 }
@@ -135,6 +151,8 @@ pub trait Resolver: Send + Sync {
     fn aaaa<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Ipv6Addr>>;
     /// Names of an address (reverse lookup).
     fn ptr(&self, ip: IpAddr) -> BoxFuture<'_, Result<Domain>>;
+    /// What a service's certificate must be (RFC 6698); [`tlsa_name`] makes the name.
+    fn tlsa<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Tlsa>>;
 
     // The same questions of names that need not be host names: what SPF macros expand to
     // (RFC 7208 §7). A resolver that knows only host names answers that there is no such name.

@@ -2,7 +2,7 @@
 //!
 //! Promises: passes each question on once and returns the answer untouched. Never asks by itself.
 
-use crate::{Mx, Name, NamedMx, Resolver, Result, reverse_name};
+use crate::{Mx, Name, NamedMx, Resolver, Result, Tlsa, reverse_name};
 use futures_util::future::BoxFuture;
 use mail::Domain;
 use std::fmt::Display;
@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct Exchange {
     /// The name that was asked about.
     pub name: String,
-    /// The record type: `MX`, `TXT`, `A`, `AAAA`, `PTR`.
+    /// The record type: `MX`, `TXT`, `A`, `AAAA`, `PTR`, `TLSA`.
     pub record_type: &'static str,
     /// The records; empty when there are none.
     pub records: Vec<String>,
@@ -106,6 +106,14 @@ impl<R: Resolver, F: Fn(&Exchange) + Send + Sync> Resolver for Observed<R, F> {
     }
     fn ptr(&self, ip: IpAddr) -> BoxFuture<'_, Result<Domain>> {
         Box::pin(self.watch(reverse_name(ip), "PTR", ToString::to_string, self.inner.ptr(ip)))
+    }
+    fn tlsa<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Tlsa>> {
+        Box::pin(self.watch(
+            name.to_string(),
+            "TLSA",
+            ToString::to_string,
+            self.inner.tlsa(name),
+        ))
     }
     fn mx_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<NamedMx>> {
         Box::pin(self.watch(name.to_string(), "MX", show_named_mx, self.inner.mx_of(name)))

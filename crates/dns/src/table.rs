@@ -2,9 +2,10 @@
 //!
 //! Promises: answers like a server that is authoritative for everything. A name that is in the
 //! table, or has names below it, exists; every other does not; a name told to fail is unavailable.
-//! CNAMEs are followed, at most [`CNAMES_MAX`] of them. Never: any I/O.
+//! CNAMEs are followed, at most [`CNAMES_MAX`] of them. Answers are insecure but in the zones that were
+//! said to be signed. Never: any I/O.
 
-use crate::{Answer, DnsError, Dnssec, Mx, Name, NamedMx, Resolver, Result, reverse_name};
+use crate::{Answer, DnsError, Dnssec, Mx, Name, NamedMx, Resolver, Result, Tlsa, reverse_name};
 use futures_util::future::{BoxFuture, ready};
 use mail::Domain;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ struct Node {
     a: Vec<Ipv4Addr>,
     aaaa: Vec<Ipv6Addr>,
     ptr: Vec<Domain>,
+    tlsa: Vec<Tlsa>,
     cname: Option<String>,
 }
 
@@ -30,6 +32,8 @@ struct Node {
 pub struct TableResolver {
     nodes: BTreeMap<String, Node>,
     failing: BTreeMap<String, String>,
+    /// Zones whose answers are secure.
+    signed: BTreeSet<String>,
     parents: BTreeSet<String>,
 }
 
@@ -100,6 +104,31 @@ impl TableResolver {
         self
     }
 
+    /// Adds a TLSA record; the name in full (`_25._tcp.mx.example.com`).
+    #[must_use]
+    pub fn with_tlsa(mut self, name: &str, record: Tlsa) -> Self {
+        self.node(name).tlsa.push(record);
+        self
+    }
+
+    /// Makes the answers about this name and all below it secure.
+    #[must_use]
+    pub fn with_signed_zone(mut self, name: &str) -> Self {
+        self.signed.insert(key(name));
+        self
+    }
+
+    /// Makes every question about this name fail validation.
+    #[must_use]
+    pub fn with_bogus(self, name: &str) -> Self {
+        self.with_failure(name, "its DNSSEC signatures do not verify")
+    }
+
+    fn is_signed(&self, name: &str) -> bool {
+        let mut above = std::iter::successors(Some(name), |n| n.split_once('.').map(|(_, up)| up));
+        above.any(|n| self.signed.contains(n))
+    }
+
     /// Makes `name` another name of `target`.
     #[must_use]
     pub fn with_cname(mut self, name: &str, target: &str) -> Self {
@@ -133,7 +162,11 @@ impl TableResolver {
             reason: reason.to_owned(),
         };
         let mut at = key(name);
-        for _ in 0..=CNAMES_MAX {
+        let mut dnssec = Dnssec::Secure;
+        for turn in 0..=CNAMES_MAX {
+            if !self.is_signed(&at) {
+                dnssec = Dnssec::Insecure;
+            }
             if let Some(reason) = self.failing.get(&at) {
                 return Err(unavailable(reason));
             }
@@ -151,7 +184,8 @@ impl TableResolver {
             return Ok(Answer {
                 records,
                 ttl_secs: TTL_SECS,
-                dnssec: Dnssec::Insecure,
+                dnssec,
+                alias_of: Name::parse(&at).ok().filter(|_| turn > 0),
             });
         }
         Err(unavailable("too many CNAMEs follow each other"))
@@ -174,6 +208,9 @@ impl Resolver for TableResolver {
     }
     fn ptr(&self, ip: IpAddr) -> BoxFuture<'_, Result<Domain>> {
         Box::pin(ready(self.ask(&reverse_name(ip), |n| &n.ptr)))
+    }
+    fn tlsa<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Tlsa>> {
+        Box::pin(ready(self.ask(name.as_str(), |n| &n.tlsa)))
     }
     fn mx_of<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<NamedMx>> {
         Box::pin(ready(self.ask(name.as_str(), |n| &n.mx)))
@@ -230,5 +267,40 @@ mod tests {
             now(table.ptr(ip.into())).unwrap().records,
             vec![d("host.example.com")]
         );
+    }
+    #[test]
+    fn signed_zones_and_what_aliases_make_of_them() {
+        let ip: Ipv4Addr = "192.0.2.1".parse().unwrap();
+        let d = |s: &str| Domain::parse(s).unwrap();
+        let record = Tlsa {
+            usage: 3,
+            selector: 1,
+            matching: 1,
+            data: vec![1; 32],
+        };
+        let table = TableResolver::new()
+            .with_signed_zone("example.com")
+            .with_address("mx.example.com", ip)
+            .with_address("mx.example.net", ip)
+            .with_cname("here.example.com", "mx.example.com")
+            .with_cname("away.example.com", "mx.example.net")
+            .with_cname("back.example.net", "mx.example.com")
+            .with_tlsa("_25._tcp.mx.example.com", record.clone())
+            .with_bogus("_25._tcp.bad.example.com");
+        for (name, secure, alias_of) in [
+            ("mx.example.com", true, None),
+            ("mx.example.net", false, None),
+            ("here.example.com", true, Some("mx.example.com")),
+            ("away.example.com", false, Some("mx.example.net")),
+            ("back.example.net", false, Some("mx.example.com")),
+        ] {
+            let answer = now(table.a(&d(name))).unwrap();
+            assert_eq!(answer.dnssec.is_secure(), secure, "{name}");
+            assert_eq!(answer.alias_of.as_ref().map(Name::as_str), alias_of, "{name}");
+        }
+        let name = crate::tlsa_name(25, &d("mx.example.com")).unwrap();
+        assert_eq!(now(table.tlsa(&name)).unwrap().records, [record]);
+        let bogus = crate::tlsa_name(25, &d("bad.example.com")).unwrap();
+        assert!(now(table.tlsa(&bogus)).unwrap_err().is_temporary());
     }
 }

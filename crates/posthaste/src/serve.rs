@@ -71,13 +71,14 @@ impl Server {
         Self::start_on(World::open(settings)?, settings, hooks).await
     }
 
-    async fn start_on(world: World, settings: &Settings, hooks: Hooks) -> Result<Self, Failure> {
+    async fn start_on(mut world: World, settings: &Settings, hooks: Hooks) -> Result<Self, Failure> {
         let certificates = Arc::new(world::tls_certificates(settings, world.clock.as_ref())?);
         for warning in certificates.warnings(world.clock.now()) {
             tracing::warn!("certificate: {warning}");
         }
+        world.office.own_tlsa = Some(contexts::own_tlsa(&certificates, world.office.hostname.clone()));
         let resolver: Arc<dyn dns::Resolver> =
-            Arc::new(world::resolver(&settings.dns.servers, settings.dns.timeout_secs)?);
+            Arc::new(world::resolver(&settings.dns.servers, settings)?);
         let listeners = Listeners::bind_all(settings).await?;
         let senders = doors::local_senders(settings)?;
         let control = control_listener(settings)?;

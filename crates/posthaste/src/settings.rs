@@ -80,6 +80,20 @@ pub struct Tls {
 pub struct Dns {
     pub servers: Vec<SocketAddr>,
     pub timeout_secs: u64,
+    pub dnssec: Dnssec,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_anchors: Option<PathBuf>,
+}
+
+/// How answers that the way of mail hangs on are checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dnssec {
+    #[default]
+    Auto,
+    Validate,
+    TrustAd,
+    Off,
 }
 
 /// `[smtp]`: limits of reception.
@@ -155,7 +169,10 @@ pub struct Route {
 pub enum RouteTls {
     #[default]
     Opportunistic,
+    Encrypted,
     Required,
+    Dane,
+    Unchecked,
     Off,
 }
 
@@ -273,6 +290,8 @@ impl Default for Dns {
         Self {
             servers: Vec::new(),
             timeout_secs: 5,
+            dnssec: Dnssec::Auto,
+            trust_anchors: None,
         }
     }
 }
@@ -553,6 +572,7 @@ impl Settings {
             &mut self.tls.certificate,
             &mut self.tls.key,
             &mut self.deliver.extra_roots,
+            &mut self.dns.trust_anchors,
         ]
         .into_iter()
         .chain(

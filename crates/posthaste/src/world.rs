@@ -2,9 +2,10 @@
 //! the settings. The only place below the demo that knows both settings and crates.
 
 use crate::cli::Failure;
-use crate::settings::Settings;
+use crate::settings::{Dnssec, Settings};
 use admin::Office;
 use directory::Directory;
+use dns::hickory::Checking;
 use journey::Journey;
 use mail::{Clock, Domain, Timestamp};
 use mailbox::Mailboxes;
@@ -106,6 +107,7 @@ impl World {
             journey: Journey::new(shared),
             clock: clock.clone(),
             hostname: hostname(settings)?,
+            own_tlsa: None,
             auditing: Arc::default(),
         };
         let ids = Arc::new(IdSource::new(clock.clone()));
@@ -156,11 +158,27 @@ fn queue_options(settings: &Settings) -> queue::Options {
     }
 }
 
-/// A resolver that asks these servers, or the system's when none are named.
-pub fn resolver(servers: &[SocketAddr], timeout_secs: u64) -> Result<dns::hickory::HickoryResolver, Failure> {
+/// A resolver as the settings say, that asks these servers, or the system's when none are named.
+pub fn resolver(servers: &[SocketAddr], settings: &Settings) -> Result<dns::hickory::HickoryResolver, Failure> {
+    let trust_anchors = match &settings.dns.trust_anchors {
+        None => None,
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|e| {
+            Failure::Settings(format!(
+                "dns.trust_anchors: {} cannot be read: {e}",
+                path.display()
+            ))
+        })?),
+    };
     let options = dns::hickory::Options {
         servers: servers.to_vec(),
-        timeout: Duration::from_secs(timeout_secs),
+        timeout: Duration::from_secs(settings.dns.timeout_secs),
+        checking: match settings.dns.dnssec {
+            Dnssec::Auto => Checking::Auto,
+            Dnssec::Validate => Checking::Validate,
+            Dnssec::TrustAd => Checking::TrustAd,
+            Dnssec::Off => Checking::Off,
+        },
+        trust_anchors,
         ..dns::hickory::Options::default()
     };
     dns::hickory::HickoryResolver::new(&options).map_err(|e| Failure::Settings(format!("[dns]: {e}")))

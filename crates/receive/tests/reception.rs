@@ -405,6 +405,9 @@ impl dns::Resolver for Panics {
     fn ptr(&self, _: IpAddr) -> BoxFuture<'_, dns::Result<mail::Domain>> {
         panic!("ptr")
     }
+    fn tlsa<'a>(&'a self, _: &'a dns::Name) -> BoxFuture<'a, dns::Result<dns::Tlsa>> {
+        panic!("tlsa")
+    }
 }
 
 #[test]

@@ -164,6 +164,20 @@ impl Certificates {
         loaded.entries.iter().map(|e| e.info.clone()).collect()
     }
 
+    /// The TLSA record for the certificate that is shown to whoever asks for `host` (RFC 7672 §3.1.1).
+    #[must_use]
+    pub fn tlsa(&self, host: &Domain) -> Option<dns::Tlsa> {
+        let loaded = self.shown.0.load();
+        let entry = loaded.entry(Some(host.as_str()))?;
+        crate::dane::record_for(entry.key.cert.first()?)
+    }
+
+    /// Whether the certificate is renewed for the same key. Ours is; how files are renewed is unknown.
+    #[must_use]
+    pub fn keeps_key(&self) -> bool {
+        matches!(self.source, CertificateSource::SelfSigned { .. })
+    }
+
     /// What an operator should look at: ended or soon ending certificates, keys that everybody may
     /// read. Empty when all is well.
     #[must_use]

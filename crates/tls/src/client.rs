@@ -2,8 +2,10 @@
 //!
 //! Between mail servers TLS is opportunistic (RFC 7435): any certificate is better than none, so the
 //! handshake goes on whatever is shown. Whether it *would* have verified is still found out and kept,
-//! for the journey and for the operator who thinks of requiring it.
+//! for the journey and for the operator who thinks of requiring it. Where the receiving domain says what
+//! the certificate must be, by DANE ([`Dane`]) or by asking for a verified one, that is required.
 
+use crate::dane::{Dane, DaneUsage};
 use crate::error::TlsError;
 use crate::{pem, provider};
 use rustls::client::WebPkiServerVerifier;
@@ -60,12 +62,14 @@ impl Roots {
 }
 
 /// What is asked of a peer's certificate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verification {
     /// Nothing: encryption with anybody is better than none (RFC 7435).
     Opportunistic,
     /// It must be valid for the host's name and issued by an authority that we believe.
     Required,
+    /// It must be as the TLSA records say (RFC 7672); which authorities we believe does not matter.
+    Dane(Arc<Dane>),
 }
 
 /// What was found of a peer's certificate.
@@ -73,6 +77,8 @@ pub enum Verification {
 pub enum Verdict {
     /// Valid for the name and issued by an authority that we believe.
     Verified,
+    /// As a TLSA record of this usage says.
+    Dane(DaneUsage),
     /// Not so, and why.
     Unverified(String),
 }
@@ -81,20 +87,42 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Verdict::Verified => f.write_str("certificate verified"),
+            Verdict::Dane(usage) => write!(f, "certificate verified by {usage}"),
             Verdict::Unverified(why) => write!(f, "certificate not verified: {why}"),
         }
     }
 }
 
+/// What kind of thing is wrong with a certificate, as reports tell it (RFC 8460 §4.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flaw {
+    /// It has expired, or is not valid yet.
+    NotInItsTime,
+    /// It was issued for another name.
+    OtherName,
+    /// Its issuer is not an authority that counts here.
+    UnknownIssuer,
+    /// No TLSA record matches it.
+    NoTlsaMatches,
+    /// Something else.
+    Other,
+}
+
 /// Tells the verdict of one handshake, after it.
 #[derive(Clone, Debug, Default)]
-pub struct VerdictHandle(Arc<OnceLock<Verdict>>);
+pub struct VerdictHandle(Arc<OnceLock<(Verdict, Option<Flaw>)>>);
 
 impl VerdictHandle {
     /// The verdict; `None` before the peer has shown its certificate.
     #[must_use]
     pub fn verdict(&self) -> Option<Verdict> {
-        self.0.get().cloned()
+        self.0.get().map(|(verdict, _)| verdict.clone())
+    }
+
+    /// What kind of thing is wrong, when the verdict is that it does not verify.
+    #[must_use]
+    pub fn flaw(&self) -> Option<Flaw> {
+        self.0.get().and_then(|(_, flaw)| *flaw)
     }
 }
 
@@ -163,18 +191,35 @@ impl ServerCertVerifier for Remembering {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let found =
-            self.webpki
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        let verdict = match &found {
-            Ok(_) => Verdict::Verified,
-            Err(e) => Verdict::Unverified(in_words(e)),
+        let (verdict, result) = match &self.verification {
+            Verification::Dane(dane) => match dane.judge(end_entity, intermediates, now) {
+                Ok(usage) => ((Verdict::Dane(usage), None), Ok(())),
+                Err((flaw, why)) => {
+                    let refused = rustls::CertificateError::ApplicationVerificationFailure;
+                    ((Verdict::Unverified(why), Some(flaw)), Err(refused.into()))
+                }
+            },
+            Verification::Required | Verification::Opportunistic => {
+                let found = self.webpki.verify_server_cert(
+                    end_entity,
+                    intermediates,
+                    server_name,
+                    ocsp_response,
+                    now,
+                );
+                match found {
+                    Ok(_) => ((Verdict::Verified, None), Ok(())),
+                    Err(e) => ((Verdict::Unverified(in_words(&e)), Some(flaw(&e))), Err(e)),
+                }
+            }
         };
         // A second certificate cannot come in one handshake; the first verdict stands.
         let _ = self.verdict.0.set(verdict);
         match self.verification {
-            Verification::Required => found,
             Verification::Opportunistic => Ok(ServerCertVerified::assertion()),
+            Verification::Required | Verification::Dane(_) => {
+                result.map(|()| ServerCertVerified::assertion())
+            }
         }
     }
 
@@ -205,7 +250,22 @@ impl ServerCertVerifier for Remembering {
     }
 }
 
-fn in_words(e: &rustls::Error) -> String {
+pub(crate) fn flaw(e: &rustls::Error) -> Flaw {
+    use rustls::CertificateError as C;
+    let rustls::Error::InvalidCertificate(e) = e else {
+        return Flaw::Other;
+    };
+    match e {
+        C::UnknownIssuer => Flaw::UnknownIssuer,
+        C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. } => {
+            Flaw::NotInItsTime
+        }
+        C::NotValidForName | C::NotValidForNameContext { .. } => Flaw::OtherName,
+        _ => Flaw::Other,
+    }
+}
+
+pub(crate) fn in_words(e: &rustls::Error) -> String {
     use rustls::CertificateError as C;
     match e {
         rustls::Error::InvalidCertificate(c) => match c {

@@ -7,12 +7,14 @@
 
 pub mod certificates;
 pub mod client;
+pub mod dane;
 mod error;
 mod pem;
 mod self_signed;
 
 pub use certificates::{CertificateFiles, CertificateInfo, CertificateSource, Certificates, ConnectionNames};
-pub use client::{Client, Roots, Verdict, VerdictHandle, Verification, server_name};
+pub use client::{Client, Flaw, Roots, Verdict, VerdictHandle, Verification, server_name};
+pub use dane::{Dane, DaneUsage};
 pub use error::TlsError;
 pub use self_signed::{SELF_SIGNED_RENEW_DAYS, SELF_SIGNED_VALID_DAYS};
 

@@ -28,7 +28,11 @@ pub(crate) fn identity_path(dir: &Path) -> PathBuf {
 /// Makes key and certificate and puts both files into `dir`, which is created when missing.
 pub(crate) fn make(dir: &Path, names: &[String], now: Timestamp) -> Result<(), TlsError> {
     let crypto = |e: rcgen::Error| TlsError::Crypto(e.to_string());
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(crypto)?;
+    // The key stays when the certificate is renewed, so that a TLSA record of it stays true.
+    let key = match kept_key(dir) {
+        Some(key) => key,
+        None => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(crypto)?,
+    };
     let certificate = params(names, now)
         .map_err(crypto)?
         .self_signed(&key)
@@ -38,6 +42,14 @@ pub(crate) fn make(dir: &Path, names: &[String], now: Timestamp) -> Result<(), T
     let both = format!("{}{certificate}", key.serialize_pem());
     write_renamed(&identity_path(dir), both.as_bytes(), 0o600)?;
     write_renamed(&dir.join("certificate.pem"), certificate.as_bytes(), 0o644)
+}
+
+/// The key of the identity in `dir`, if one is there that can be read.
+fn kept_key(dir: &Path) -> Option<KeyPair> {
+    let path = identity_path(dir);
+    let bytes = pem::read_file("the certificate", &path).ok()?;
+    let key = pem::private_key(&bytes, &path).ok()?;
+    KeyPair::try_from(&key).ok()
 }
 
 fn params(names: &[String], now: Timestamp) -> Result<CertificateParams, rcgen::Error> {

@@ -73,10 +73,13 @@ fn a_first_start_makes_a_certificate_and_a_second_keeps_it() {
     Certificates::open(self_signed(&home), now()).unwrap();
     assert_eq!(std::fs::read(home.join("self-signed.pem")).unwrap(), before);
 
-    // Close to its end it is made anew.
+    // Close to its end it is made anew, for the same key: a TLSA record of it stays true.
+    let host = Domain::parse("mail.example.com").unwrap();
+    let published = Certificates::open(self_signed(&home), now()).unwrap().tlsa(&host);
     let later = now().plus(std::time::Duration::from_secs(800 * 86_400));
-    let renewed = Certificates::open(self_signed(&home), later).unwrap().describe();
-    assert!(renewed[0].not_after > first[0].not_after);
+    let renewed = Certificates::open(self_signed(&home), later).unwrap();
+    assert!(renewed.describe()[0].not_after > first[0].not_after);
+    assert!(published.is_some() && renewed.tlsa(&host) == published);
 }
 
 #[test]

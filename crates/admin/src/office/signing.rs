@@ -63,11 +63,13 @@ impl Office {
             let value = read_key(&key)?.dns_record_value().map_err(Refusal::failed)?;
             dkim.push((key.selector, value));
         }
+        let tlsa = self.own_tlsa.as_ref().and_then(|own_tlsa| own_tlsa());
         let zone = Zone {
             domain,
             hostname: &self.hostname,
             addresses,
             dkim: &dkim,
+            tlsa: tlsa.as_ref(),
         };
         Ok(Response::Zone(zone.to_text()))
     }

@@ -52,6 +52,7 @@ impl Stage {
                     .into(),
                 tls: TlsPolicy::Opportunistic,
                 login: None,
+                evidence: deliver::security::Evidence::default(),
                 notes: Vec::new(),
             },
             letter: Letter {

@@ -48,20 +48,29 @@ pub fn answer(zones: &Zones, question: &[u8], over_udp: bool) -> (Option<Vec<u8>
     );
     response.metadata = Metadata::response_from_request(&request.metadata);
     response.add_queries(request.queries.iter().cloned());
-    if request.edns.is_some() {
+    if let Some(asked) = &request.edns {
         let mut edns = Edns::new();
         edns.set_max_payload(UDP_OCTETS_MAX);
+        edns.set_dnssec_ok(asked.flags().dnssec_ok);
         response.set_edns(edns);
     }
     let asked = match request.queries.as_slice() {
         [query] if request.metadata.op_code == OpCode::Query && query.query_class() == DNSClass::IN => {
             let name = query.name().to_ascii();
-            let outcome = zones.lookup(&name, query.query_type());
+            let kind = query.query_type();
+            let outcome = zones.lookup(&name, kind);
             let asked = in_words(&name, query.query_type(), &outcome);
             if outcome == Outcome::Broken(Fault::Silence) {
                 return (None, Some(asked));
             }
             fill(&mut response, outcome);
+            let wants_proof = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+            if wants_proof {
+                zones.add_proof(&name, &mut response);
+            }
+            // What a validating server that is asked for others says (RFC 6840 §5.7, §5.8).
+            let may_tell = wants_proof || request.metadata.authentic_data;
+            response.metadata.authentic_data = may_tell && zones.is_genuine(&name, kind);
             Some(asked)
         }
         [_] => {
@@ -124,7 +133,7 @@ fn in_words(name: &str, kind: RecordType, outcome: &Outcome) -> Asked {
         Outcome::NoSuchName(_) => vec!["no such name (NXDOMAIN)".to_owned()],
         Outcome::NotOurs => vec!["not a zone of this server (REFUSED)".to_owned()],
         Outcome::Broken(Fault::ServFail) => vec!["server failure (SERVFAIL)".to_owned()],
-        Outcome::Broken(Fault::Silence) => vec!["no answer at all".to_owned()],
+        Outcome::Broken(_) => vec!["no answer at all".to_owned()],
     };
     Asked {
         name: name.trim_end_matches('.').to_owned(),

@@ -4,7 +4,7 @@
 //! Never: `$INCLUDE` (a zone file must not reach into the file system).
 
 use super::zone::TTL_SECS_DEFAULT;
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, SOA, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, SOA, TLSA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// Octets of one character-string at most (RFC 1035 §3.3). A longer text is cut into several.
@@ -36,7 +36,7 @@ pub enum ZoneErrorKind {
     #[error("`{0}` is relative, and no $ORIGIN came before it; write a dot at its end or set $ORIGIN")]
     Relative(String),
     /// No record type that we serve.
-    #[error("`{0}` is not a record type served here (A, AAAA, CNAME, MX, NS, PTR, SOA, TXT)")]
+    #[error("`{0}` is not a record type served here (A, AAAA, CNAME, MX, NS, PTR, SOA, TLSA, TXT)")]
     Type(String),
     /// The data does not fit the type.
     #[error("{kind} wants {wanted}")]
@@ -281,6 +281,16 @@ impl Reader {
                 Ok(RData::MX(MX::new(preference, self.name(name)?)))
             }
             (RecordType::TXT, [_, ..]) => Ok(RData::TXT(txt(tokens))),
+            (RecordType::TLSA, [usage, selector, matching, hex @ ..]) if !hex.is_empty() => {
+                let number = |text: &str| text.parse::<u8>().map_err(|_| wants(TLSA_WANTS));
+                let data = octets(&hex.concat()).ok_or_else(|| wants(TLSA_WANTS))?;
+                Ok(RData::TLSA(TLSA::new(
+                    number(usage)?.into(),
+                    number(selector)?.into(),
+                    number(matching)?.into(),
+                    data,
+                )))
+            }
             (RecordType::SOA, [mname, rname, numbers @ ..]) if numbers.len() == 5 => {
                 let number = |n: usize| {
                     numbers[n]
@@ -303,10 +313,23 @@ impl Reader {
             (RecordType::CNAME | RecordType::NS | RecordType::PTR, _) => Err(wants("one name")),
             (RecordType::MX, _) => Err(wants("a preference (0 to 65535) and a name")),
             (RecordType::TXT, _) => Err(wants("at least one text, in quotes when it holds a space or `;`")),
+            (RecordType::TLSA, _) => Err(wants(TLSA_WANTS)),
             (RecordType::SOA, _) => Err(wants("two names and five numbers of seconds")),
             _ => Err(ZoneErrorKind::Type(word.to_owned())),
         }
     }
+}
+
+const TLSA_WANTS: &str = "three numbers (usage, selector, matching type) and octets in hexadecimal";
+
+fn octets(hex: &str) -> Option<Vec<u8>> {
+    let pairs = hex.as_bytes().chunks(2);
+    pairs
+        .map(|pair| match pair {
+            [_, _] => u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok(),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The texts of a TXT record, those too long for one character-string cut.
@@ -342,6 +365,7 @@ mod tests {
             ("a.test. NS ns.test.", RecordType::NS, "ns.test."),
             ("1.2.0.192.in-addr.arpa. PTR a.test.", RecordType::PTR, "a.test."),
             ("a.test. TXT \"v=spf1 -all\"", RecordType::TXT, "v=spf1 -all"),
+            ("_25._tcp.a.test. TLSA 3 1 1 ( 0aFF\n 01 )", RecordType::TLSA, "3 1 1 0aff01"),
             (
                 "a.test. SOA ns.a.test. host.a.test. ( 1 2 ; refresh\n 3 4 5 )",
                 RecordType::SOA,
@@ -406,6 +430,14 @@ mod tests {
                 Data {
                     kind: RecordType::A,
                     wanted: "one IPv4 address",
+                },
+            ),
+            (
+                "a.test. TLSA 3 1 1 0af",
+                1,
+                Data {
+                    kind: RecordType::TLSA,
+                    wanted: TLSA_WANTS,
                 },
             ),
             (

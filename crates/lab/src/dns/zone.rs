@@ -3,6 +3,7 @@
 //! Promises: a lookup is a pure function of what was put in; names compare without case.
 //! Never: a socket, a clock.
 
+use super::signing::Signed;
 use super::text::{self, ZoneError, ZoneErrorKind};
 use hickory_proto::rr::rdata::{NS, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -23,6 +24,11 @@ pub enum Fault {
     ServFail,
     /// Not answered at all: whoever asks runs into a time-out.
     Silence,
+    /// Answered without signatures and proofs, though the zone is signed: what somebody between, who can
+    /// change answers but has no keys, makes of them.
+    Stripped,
+    /// Answered with signatures that are wrong.
+    Forged,
 }
 
 /// What the zones know about one question.
@@ -49,6 +55,8 @@ pub struct Zones {
     records: BTreeMap<String, Vec<Record>>,
     /// Faults by name, in key form.
     faults: BTreeMap<String, Fault>,
+    /// What signed zones are signed with, by origin, in key form.
+    pub(super) signed: BTreeMap<String, Signed>,
 }
 
 /// Lower case, without the dot at the end.
@@ -104,7 +112,7 @@ impl Zones {
     }
 
     /// Reads zone-file text (RFC 1035 §5: one entry a line, `;` comments, parentheses, `$ORIGIN`,
-    /// `$TTL`). Types: A, AAAA, CNAME, MX, NS, PTR, SOA, TXT.
+    /// `$TTL`). Types: A, AAAA, CNAME, MX, NS, PTR, SOA, TLSA, TXT.
     ///
     /// Each SOA and each `$ORIGIN` opens a zone. Names under none of these are given the zone of
     /// their last two labels, so that a bare list of records to publish can be served as it is.
@@ -228,8 +236,12 @@ impl Zones {
     #[must_use]
     pub fn lookup(&self, name: &str, kind: RecordType) -> Outcome {
         let mut name = key(name);
-        if let Some(fault) = self.fault_of(&name) {
+        if let Some(fault @ (Fault::ServFail | Fault::Silence)) = self.fault_of(&name) {
             return Outcome::Broken(fault);
+        }
+        // RFC 4035 §3.1.4.1: what says whether a zone is signed stands in the zone above.
+        if let Some(outcome) = self.delegation(&name, kind) {
+            return outcome;
         }
         let Some(zone) = self.zone_of(&name) else {
             return Outcome::NotOurs;
@@ -284,6 +296,16 @@ impl Zones {
         Some(records)
     }
 
+    /// The wildcard that would have answered for a name (RFC 4592 §3.3.1): below the closest name that
+    /// exists.
+    pub(super) fn wildcard_for(&self, name: &str) -> String {
+        let mut above = std::iter::successors(parent(name), |n| parent(n));
+        match above.find(|n| self.exists(n)) {
+            Some(encloser) => format!("*.{encloser}"),
+            None => "*".to_owned(),
+        }
+    }
+
     /// Whether a name, or any below it, has records (RFC 8020: an empty name between exists too).
     fn exists(&self, name: &str) -> bool {
         self.records.contains_key(name)
@@ -293,17 +315,40 @@ impl Zones {
                 .any(|owner| owner.strip_suffix(name).is_some_and(|front| front.ends_with('.')))
     }
 
-    fn fault_of(&self, name: &str) -> Option<Fault> {
+    pub(super) fn fault_of(&self, name: &str) -> Option<Fault> {
         std::iter::successors(Some(name), |n| parent(n)).find_map(|n| self.faults.get(n).copied())
     }
 
-    fn zone_of(&self, name: &str) -> Option<String> {
+    /// The zone that a name lies in; the root, where it is served, is the last resort.
+    pub(super) fn zone_of(&self, name: &str) -> Option<String> {
         std::iter::successors(Some(name), |n| parent(n))
+            .chain([""])
             .find(|n| self.origins.contains(*n))
             .map(str::to_owned)
     }
 
-    fn soa(&self, origin: &str) -> Option<Record> {
+    /// The zone above one of ours, if it is ours too.
+    pub(super) fn zone_above(&self, origin: &str) -> Option<String> {
+        match parent(origin) {
+            Some(up) => self.zone_of(up),
+            None if origin.is_empty() => None,
+            None => self.zone_of(""),
+        }
+    }
+
+    /// The owners of records in one zone, with the types that they have.
+    pub(super) fn owners(&self, zone: &str) -> impl Iterator<Item = (&str, &[Record])> {
+        let here = self.records.iter().map(|(owner, r)| (owner.as_str(), r.as_slice()));
+        here.filter(move |(owner, _)| self.zone_of(owner).as_deref() == Some(zone))
+    }
+
+    /// Puts a record in place of those of its type at a name.
+    pub(super) fn replace(&mut self, owner: &str, record: Record) {
+        self.remove(owner, record.record_type());
+        self.records.entry(key(owner)).or_default().push(record);
+    }
+
+    pub(super) fn soa(&self, origin: &str) -> Option<Record> {
         self.records
             .get(origin)?
             .iter()

@@ -99,7 +99,7 @@ pub fn resolver(
     } else {
         &server.dns
     };
-    world::resolver(servers, settings.dns.timeout_secs)
+    world::resolver(servers, settings)
 }
 
 fn reverse_path(text: &str) -> Result<ReversePath, Failure> {

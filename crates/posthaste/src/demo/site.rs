@@ -105,6 +105,8 @@ impl Site {
         settings.tls.certificate = Some(certificate);
         settings.tls.key = Some(key);
         settings.dns.servers = vec![plan.dns];
+        // Nothing is signed there, and its questions are told one by one.
+        settings.dns.dnssec = crate::settings::Dnssec::Off;
         settings.judge.blocklists = vec![world::BLOCKLIST.to_owned()];
         settings.deliver.port = plan.smtp_port;
         settings.deliver.source_addresses = vec![IpAddr::V4(ip)];

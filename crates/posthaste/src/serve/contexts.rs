@@ -190,6 +190,20 @@ pub fn deliver(
     Ok(Arc::new(deliver::Context::new(parts, options, routes)))
 }
 
+/// The TLSA record of the certificate that is shown when it is asked for.
+pub fn own_tlsa(
+    certificates: &Arc<tls::Certificates>,
+    hostname: mail::Domain,
+) -> Arc<dyn Fn() -> Option<admin::zone::OwnTlsa> + Send + Sync> {
+    let certificates = Arc::clone(certificates);
+    Arc::new(move || {
+        Some(admin::zone::OwnTlsa {
+            record: certificates.tlsa(&hostname)?,
+            keeps_key: certificates.keeps_key(),
+        })
+    })
+}
+
 fn route(route: &Route) -> Result<deliver::Route, Failure> {
     let wrong = |what: &str, text: &str, e: mail::DomainError| {
         Failure::Settings(format!("deliver.route: {what} = \"{text}\": {e}"))
@@ -201,7 +215,10 @@ fn route(route: &Route) -> Result<deliver::Route, Failure> {
         port: route.port,
         tls: match route.tls {
             RouteTls::Opportunistic => deliver::TlsPolicy::Opportunistic,
+            RouteTls::Encrypted => deliver::TlsPolicy::Encrypted,
             RouteTls::Required => deliver::TlsPolicy::Required,
+            RouteTls::Dane => deliver::TlsPolicy::Dane,
+            RouteTls::Unchecked => deliver::TlsPolicy::Unchecked,
             RouteTls::Off => deliver::TlsPolicy::Off,
         },
         login: login(route)?,

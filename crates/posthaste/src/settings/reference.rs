@@ -159,6 +159,15 @@ const KEYS: &[Key] = &[
         "Seconds until a DNS server that does not answer is taken for unavailable. Mail is then deferred, never bounced.",
     ),
     key(
+        "dns.dnssec",
+        "\"auto\"",
+        "How DNSSEC protects where mail goes, which DANE and REQUIRETLS need: `\"validate\"` checks signatures here, and mail waits when the DNS server passes none on; `\"auto\"` does so once they have come through, and nothing before; `\"trust_ad\"` believes a DNS server on loopback that says it checked; `\"off\"`. docs/TLS-BETWEEN-SERVERS.md.",
+    ),
+    unset(
+        "dns.trust_anchors",
+        "File with the DNSKEY records of the root that validation begins with, in place of the Internet's, which are built in. For a network with a root of its own.",
+    ),
+    key(
         "smtp.size_max_octets",
         "35882577",
         "Octets of a message at most, announced by SIZE. A larger one is refused with 552 5.3.4.",
@@ -316,7 +325,7 @@ const KEYS: &[Key] = &[
     key(
         "deliver.route",
         "[]",
-        "Fixed ways past the MX lookup: tables `[[deliver.route]]` with `domain` (or `\"*\"` for all), `host`, `port` (25) and `tls` (`\"opportunistic\"`, `\"required\"` or `\"off\"`). The first that fits is taken. A smarthost that wants a login gets `user` and `password_file` (its first line), and then `tls = \"required\"`.",
+        "Fixed ways past the MX lookup: tables `[[deliver.route]]` with `domain` (or `\"*\"` for all), `host`, `port` (25) and `tls` (`\"opportunistic\"`, `\"encrypted\"`, `\"required\"`, `\"dane\"`, `\"unchecked\"` or `\"off\"`; docs/TLS-BETWEEN-SERVERS.md). The first that fits is taken. A smarthost that wants a login gets `user` and `password_file` (its first line), and then `tls = \"required\"`.",
     ),
     key(
         "queue.retry_first_secs",
