@@ -225,7 +225,7 @@ fn anchors_not_shown(
 fn contents(der: &[u8]) -> Option<&[u8]> {
     let first = *der.get(1)?;
     let length_octets = match first {
-        0..0x80 => 0,
+        0..=0x7f => 0,
         0x81..=0x84 => usize::from(first & 0x7f),
         _ => return None,
     };
