@@ -183,7 +183,9 @@ pub fn decide(hop: &Hop, asked: Asked, evidence: &Evidence) -> Result<Decision, 
             }
             ByDane::NoneUsable => {
                 floor = Level::Encrypted;
-                notes.push("its TLSA records cannot be used, so any certificate, but never in clear".to_owned());
+                notes.push(
+                    "its TLSA records cannot be used, so any certificate, but never in clear".to_owned(),
+                );
             }
             ByDane::Not(why) => notes.push(format!("no DANE: {why}")),
         }
@@ -380,36 +382,111 @@ mod tests {
         let unknown = || TlsaFound::Unknown("SERVFAIL".to_owned());
         let not_asked = || TlsaFound::NotAsked("its addresses are not signed");
         for (what, policy, found, sts, wanted) in [
-            ("nothing known", Opportunistic, TlsaFound::None, None, "opportunistic"),
+            (
+                "nothing known",
+                Opportunistic,
+                TlsaFound::None,
+                None,
+                "opportunistic",
+            ),
             ("insecure", Opportunistic, not_asked(), None, "opportunistic"),
             ("EE", Opportunistic, records(&[3]), None, "dane 1"),
             ("TA and EE", Opportunistic, records(&[2, 3]), None, "dane 2"),
-            ("one of two usable", Opportunistic, records(&[0, 3]), None, "dane 1"),
+            (
+                "one of two usable",
+                Opportunistic,
+                records(&[0, 3]),
+                None,
+                "dane 1",
+            ),
             ("none usable", Opportunistic, records(&[0, 1]), None, "encrypted"),
             ("bogus", Opportunistic, unknown(), None, "4.4.3"),
-            ("DANE before MTA-STS", Opportunistic, records(&[3]), sts(Enforce, &[]), "dane 1"),
-            ("bogus before MTA-STS", Opportunistic, unknown(), sts(Enforce, &[MX]), "4.4.3"),
-            ("MTA-STS", Opportunistic, TlsaFound::None, sts(Enforce, &[MX]), "web by Sts"),
-            ("none usable, MTA-STS", Opportunistic, records(&[1]), sts(Enforce, &[MX]), "web by Sts"),
-            ("not named", Opportunistic, TlsaFound::None, sts(Enforce, &["other.example"]), "4.7.5"),
-            ("testing", Opportunistic, TlsaFound::None, sts(Testing, &[]), "opportunistic"),
-            ("mode none", Opportunistic, TlsaFound::None, sts(StsMode::None, &[]), "opportunistic"),
+            (
+                "DANE before MTA-STS",
+                Opportunistic,
+                records(&[3]),
+                sts(Enforce, &[]),
+                "dane 1",
+            ),
+            (
+                "bogus before MTA-STS",
+                Opportunistic,
+                unknown(),
+                sts(Enforce, &[MX]),
+                "4.4.3",
+            ),
+            (
+                "MTA-STS",
+                Opportunistic,
+                TlsaFound::None,
+                sts(Enforce, &[MX]),
+                "web by Sts",
+            ),
+            (
+                "none usable, MTA-STS",
+                Opportunistic,
+                records(&[1]),
+                sts(Enforce, &[MX]),
+                "web by Sts",
+            ),
+            (
+                "not named",
+                Opportunistic,
+                TlsaFound::None,
+                sts(Enforce, &["other.example"]),
+                "4.7.5",
+            ),
+            (
+                "testing",
+                Opportunistic,
+                TlsaFound::None,
+                sts(Testing, &[]),
+                "opportunistic",
+            ),
+            (
+                "mode none",
+                Opportunistic,
+                TlsaFound::None,
+                sts(StsMode::None, &[]),
+                "opportunistic",
+            ),
             ("encrypted", Encrypted, TlsaFound::None, None, "encrypted"),
             ("encrypted and DANE", Encrypted, records(&[3]), None, "dane 1"),
-            ("encrypted and MTA-STS", Encrypted, TlsaFound::None, sts(Enforce, &[MX]), "web by Sts"),
+            (
+                "encrypted and MTA-STS",
+                Encrypted,
+                TlsaFound::None,
+                sts(Enforce, &[MX]),
+                "web by Sts",
+            ),
             ("required", Required, TlsaFound::None, None, "web by Route"),
             ("required and DANE", Required, records(&[3]), None, "dane 1"),
-            ("required, none usable", Required, records(&[0]), None, "web by Route"),
+            (
+                "required, none usable",
+                Required,
+                records(&[0]),
+                None,
+                "web by Route",
+            ),
             ("DANE only", ByDane, records(&[3]), None, "dane 1"),
             ("DANE only, none", ByDane, TlsaFound::None, None, "4.7.5"),
             ("DANE only, none usable", ByDane, records(&[0]), None, "4.7.5"),
-            ("unchecked", Unchecked, records(&[3]), sts(Enforce, &[]), "opportunistic"),
+            (
+                "unchecked",
+                Unchecked,
+                records(&[3]),
+                sts(Enforce, &[]),
+                "opportunistic",
+            ),
             ("unchecked and bogus", Unchecked, unknown(), None, "opportunistic"),
             ("off", Off, records(&[3]), sts(Enforce, &[MX]), "clear"),
         ] {
             let decided = decide(&hop(), asked(policy), &evidence(found, sts));
             assert_eq!(short(&decided), wanted, "{what}: {decided:?}");
-            assert!(decided.is_ok_and(|d| !d.why.is_empty()) || wanted.starts_with("4."), "{what}");
+            assert!(
+                decided.is_ok_and(|d| !d.why.is_empty()) || wanted.starts_with("4."),
+                "{what}"
+            );
         }
     }
 
@@ -455,7 +532,11 @@ mod tests {
             (Some(Dnssec::Insecure), None, "5.7.10"),
             (None, None, "web by Sender"),
             (Some(Dnssec::Insecure), sts(StsMode::Enforce, &[MX]), "web by Sts"),
-            (Some(Dnssec::Insecure), sts(StsMode::Testing, &[MX]), "web by Sender"),
+            (
+                Some(Dnssec::Insecure),
+                sts(StsMode::Testing, &[MX]),
+                "web by Sender",
+            ),
             (Some(Dnssec::Insecure), sts(StsMode::Testing, &[]), "5.7.10"),
             (Some(Dnssec::Insecure), sts(StsMode::None, &[MX]), "5.7.10"),
         ] {

@@ -97,8 +97,14 @@ async fn a_certificate_as_published_is_taken_and_recorded() {
     assert_eq!(verified(&attempted).as_deref(), Some("DANE-EE"));
     assert_eq!(server.messages().len(), 1);
     let reason = stage.plan.reason();
-    assert!(reason.contains("mx.example.com: DANE, by 2 TLSA records of mx.example.com"), "{reason}");
-    assert!(reason.contains("mx2.example.com: TLS when offered; no DANE: it has no TLSA records"), "{reason}");
+    assert!(
+        reason.contains("mx.example.com: DANE, by 2 TLSA records of mx.example.com"),
+        "{reason}"
+    );
+    assert!(
+        reason.contains("mx2.example.com: TLS when offered; no DANE: it has no TLSA records"),
+        "{reason}"
+    );
 }
 
 /// A server with another key, one that offers no STARTTLS because somebody between took it away, one
@@ -108,8 +114,18 @@ async fn nothing_goes_to_a_server_that_does_not_match() {
     let stage_for_keys = stage().await;
     for (what, script, records, status) in [
         ("bad key", with_tls(&stage_for_keys), vec![wrong()], "4.7.5"),
-        ("STARTTLS stripped", Script::default(), vec![right(&stage_for_keys)], "4.7.10"),
-        ("STARTTLS stripped, none usable", Script::default(), vec![unusable()], "4.7.10"),
+        (
+            "STARTTLS stripped",
+            Script::default(),
+            vec![right(&stage_for_keys)],
+            "4.7.10",
+        ),
+        (
+            "STARTTLS stripped, none usable",
+            Script::default(),
+            vec![unusable()],
+            "4.7.10",
+        ),
         (
             "rubbish in place of TLS",
             Script {
@@ -163,7 +179,10 @@ async fn of_several_exchangers_the_one_that_matches_gets_it() {
     assert!(got_nothing(&first));
     assert_eq!(second.messages().len(), 1);
     let told = format!("{:?}", attempted.events);
-    assert!(told.contains("matches none of the TLSA records of mx.example.com"), "{told}");
+    assert!(
+        told.contains("matches none of the TLSA records of mx.example.com"),
+        "{told}"
+    );
 }
 
 /// Whether there are records cannot be found out: that server is not even dialled.
@@ -184,7 +203,10 @@ async fn bogus_records_keep_a_server_from_being_used() {
     assert_eq!(first.connections(), 0);
     let second = stage.net.put(SECOND, with_tls(&stage));
     let attempted = self::attempt(&mut stage, &table).await;
-    assert_eq!((fates(&attempted), second.messages().len()), (vec!["taken".to_owned()], 1));
+    assert_eq!(
+        (fates(&attempted), second.messages().len()),
+        (vec!["taken".to_owned()], 1)
+    );
 
     let nothing_known = signed().with_bogus(TLSA).with_timeout(TLSA2);
     let attempted = self::attempt(&mut stage, &nothing_known).await;
@@ -203,7 +225,9 @@ async fn where_dane_does_not_count_any_certificate_will_do() {
         ("nothing signed", with_mx().with_tlsa(TLSA, wrong())),
         (
             "MX not signed",
-            with_mx().with_signed_zone("mx.example.com").with_tlsa(TLSA, wrong()),
+            with_mx()
+                .with_signed_zone("mx.example.com")
+                .with_tlsa(TLSA, wrong()),
         ),
         // Not asked for, so it harms nobody that name servers of an unsigned zone choke on it.
         ("not signed and choking", with_mx().with_bogus(TLSA)),
@@ -265,7 +289,12 @@ async fn hosts_that_no_mx_record_names() {
         .with_address("example.com", Ipv4Addr::new(192, 0, 2, 1))
         .with_tlsa("_25._tcp.example.com", right(&stage));
     let attempted = attempt(&mut stage, &table).await;
-    assert_eq!(verified(&attempted).as_deref(), Some("DANE-EE"), "{:?}", attempted.events);
+    assert_eq!(
+        verified(&attempted).as_deref(),
+        Some("DANE-EE"),
+        "{:?}",
+        attempted.events
+    );
 
     stage.net.put("192.0.2.9:587", with_tls(&stage));
     let table = TableResolver::new()
@@ -295,7 +324,10 @@ async fn hosts_that_no_mx_record_names() {
     let attempted = stage.attempt().await;
     assert_eq!(fates(&attempted), ["4.7.5"]);
     let failure = attempted.fates[0].as_ref().unwrap_err();
-    assert!(failure.words.contains("its addresses are not signed"), "{failure}");
+    assert!(
+        failure.words.contains("its addresses are not signed"),
+        "{failure}"
+    );
 }
 
 /// RFC 8689 §4.2.1: nobody may have forged which server it is.

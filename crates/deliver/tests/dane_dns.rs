@@ -136,7 +136,13 @@ async fn absent_records_are_proved_absent() {
 /// Whoever can change answers, but has no keys, gains nothing by it.
 #[tokio::test]
 async fn forged_and_stripped_answers_gain_nothing() {
-    for what in ["wrong signature", "no signature", "no record", "no answer", "SERVFAIL"] {
+    for what in [
+        "wrong signature",
+        "no signature",
+        "no record",
+        "no answer",
+        "SERVFAIL",
+    ] {
         let mut lab = Lab::new(|zones, right| {
             set(zones, TLSA, &[right]);
             let fault = match what {
@@ -203,7 +209,10 @@ async fn a_zone_with_forged_keys_has_no_way_to_it() {
         .await
         .unwrap_err();
     assert_eq!(failure.status.to_string(), "4.4.3", "{failure}");
-    assert!(failure.words.contains("DNSSEC signatures do not verify"), "{failure}");
+    assert!(
+        failure.words.contains("DNSSEC signatures do not verify"),
+        "{failure}"
+    );
     drop(lab.server);
 }
 

@@ -302,7 +302,11 @@ fn answer<T>(
         let records = found.answers().iter();
         records.filter(move |record| record.record_type() == wanted)
     };
-    let proofs = || of_type(record_type).chain(of_type(RecordType::CNAME)).map(|r| r.proof);
+    let proofs = || {
+        of_type(record_type)
+            .chain(of_type(RecordType::CNAME))
+            .map(|r| r.proof)
+    };
     if proofs().any(|proof| proof == Proof::Bogus) {
         return Err(unavailable(name, BOGUS));
     }

@@ -102,7 +102,10 @@ async fn what_is_forged_or_stripped_is_no_answer() {
     let (server, r) = lab(zones(), Checking::Validate).await;
     assert!(is_bogus(&r.mx(&d("forged.test")).await));
     assert!(is_bogus(&r.a(&d("mx.forged.test")).await));
-    assert!(is_bogus(&r.tlsa(&tlsa_of("mx.forged.test")).await), "nor is a forged absence");
+    assert!(
+        is_bogus(&r.tlsa(&tlsa_of("mx.forged.test")).await),
+        "nor is a forged absence"
+    );
 
     for fault in [Fault::Forged, Fault::Stripped] {
         let (server, r) = lab(zones(), Checking::Validate).await;
@@ -190,7 +193,11 @@ async fn the_word_of_a_name_server_on_loopback() {
     assert_eq!((here.records.len(), here.dnssec), (1, Dnssec::Secure));
     assert_eq!(r.mx(&d("unsigned.test")).await.unwrap().dnssec, Dnssec::Insecure);
     let none = r.aaaa(&d("mx.example.com")).await.unwrap();
-    assert_eq!((none.records.len(), none.dnssec), (0, Dnssec::Insecure), "never sure");
+    assert_eq!(
+        (none.records.len(), none.dnssec),
+        (0, Dnssec::Insecure),
+        "never sure"
+    );
     // A server that validates answers SERVFAIL to what is bogus.
     server.change(|zones| {
         zones.break_name("_25._tcp.a.b.c.example.com", Fault::ServFail);
@@ -201,7 +208,12 @@ async fn the_word_of_a_name_server_on_loopback() {
 
 #[test]
 fn trust_anchors_that_cannot_be_read() {
-    for text in ["", "rubbish", "example.com. IN DNSKEY 257 3 13 AAAA", ". IN A 192.0.2.1"] {
+    for text in [
+        "",
+        "rubbish",
+        "example.com. IN DNSKEY 257 3 13 AAAA",
+        ". IN A 192.0.2.1",
+    ] {
         let options = Options {
             servers: vec!["127.0.0.1:9".parse().unwrap()],
             checking: Checking::Validate,

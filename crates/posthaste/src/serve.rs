@@ -77,8 +77,7 @@ impl Server {
             tracing::warn!("certificate: {warning}");
         }
         world.office.own_tlsa = Some(contexts::own_tlsa(&certificates, world.office.hostname.clone()));
-        let resolver: Arc<dyn dns::Resolver> =
-            Arc::new(world::resolver(&settings.dns.servers, settings)?);
+        let resolver: Arc<dyn dns::Resolver> = Arc::new(world::resolver(&settings.dns.servers, settings)?);
         let listeners = Listeners::bind_all(settings).await?;
         let senders = doors::local_senders(settings)?;
         let control = control_listener(settings)?;

@@ -159,7 +159,10 @@ fn queue_options(settings: &Settings) -> queue::Options {
 }
 
 /// A resolver as the settings say, that asks these servers, or the system's when none are named.
-pub fn resolver(servers: &[SocketAddr], settings: &Settings) -> Result<dns::hickory::HickoryResolver, Failure> {
+pub fn resolver(
+    servers: &[SocketAddr],
+    settings: &Settings,
+) -> Result<dns::hickory::HickoryResolver, Failure> {
     let trust_anchors = match &settings.dns.trust_anchors {
         None => None,
         Some(path) => Some(std::fs::read_to_string(path).map_err(|e| {

@@ -117,7 +117,9 @@ impl Dane {
             let shown = chain.iter().filter(|certificate| matches(record, certificate));
             anchors.roots.extend(shown.filter_map(|c| anchor_of(c)));
             if record.matching == 0 {
-                anchors.roots.extend(anchors_not_shown(record, end_entity, &chain));
+                anchors
+                    .roots
+                    .extend(anchors_not_shown(record, end_entity, &chain));
             }
         }
         if anchors.is_empty() {
@@ -126,7 +128,12 @@ impl Dane {
         }
         self.verify(end_entity, intermediates, &anchors, now)
             .map(|()| DaneUsage::Ta)
-            .map_err(|e| (flaw(&e), format!("by the TLSA records of {}, {}", self.base, in_words(&e))))
+            .map_err(|e| {
+                (
+                    flaw(&e),
+                    format!("by the TLSA records of {}, {}", self.base, in_words(&e)),
+                )
+            })
     }
 
     /// Whether it is issued by one of these, now, for one of our names (RFC 7672 §3.2.2).
@@ -291,7 +298,13 @@ mod tests {
         let mut long = vec![0x30, 0x81, 0x80];
         long.extend([9; 0x80]);
         assert_eq!(contents(&long).map(<[u8]>::len), Some(0x80));
-        for broken in [&[][..], &[0x30], &[0x30, 3, 1], &[0x30, 0x80], &[0x30, 0x84, 255, 255, 255, 255]] {
+        for broken in [
+            &[][..],
+            &[0x30],
+            &[0x30, 3, 1],
+            &[0x30, 0x80],
+            &[0x30, 0x84, 255, 255, 255, 255],
+        ] {
             assert_eq!(contents(broken), None, "{broken:?}");
         }
     }

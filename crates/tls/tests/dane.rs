@@ -171,7 +171,10 @@ fn one_of_several_is_enough_and_none_is_not() {
     let config = || server(&chain, &[&chain.middle]);
     let (seen, _) = shake(config(), dane(&[wrong.clone(), right.clone()], &[]));
     assert!(seen.0);
-    let (seen, _) = shake(config(), dane(&[wrong.clone(), record(2, 0, 1, &other.root)], &[]));
+    let (seen, _) = shake(
+        config(),
+        dane(&[wrong.clone(), record(2, 0, 1, &other.root)], &[]),
+    );
     let (false, Some(Verdict::Unverified(why)), Some(Flaw::NoTlsaMatches)) = seen else {
         panic!("{seen:?}");
     };
@@ -189,7 +192,13 @@ fn names_and_time_matter_for_anchors_only() {
         (HOST, false, &[][..], true, None),
         ("example.com", false, &["example.com"], true, None),
         ("*.example.com", false, &[], true, None),
-        ("mx.example.net", false, &["example.com"], false, Some(Flaw::OtherName)),
+        (
+            "mx.example.net",
+            false,
+            &["example.com"],
+            false,
+            Some(Flaw::OtherName),
+        ),
         (HOST, true, &[], false, Some(Flaw::NotInItsTime)),
     ] {
         let chain = chain(host, expired);
@@ -199,7 +208,11 @@ fn names_and_time_matter_for_anchors_only() {
         assert_eq!((taken, found), (ta, flaw), "{host}");
         let by_ee = dane(&[record(3, 1, 1, &chain.leaf)], names);
         let ((taken, verdict, _), _) = shake(config, by_ee);
-        assert_eq!((taken, verdict), (true, Some(Verdict::Dane(DaneUsage::Ee))), "{host}");
+        assert_eq!(
+            (taken, verdict),
+            (true, Some(Verdict::Dane(DaneUsage::Ee))),
+            "{host}"
+        );
     }
 }
 

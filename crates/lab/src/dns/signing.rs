@@ -243,7 +243,10 @@ impl Zones {
                 chain.insert(name, types);
             }
         }
-        for below in self.origins().filter(|o| self.zone_above(o).as_deref() == Some(zone)) {
+        for below in self
+            .origins()
+            .filter(|o| self.zone_above(o).as_deref() == Some(zone))
+        {
             if let Ok(name) = Name::from_ascii(format!("{below}.")) {
                 let mut types = vec![RecordType::NS];
                 types.extend(self.signed.contains_key(below).then_some(RecordType::DS));

@@ -365,7 +365,11 @@ mod tests {
             ("a.test. NS ns.test.", RecordType::NS, "ns.test."),
             ("1.2.0.192.in-addr.arpa. PTR a.test.", RecordType::PTR, "a.test."),
             ("a.test. TXT \"v=spf1 -all\"", RecordType::TXT, "v=spf1 -all"),
-            ("_25._tcp.a.test. TLSA 3 1 1 ( 0aFF\n 01 )", RecordType::TLSA, "3 1 1 0aff01"),
+            (
+                "_25._tcp.a.test. TLSA 3 1 1 ( 0aFF\n 01 )",
+                RecordType::TLSA,
+                "3 1 1 0aff01",
+            ),
             (
                 "a.test. SOA ns.a.test. host.a.test. ( 1 2 ; refresh\n 3 4 5 )",
                 RecordType::SOA,

@@ -338,7 +338,10 @@ impl Zones {
 
     /// The owners of records in one zone, with the types that they have.
     pub(super) fn owners(&self, zone: &str) -> impl Iterator<Item = (&str, &[Record])> {
-        let here = self.records.iter().map(|(owner, r)| (owner.as_str(), r.as_slice()));
+        let here = self
+            .records
+            .iter()
+            .map(|(owner, r)| (owner.as_str(), r.as_slice()));
         here.filter(move |(owner, _)| self.zone_of(owner).as_deref() == Some(zone))
     }
 
