@@ -1,6 +1,6 @@
 //! Orders and questions about addresses, and their answers: values that travel as JSON.
 
-use directory::{DomainSettings, Posting};
+use directory::{DomainSettings, MtaSts, Posting};
 use mail::{Domain, EmailAddress};
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,9 @@ pub enum Order {
         #[serde(default)]
         enable: bool,
         alias_of: Option<String>,
+        /// `None` stays, `Some(None)` publishes nothing.
+        #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+        mta_sts: Option<Option<MtaSts>>,
     },
     DomainShow {
         domain: Domain,
@@ -82,6 +85,11 @@ pub enum Order {
     SendAsList {
         account: EmailAddress,
     },
+}
+
+/// Tells null, which is `Some(None)`, from absence.
+fn said<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<MtaSts>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }
 
 /// An alias.

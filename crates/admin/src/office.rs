@@ -4,6 +4,7 @@ mod accounts;
 mod addresses;
 mod limited;
 mod messages;
+mod mta_sts;
 mod signing;
 
 use crate::audit::Pace;
@@ -41,6 +42,10 @@ pub struct Office {
     pub journey: Journey,
     /// Rates, blocks, and what accounts may send in a day; those of the running services.
     pub limits: limits::Limits,
+    /// What is remembered of other domains' MTA-STS policies.
+    pub mta_sts: mtasts::Memory,
+    /// Fetches them; only where a server runs.
+    pub policies: Option<mtasts::Policies>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// The server's own name, for the zone file.
@@ -94,6 +99,7 @@ impl Office {
             Request::QueueDrop { id } => self.drop_queued(id).await,
             Request::Trace { what, limit } => self.trace(&what, limit).await,
             Request::Block(order) => self.block(order).await,
+            Request::MtaSts(order) => self.mta_sts(order).await,
             Request::AccountLimit { address, order } => self.limit_account(&address, order).await,
             Request::Audit { deep } => {
                 let report = self.audit(deep, Pace::new(true)).await?;

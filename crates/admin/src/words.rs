@@ -106,6 +106,8 @@ pub enum Request {
     },
     /// Shows, adds or lifts blocks.
     Block(BlockOrder),
+    /// About MTA-STS policies, of others and our own.
+    MtaSts(MtaStsOrder),
     /// Shows what an account has sent today, or gives it limits of its own.
     AccountLimit {
         address: EmailAddress,
@@ -170,6 +172,10 @@ pub enum Response {
     Export(ExportView),
     LoginLog(Vec<LoginRow>),
     Blocks(Vec<limits::Block>),
+    MtaSts(MtaSts),
+    MtaStsOf(Box<MtaStsView>),
+    /// The body of the policy that a domain of ours publishes.
+    MtaStsPolicy(String),
     Today {
         address: EmailAddress,
         today: limits::Today,
@@ -196,6 +202,56 @@ pub enum BlockOrder {
         /// Whose.
         subject: limits::Subject,
     },
+}
+
+/// What is asked about MTA-STS.
+#[derive(Serialize, Deserialize, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum MtaStsOrder {
+    /// The domains of which something is remembered, behind `after`.
+    List {
+        /// Where to go on.
+        #[serde(default)]
+        after: Option<Domain>,
+    },
+    /// What is remembered of one domain.
+    Show {
+        /// Of which.
+        domain: Domain,
+    },
+    /// Fetch a domain's policy now.
+    Refresh {
+        /// Whose.
+        domain: Domain,
+    },
+    /// The policy that a domain of ours publishes.
+    Policy {
+        /// Whose.
+        domain: Domain,
+    },
+}
+
+/// A part of what is remembered of other domains' policies.
+#[derive(Serialize, Deserialize)]
+pub struct MtaSts {
+    /// The domains, in order.
+    pub rows: Vec<MtaStsView>,
+    /// Where to go on; none at the end.
+    pub next: Option<Domain>,
+}
+
+/// What is remembered of a domain's policy.
+#[derive(Serialize, Deserialize)]
+pub struct MtaStsView {
+    /// The policy, and the last fetch.
+    #[serde(flatten)]
+    pub entry: mtasts::Entry,
+    /// Whether the policy holds now.
+    pub holds: bool,
+    /// Until when it holds, or held.
+    pub until: Option<Timestamp>,
+    /// When the policy may be fetched again, after a fetch that failed.
+    pub next_fetch: Option<Timestamp>,
 }
 
 /// What is to be done about an account's daily limits.

@@ -2,6 +2,8 @@
 
 use dns::Tlsa;
 use mail::Domain;
+use mtasts::Policy;
+use mtasts::hosted::record_of;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -20,6 +22,8 @@ pub struct Zone<'a> {
     pub dkim: &'a [(String, String)],
     /// The TLSA record of the server's certificate, where a server runs.
     pub tlsa: Option<&'a OwnTlsa>,
+    /// The MTA-STS policy that the domain publishes.
+    pub mta_sts: Option<&'a Policy>,
 }
 
 /// The TLSA record for the certificate that this server shows.
@@ -58,7 +62,29 @@ impl Zone<'_> {
             "\n; DMARC: what fails both is to be refused, and reported to the postmaster\n\
              _dmarc IN TXT \"v=DMARC1; p=reject; rua=mailto:postmaster@{domain}\""
         );
+        self.write_mta_sts(&mut out);
         out
+    }
+
+    fn write_mta_sts(&self, out: &mut String) {
+        let Some(policy) = self.mta_sts else {
+            let _ = writeln!(
+                out,
+                "\n; MTA-STS (mail to {0} only over verified TLS) is off; docs/MTA-STS.md. To begin:\n\
+                 ;   posthaste domain set {0} --mta-sts testing",
+                self.domain
+            );
+            return;
+        };
+        let _ = writeln!(
+            out,
+            "\n; MTA-STS ({}): the host of the policy, and which policy it is. When the policy changes, so does the id\n\
+             mta-sts IN CNAME {}.\n\
+             _mta-sts IN TXT \"{}\"",
+            policy.mode,
+            self.hostname,
+            record_of(policy)
+        );
     }
 
     fn spf(&self) -> &'static str {
@@ -146,12 +172,15 @@ mod tests {
     fn a_whole_zone() {
         let domain = Domain::parse("example.com").unwrap();
         let hostname = Domain::parse("mail.example.com").unwrap();
+        let policy = mtasts::hosted::policy("enforce", &[], 604_800, &hostname).unwrap();
+        let id = mtasts::hosted::id_of(&policy);
         let text = Zone {
             domain: &domain,
             hostname: &hostname,
             addresses: &["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
             dkim: &[("s1".into(), format!("v=DKIM1; k=rsa; p={}", "A".repeat(300)))],
             tlsa: Some(&own_tlsa(true)),
+            mta_sts: Some(&policy),
         }
         .to_text();
         for line in [
@@ -162,6 +191,8 @@ mod tests {
             "_25._tcp.mail IN TLSA 3 1 1 0aff",
             "@ IN TXT \"v=spf1 mx -all\"",
             "_dmarc IN TXT \"v=DMARC1; p=reject; rua=mailto:postmaster@example.com\"",
+            "mta-sts IN CNAME mail.example.com.",
+            &format!("_mta-sts IN TXT \"v=STSv1; id={id};\""),
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
@@ -177,8 +208,10 @@ mod tests {
             addresses: &["192.0.2.1".parse().unwrap()],
             dkim: &[],
             tlsa: Some(&own_tlsa(true)),
+            mta_sts: None,
         }
         .to_text();
+        assert!(text.contains("--mta-sts testing"));
         assert!(text.contains("belongs to another zone"));
         assert!(!text.contains("192.0.2.1") && !text.contains("IN TLSA"));
     }
@@ -206,6 +239,7 @@ mod tests {
                 addresses: &[],
                 dkim: &[],
                 tlsa,
+                mta_sts: None,
             };
             zone.to_text()
         };

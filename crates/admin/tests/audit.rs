@@ -66,6 +66,8 @@ fn open(folder: &Path) -> World {
         queue: Queue::new(store.clone(), queue::Options::default()),
         journey: Journey::new(store.clone()),
         limits: limits::Limits::new(store.clone(), limits::Options::off()),
+        mta_sts: mtasts::Memory::new(store.clone()),
+        policies: None,
         clock: clock.clone(),
         hostname: Domain::parse("mail.example.org").unwrap(),
         own_tlsa: None,

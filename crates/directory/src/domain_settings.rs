@@ -13,6 +13,13 @@ use store::Snapshot;
 
 /// Octets of the words for a disabled domain at most.
 pub const DISABLED_WORDS_OCTETS_MAX: usize = 256;
+/// For how many seconds an MTA-STS policy holds where nobody says otherwise: a week.
+pub const MTA_STS_AGE_SECS: u64 = 604_800;
+/// The least and the most: a day, and about a year (RFC 8461 §3.2 has no least; a shorter policy
+/// protects from nobody who can wait).
+pub const MTA_STS_AGE_SECS_RANGE: std::ops::RangeInclusive<u64> = 86_400..=31_557_600;
+/// Hosts in an MTA-STS policy at most.
+pub const MTA_STS_HOSTS_MAX: usize = 50;
 /// Divides a user from a tag of their own where the domain does not say otherwise.
 pub const TAG_SEPARATOR: char = '+';
 
@@ -39,6 +46,58 @@ pub struct DomainSettings {
     /// addresses of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias_of: Option<Domain>,
+    /// The MTA-STS policy that is published for the domain (RFC 8461). Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mta_sts: Option<MtaSts>,
+}
+
+/// What a domain's MTA-STS policy says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MtaSts {
+    /// What it asks of those who send.
+    pub mode: MtaStsMode,
+    /// For how many seconds they hold to it.
+    pub max_age_secs: u64,
+    /// The hosts that take the domain's mail: names, or `*.` and what stands behind the first label.
+    /// Empty: this server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mx: Vec<String>,
+}
+
+impl MtaSts {
+    /// A policy of this mode for this server, for [`MTA_STS_AGE_SECS`].
+    #[must_use]
+    pub fn new(mode: MtaStsMode) -> Self {
+        Self {
+            mode,
+            max_age_secs: MTA_STS_AGE_SECS,
+            mx: Vec::new(),
+        }
+    }
+}
+
+/// What an MTA-STS policy asks (RFC 8461 §3.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MtaStsMode {
+    /// Mail only over TLS with a certificate that verifies.
+    Enforce,
+    /// Mail as without a policy; what would have failed is reported.
+    Testing,
+    /// The policy is taken back.
+    None,
+}
+
+impl MtaStsMode {
+    /// The word in a policy.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MtaStsMode::Enforce => "enforce",
+            MtaStsMode::Testing => "testing",
+            MtaStsMode::None => "none",
+        }
+    }
 }
 
 /// Why a domain takes no mail.
@@ -60,6 +119,7 @@ impl Default for DomainSettings {
             abuse: None,
             disabled: None,
             alias_of: None,
+            mta_sts: None,
         }
     }
 }
@@ -96,6 +156,8 @@ pub struct DomainChange {
     pub disabled: Option<Option<Disabled>>,
     /// See [`DomainSettings::alias_of`].
     pub alias_of: Option<Option<Domain>>,
+    /// See [`DomainSettings::mta_sts`].
+    pub mta_sts: Option<Option<MtaSts>>,
 }
 
 impl DomainChange {
@@ -111,6 +173,7 @@ impl DomainChange {
         set(self.abuse.as_ref(), &mut to.abuse);
         set(self.disabled.as_ref(), &mut to.disabled);
         set(self.alias_of.as_ref(), &mut to.alias_of);
+        set(self.mta_sts.as_ref(), &mut to.mta_sts);
     }
 }
 
@@ -167,6 +230,9 @@ async fn check(snapshot: &dyn Snapshot, name: &Domain, wanted: &DomainSettings) 
             ));
         }
     }
+    if let Some(sts) = &wanted.mta_sts {
+        check_sts(sts)?;
+    }
     if let Some(target) = &wanted.alias_of {
         if target == name {
             return Err(Error::Invalid("a domain is no alias of itself"));
@@ -186,6 +252,21 @@ async fn check(snapshot: &dyn Snapshot, name: &Domain, wanted: &DomainSettings) 
             Place::NotOurs => {}
             _ => must_be_here(snapshot, address).await?,
         }
+    }
+    Ok(())
+}
+
+fn check_sts(sts: &MtaSts) -> Result<(), Error> {
+    if !MTA_STS_AGE_SECS_RANGE.contains(&sts.max_age_secs) {
+        return Err(Error::Invalid(
+            "an MTA-STS policy holds for 1 to 365 days; such as 1d, 7d or 365d",
+        ));
+    }
+    let is_host = |text: &String| Domain::parse(text.strip_prefix("*.").unwrap_or(text)).is_ok();
+    if sts.mx.len() > MTA_STS_HOSTS_MAX || !sts.mx.iter().all(is_host) {
+        return Err(Error::Invalid(
+            "an MTA-STS policy names at most 50 hosts, such as mail.example.com or *.example.com",
+        ));
     }
     Ok(())
 }
@@ -210,5 +291,34 @@ mod tests {
         assert_eq!(off.tag_separator, None);
         assert_eq!(serde_json::to_string(&off).unwrap(), r#"{"tag_separator":null}"#);
         assert!(!off.is_default());
+        let stored = r#"{"mta_sts":{"mode":"enforce","max_age_secs":604800,"mx":["*.example.com"]}}"#;
+        let sts: DomainSettings = serde_json::from_str(stored).unwrap();
+        let expected = MtaSts {
+            mx: vec!["*.example.com".to_owned()],
+            ..MtaSts::new(MtaStsMode::Enforce)
+        };
+        assert_eq!(sts.mta_sts, Some(expected));
+        assert_eq!(serde_json::to_string(&sts).unwrap(), stored);
+    }
+
+    #[test]
+    fn an_mta_sts_policy_is_checked() {
+        let good = MtaSts::new(MtaStsMode::Testing);
+        assert!(check_sts(&good).is_ok());
+        for (max_age_secs, mx) in [
+            (60, vec![]),
+            (31_557_601, vec![]),
+            (604_800, vec!["a b".to_owned()]),
+            (604_800, vec!["*".to_owned()]),
+            (604_800, vec!["a.example".to_owned(); 51]),
+        ] {
+            let mode = MtaStsMode::Testing;
+            let bad = MtaSts {
+                mode,
+                max_age_secs,
+                mx,
+            };
+            assert!(check_sts(&bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -44,7 +44,10 @@ pub use app_password::{
 pub use audit::{Accounts, audit};
 pub use auth::{AuthOutcome, AuthReason, Candidate, PASSWORD_OCTETS_MAX, Protocol, Via};
 pub use domain::{DomainRecord, SIGNING_KEYS_PER_DOMAIN_MAX, SigningAlgorithm, SigningKey};
-pub use domain_settings::{DISABLED_WORDS_OCTETS_MAX, Disabled, DomainChange, DomainSettings, TAG_SEPARATOR};
+pub use domain_settings::{
+    DISABLED_WORDS_OCTETS_MAX, Disabled, DomainChange, DomainSettings, MTA_STS_AGE_SECS,
+    MTA_STS_AGE_SECS_RANGE, MTA_STS_HOSTS_MAX, MtaSts, MtaStsMode, TAG_SEPARATOR,
+};
 pub use error::Error;
 pub use explain::Explanation;
 pub use group::{Group, GroupChange};

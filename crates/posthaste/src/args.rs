@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod block;
+pub mod mta_sts;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -76,6 +77,9 @@ pub enum Command {
     /// Where addresses lead.
     #[command(subcommand)]
     Address(addresses::Address),
+    /// MTA-STS: what other domains ask of TLS when mail goes there (docs/MTA-STS.md).
+    #[command(subcommand)]
+    MtaSts(mta_sts::MtaSts),
     /// The messages that wait for delivery.
     #[command(subcommand)]
     Queue(Queue),

@@ -12,6 +12,7 @@ mod init;
 mod lab;
 mod logins;
 mod long;
+mod mta_sts;
 mod office;
 mod out;
 mod print;
@@ -45,6 +46,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Alias(order) => office::run(global, addresses::alias(order)),
         Command::Group(order) => office::run(global, addresses::group(order)),
         Command::Address(order) => office::run(global, addresses::address(order)),
+        Command::MtaSts(order) => mta_sts::run(global, order),
         Command::Queue(order) => queue::run(global, order),
         Command::Trace { what, limit } => office::run(global, admin::Request::Trace { what, limit }),
         Command::Audit { deep } => audit::run(global, deep),

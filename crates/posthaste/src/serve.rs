@@ -3,6 +3,8 @@
 mod contexts;
 pub mod doors;
 mod scrub;
+#[cfg(test)]
+mod two_servers;
 mod upkeep;
 
 use crate::cli::Failure;
@@ -78,6 +80,8 @@ impl Server {
         }
         world.office.own_tlsa = Some(contexts::own_tlsa(&certificates, world.office.hostname.clone()));
         let resolver: Arc<dyn dns::Resolver> = Arc::new(world::resolver(&settings.dns.servers, settings)?);
+        let policies = world::mta_sts(settings, &world, &resolver)?;
+        world.office.policies = Some(policies.clone());
         let listeners = Listeners::bind_all(settings).await?;
         let senders = doors::local_senders(settings)?;
         let control = control_listener(settings)?;
@@ -114,6 +118,15 @@ impl Server {
                 stopped.clone(),
             ));
         }
+        let policy_host = web::PolicyHost::new(
+            world.office.directory.clone(),
+            world::hostname(settings)?,
+            certificates.clone(),
+        );
+        let policy_host = Arc::new(policy_host);
+        for listener in listeners.https {
+            services.spawn(web::serve(policy_host.clone(), listener, stopped.clone()));
+        }
         let deliver = contexts::deliver(settings, &world, &resolver, &hooks)?;
         services.spawn(deliver::run(deliver, stopped.clone()));
         services.spawn(admin::control::serve(
@@ -127,6 +140,7 @@ impl Server {
             settings.store.scrub_days,
             stopped.clone(),
         ));
+        services.spawn(upkeep::keep_fresh(policies, stopped.clone()));
         services.spawn(upkeep::run(world.office.clone(), certificates.clone(), stopped));
         Ok(Self {
             world,

@@ -59,6 +59,7 @@ pub struct Listen {
     pub pop3: Vec<SocketAddr>,
     pub pop3s: Vec<SocketAddr>,
     pub lmtp: Vec<SocketAddr>,
+    pub https: Vec<SocketAddr>,
     pub proxy_from: Vec<String>,
 }
 
@@ -144,6 +145,7 @@ pub struct Deliver {
     pub extra_roots: Option<PathBuf>,
     pub concurrency_max: usize,
     pub concurrency_per_domain_max: usize,
+    pub mta_sts_port: u16,
     pub route: Vec<Route>,
 }
 
@@ -244,6 +246,7 @@ impl Default for Listen {
             pop3: loopback(2110),
             pop3s: loopback(2995),
             lmtp: Vec::new(),
+            https: Vec::new(),
             proxy_from: Vec::new(),
         }
     }
@@ -260,6 +263,7 @@ impl Listen {
             &self.imaps,
             &self.pop3,
             &self.pop3s,
+            &self.https,
         ];
         let mut addresses: Vec<IpAddr> = all.into_iter().flatten().map(SocketAddr::ip).collect();
         addresses.retain(|ip| !ip.is_unspecified());
@@ -280,6 +284,7 @@ impl Listen {
             pop3: everywhere(110),
             pop3s: everywhere(995),
             lmtp: Vec::new(),
+            https: Vec::new(),
             proxy_from: Vec::new(),
         }
     }
@@ -370,6 +375,7 @@ impl Default for Deliver {
             extra_roots: None,
             concurrency_max: 200,
             concurrency_per_domain_max: 10,
+            mta_sts_port: web::client::HTTPS_PORT,
             route: Vec::new(),
         }
     }
@@ -498,6 +504,7 @@ impl Settings {
             ),
             ("smtp.received_max", self.smtp.received_max > 0),
             ("deliver.port", self.deliver.port > 0),
+            ("deliver.mta_sts_port", self.deliver.mta_sts_port > 0),
             ("deliver.concurrency_max", self.deliver.concurrency_max > 0),
             (
                 "deliver.concurrency_per_domain_max",

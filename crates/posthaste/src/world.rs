@@ -104,6 +104,8 @@ impl World {
             mailboxes: Mailboxes::new(shared.clone()),
             queue: Queue::new(shared.clone(), queue_options(settings)),
             limits: limits::Limits::new(shared.clone(), settings.limits.options()),
+            mta_sts: mtasts::Memory::new(shared.clone()),
+            policies: None,
             journey: Journey::new(shared),
             clock: clock.clone(),
             hostname: hostname(settings)?,
@@ -185,6 +187,34 @@ pub fn resolver(
         ..dns::hickory::Options::default()
     };
     dns::hickory::HickoryResolver::new(&options).map_err(|e| Failure::Settings(format!("[dns]: {e}")))
+}
+
+/// The policies of other domains, fetched by HTTPS and remembered in the store.
+pub fn mta_sts(
+    settings: &Settings,
+    world: &World,
+    resolver: &Arc<dyn dns::Resolver>,
+) -> Result<mtasts::Policies, Failure> {
+    let tls = tls::Client::new(&roots(settings)?).map_err(|e| Failure::Settings(e.to_string()))?;
+    let client = web::Client::new(resolver.clone(), Arc::new(tls), "Posthaste");
+    let fetcher = web::PolicyFetcher::new(client).at_port(settings.deliver.mta_sts_port);
+    Ok(mtasts::Policies::new(
+        world.shared_store(),
+        resolver.clone(),
+        Arc::new(fetcher),
+        world.clock.clone(),
+    ))
+}
+
+/// The authorities by which the certificates of other servers are verified.
+pub fn roots(settings: &Settings) -> Result<tls::Roots, Failure> {
+    let public = tls::Roots::public();
+    match &settings.deliver.extra_roots {
+        Some(file) => public
+            .with_file(file)
+            .map_err(|e| Failure::Settings(e.to_string())),
+        None => Ok(public),
+    }
 }
 
 /// Our certificate: from the files named, or self-signed in the data folder.

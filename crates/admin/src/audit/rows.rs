@@ -52,6 +52,7 @@ const TABLES: &[(u8, &str, &str)] = &[
     (0x52, "limits", "first letter of {a} to {t}"),
     (0x53, "limits", "daily limits of {a}"),
     (0x60, "admin", "state of the scrub"),
+    (0x90, "mtasts", "MTA-STS policy of {t}"),
 ];
 
 /// How things that keys know by number are called.

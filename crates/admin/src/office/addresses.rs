@@ -193,6 +193,7 @@ impl Office {
             temporarily,
             enable,
             alias_of,
+            mta_sts,
         } = order
         else {
             return Err(Refusal::invalid("this is no order to change a domain"));
@@ -212,6 +213,7 @@ impl Office {
             abuse: abuse.as_deref().map(address_or_none).transpose()?,
             disabled,
             alias_of: alias_of.as_deref().map(domain_or_none).transpose()?,
+            mta_sts,
         };
         if change == DomainChange::default() {
             return Err(Refusal::invalid(

@@ -64,12 +64,15 @@ impl Office {
             dkim.push((key.selector, value));
         }
         let tlsa = self.own_tlsa.as_ref().and_then(|own_tlsa| own_tlsa());
+        let record = self.directory.domain(domain).await?;
+        let mta_sts = record.and_then(|record| self.hosted_policy(&record));
         let zone = Zone {
             domain,
             hostname: &self.hostname,
             addresses,
             dkim: &dkim,
             tlsa: tlsa.as_ref(),
+            mta_sts: mta_sts.as_ref(),
         };
         Ok(Response::Zone(zone.to_text()))
     }

@@ -116,6 +116,30 @@ pub struct DomainSet {
     /// Take every address of the domain for the same one at another domain here; or none.
     #[arg(long, value_name = "DOMAIN|none")]
     pub alias_of: Option<String>,
+    /// Publish an MTA-STS policy of this mode (docs/MTA-STS.md): none takes a policy back, off
+    /// publishes nothing.
+    #[arg(long, value_name = "MODE")]
+    pub mta_sts: Option<MtaSts>,
+    /// For how long senders hold to the policy: a number of days with d behind it, 7d by default.
+    #[arg(long, value_name = "TIME", requires = "mta_sts", value_parser = super::block::duration)]
+    pub mta_sts_max_age: Option<std::time::Duration>,
+    /// A host that takes the domain's mail, such as mail.example.com or *.example.com; may be given
+    /// several times. By default this server.
+    #[arg(long, value_name = "HOST", requires = "mta_sts")]
+    pub mta_sts_mx: Vec<String>,
+}
+
+/// Modes of an MTA-STS policy.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MtaSts {
+    /// Mail goes anyhow; what is wrong is reported. Begin with this.
+    Testing,
+    /// Mail only over TLS with a certificate that verifies.
+    Enforce,
+    /// Senders forget the policy. The way back from the two above.
+    None,
+    /// Nothing is published.
+    Off,
 }
 
 #[derive(Subcommand, Debug)]

@@ -2,7 +2,9 @@
 
 use super::out::outln;
 use super::print::{grouped, table};
-use crate::args::addresses::{Address, Alias, DomainSet, Group, GroupRules, Member, Post, SendAs, YesNo};
+use crate::args::addresses::{
+    Address, Alias, DomainSet, Group, GroupRules, Member, MtaSts, Post, SendAs, YesNo,
+};
 use admin::Request;
 use admin::addresses::{AliasRow, DomainView, ExplanationView, GroupRow, Order};
 use directory::Posting;
@@ -59,6 +61,20 @@ fn rules_of(rules: GroupRules) -> (Option<Posting>, Option<bool>) {
 }
 
 pub fn domain_set(order: DomainSet) -> Request {
+    let mta_sts = order.mta_sts.map(|mode| {
+        let mode = match mode {
+            MtaSts::Off => return None,
+            MtaSts::Testing => directory::MtaStsMode::Testing,
+            MtaSts::Enforce => directory::MtaStsMode::Enforce,
+            MtaSts::None => directory::MtaStsMode::None,
+        };
+        let mut policy = directory::MtaSts::new(mode);
+        if let Some(age) = order.mta_sts_max_age {
+            policy.max_age_secs = age.as_secs();
+        }
+        policy.mx = order.mta_sts_mx;
+        Some(policy)
+    });
     let disabled = match (order.disable, order.enable) {
         (Some(words), _) => Some(Some(words)),
         (None, true) => Some(None),
@@ -74,6 +90,7 @@ pub fn domain_set(order: DomainSet) -> Request {
         temporarily: order.temporarily,
         enable: disabled == Some(None),
         alias_of: order.alias_of,
+        mta_sts,
     })
 }
 
@@ -159,6 +176,18 @@ pub fn domain_in_words(view: &DomainView) {
         named(&settings.postmaster, "the first account")
     );
     outln!("  abuse: {}", named(&settings.abuse, "as postmaster"));
+    match &settings.mta_sts {
+        Some(sts) => outln!(
+            "  MTA-STS: {}, for {} days, {}",
+            sts.mode.as_str(),
+            sts.max_age_secs / 86_400,
+            match sts.mx.as_slice() {
+                [] => "this server".to_owned(),
+                hosts => hosts.join(", "),
+            }
+        ),
+        None => outln!("  MTA-STS: off"),
+    }
 }
 
 pub fn explanation_in_words(view: &ExplanationView) {

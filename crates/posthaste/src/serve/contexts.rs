@@ -158,12 +158,7 @@ pub fn deliver(
         attempts_per_domain_max: settings.deliver.concurrency_per_domain_max,
         ..deliver::Options::new(world::hostname(settings)?)
     };
-    let mut roots = tls::Roots::public();
-    if let Some(file) = &settings.deliver.extra_roots {
-        roots = roots
-            .with_file(file)
-            .map_err(|e| Failure::Settings(e.to_string()))?;
-    }
+    let roots = world::roots(settings)?;
     let office = &world.office;
     let parts = deliver::Parts {
         store: world.shared_store(),

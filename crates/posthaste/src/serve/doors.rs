@@ -25,6 +25,7 @@ pub struct Listeners {
     pub smtp: Vec<(smtp::Role, Listener)>,
     pub retrieval: Vec<(retrieve::Protocol, Listener)>,
     pub sendmail: Listener,
+    pub https: Vec<Listener>,
     pub bound: BTreeMap<&'static str, Vec<SocketAddr>>,
     /// The Unix sockets, by service.
     pub sockets: Vec<(&'static str, PathBuf)>,
@@ -43,6 +44,7 @@ impl Listeners {
             smtp: Vec::new(),
             retrieval: Vec::new(),
             sendmail,
+            https: Vec::new(),
             bound: BTreeMap::new(),
             sockets: Vec::new(),
         };
@@ -72,6 +74,10 @@ impl Listeners {
                     .retrieval
                     .push((protocol, listener.behind(proxies.clone())));
             }
+        }
+        for address in &l.https {
+            let listener = listeners.bind("https", *address).await?;
+            listeners.https.push(listener.behind(proxies.clone()));
         }
         let sockets = &settings.sockets;
         let mode = sockets.mode_bits().map_err(Failure::Settings)?;

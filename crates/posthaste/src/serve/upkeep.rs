@@ -1,5 +1,5 @@
 //! What a server does for itself now and then: forgets old journeys and old expunges, finishes
-//! deletions that a crash cut off, renews its own certificate.
+//! deletions that a crash cut off, keeps MTA-STS policies fresh, renews its own certificate.
 
 use admin::Office;
 use admin::audit::JOURNEYS_KEPT;
@@ -50,6 +50,24 @@ pub async fn run(office: Office, certificates: Arc<tls::Certificates>, mut stopp
             }
             round += 1;
             tokio::time::sleep(EVERY).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// Keeps the MTA-STS policies of other domains fresh until it is told to stop. By itself, because each
+/// policy host may take a minute.
+pub async fn keep_fresh(policies: mtasts::Policies, mut stopped: watch::Receiver<bool>) {
+    let work = async {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            told(
+                "MTA-STS policies could not be kept fresh",
+                policies.upkeep().await,
+            );
         }
     };
     tokio::select! {

@@ -102,6 +102,11 @@ const KEYS: &[Key] = &[
         "Where another mail server of this machine hands over mail for mailboxes here by LMTP (RFC 2033), such as `[\"127.0.0.1:2424\"]`. Loopback only: such mail is not judged, for whoever took it has done so. Recipients elsewhere are refused: nothing is relayed.",
     ),
     key(
+        "listen.https",
+        "[]",
+        "Where the MTA-STS policies of our own domains are served to other mail servers (port 443 on the Internet), for domains with `posthaste domain set <domain> --mta-sts …`. The certificate must be good for `mta-sts.<domain>` too; see docs/MTA-STS.md, also for serving them with a web server that is there already.",
+    ),
+    key(
         "listen.proxy_from",
         "[]",
         "Networks of load balancers, such as `[\"10.0.0.0/8\"]`, that begin each connection with a PROXY header (version 1 or 2), for all services above. Connections from there without one are closed after 5 seconds at most; from elsewhere no header is looked for. The client that the header tells counts everywhere: limits, judgement, logs and journeys.",
@@ -321,6 +326,11 @@ const KEYS: &[Key] = &[
         "deliver.concurrency_per_domain_max",
         "10",
         "Deliveries to one domain at the same time.",
+    ),
+    key(
+        "deliver.mta_sts_port",
+        "443",
+        "The port at which MTA-STS policies are fetched. For laboratories: on the Internet it is 443.",
     ),
     key(
         "deliver.route",
