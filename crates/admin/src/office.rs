@@ -5,7 +5,9 @@ mod addresses;
 mod limited;
 mod messages;
 mod mta_sts;
+mod queued;
 mod signing;
+mod suspended;
 
 use crate::audit::Pace;
 use crate::words::{Refusal, Request, Response};
@@ -14,7 +16,7 @@ use directory::Directory;
 use journey::Journey;
 use mail::{Clock, Domain};
 use mailbox::Mailboxes;
-use queue::Queue;
+use queue::{IdSource, Queue};
 use std::sync::Arc;
 use store::LogStore;
 
@@ -22,8 +24,6 @@ use store::LogStore;
 const PAGE: usize = 500;
 /// Queued messages that one answer lists at most; the rest by further questions.
 pub const QUEUE_ROWS_MAX: usize = 1_000;
-/// Commits of one order to try everything; the rest by further orders. Each is of 500 errands.
-const RETRY_STEPS: usize = 20;
 /// Journeys that one answer tells at most.
 pub const STORIES_MAX: usize = 100;
 
@@ -40,6 +40,8 @@ pub struct Office {
     pub queue: Queue,
     /// The journeys.
     pub journey: Journey,
+    /// Names for reports; the process's one source.
+    pub ids: Arc<IdSource>,
     /// Rates, blocks, and what accounts may send in a day; those of the running services.
     pub limits: limits::Limits,
     /// What is remembered of other domains' MTA-STS policies.
@@ -92,11 +94,13 @@ impl Office {
             Request::AppPasswordRevoke { address, number } => {
                 self.revoke_app_password(&address, number).await
             }
-            Request::QueueList { after, limit } => self.list_queue(after, limit).await,
+            Request::QueueList { filter, limit } => self.list_queue(&filter, limit).await,
             Request::QueueShow { id } => self.show_queued(id).await,
-            Request::QueueRetry { id } => self.retry(id).await,
-            Request::QueueRetryAll { behind } => self.retry_all(behind).await,
-            Request::QueueDrop { id } => self.drop_queued(id).await,
+            Request::QueueStatus { destinations } => self.queue_status(destinations).await,
+            Request::Queue(order) => self.order_queued(&order).await,
+            Request::Suspend { what, secs, why, by } => self.suspend_mail(what, secs, why, by).await,
+            Request::Resume { what } => self.resume_mail(&what).await,
+            Request::Suspensions => self.suspensions().await,
             Request::Trace { what, limit } => self.trace(&what, limit).await,
             Request::Block(order) => self.block(order).await,
             Request::MtaSts(order) => self.mta_sts(order).await,

@@ -75,27 +75,39 @@ pub enum Request {
         address: EmailAddress,
         number: u64,
     },
-    /// A part of the queue, oldest first: behind `after`, at most `limit` messages.
+    /// A part of the queue, oldest first: at most `limit` messages. Where to go on is in the filter.
     QueueList {
         #[serde(default)]
-        after: Option<QueueId>,
+        filter: Box<queue::Filter>,
         #[serde(default = "queue_rows_max")]
         limit: usize,
     },
     QueueShow {
         id: QueueId,
     },
-    QueueRetry {
-        id: QueueId,
+    /// How the queue stands, with so many of the largest destinations.
+    QueueStatus {
+        destinations: usize,
     },
-    /// A step of trying everything now: the errands behind this one.
-    QueueRetryAll {
+    /// A step of an order about queued mail.
+    Queue(Box<QueueOrder>),
+    /// Lets mail to a destination or from a sender wait.
+    Suspend {
+        what: queue::Suspended,
+        /// For how long; until it is resumed when it is absent.
         #[serde(default)]
-        behind: Option<(QueueId, u32)>,
+        secs: Option<u64>,
+        #[serde(default)]
+        why: Option<String>,
+        #[serde(default)]
+        by: Option<String>,
     },
-    QueueDrop {
-        id: QueueId,
+    /// Lets it go on. What waited for it is retried by [`QueueDo::Resume`].
+    Resume {
+        what: queue::Suspended,
     },
+    /// What is suspended.
+    Suspensions,
     Trace {
         what: String,
         limit: usize,
@@ -161,7 +173,9 @@ pub enum Response {
         otpauth_url: String,
     },
     Queue(QueuePage),
-    Retried(RetriedStep),
+    Ordered(OrderedStep),
+    QueueStatus(Box<QueueStatus>),
+    Suspensions(Vec<queue::Suspension>),
     Message(QueueRow),
     Stories(Vec<Told>),
     Audit(Box<crate::audit::AuditReport>),
@@ -478,13 +492,85 @@ pub struct QueuePage {
     pub errands: u64,
 }
 
-/// What a step of trying everything did.
-#[derive(Serialize, Deserialize)]
-pub struct RetriedStep {
-    /// Errands that are due now.
+/// How the queue stands.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct QueueStatus {
+    /// In numbers.
+    #[serde(flatten)]
+    pub counted: queue::Counted,
+    /// What is suspended.
+    pub suspensions: Vec<queue::Suspension>,
+}
+
+/// What is to be done with queued mail, and with which.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct QueueOrder {
+    /// What.
+    pub what: QueueDo,
+    /// With which. Nothing said means everything.
+    pub filter: queue::Filter,
+    /// The errand behind which this step begins.
+    #[serde(default)]
+    pub behind: Option<(QueueId, u32)>,
+    /// Only count.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Who says so, for the journey; the operator when it is absent.
+    #[serde(default)]
+    pub by: Option<String>,
+}
+
+impl QueueOrder {
+    /// An order about one message.
+    #[must_use]
+    pub fn about(id: QueueId, what: QueueDo) -> Self {
+        Self {
+            what,
+            filter: queue::Filter::of(id),
+            behind: None,
+            dry_run: false,
+            by: None,
+        }
+    }
+}
+
+/// What can be done with queued mail.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum QueueDo {
+    /// Try it now.
+    Retry,
+    /// Try it now, for it is not suspended any more.
+    Resume,
+    /// Keep it until it is released.
+    Hold,
+    /// Let it go again.
+    Release,
+    /// Take it out without a word to its sender.
+    Drop,
+    /// Send it back to its sender.
+    Bounce {
+        /// Why, for the sender.
+        why: Option<String>,
+    },
+    /// Send it to this server; without one, again where the DNS and the routes say.
+    Reroute {
+        /// The server.
+        via: Option<queue::Via>,
+    },
+}
+
+/// What a step of an order did.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OrderedStep {
+    /// Errands that stand as ordered now (or would, in a dry run).
     pub errands: usize,
     /// Their messages.
     pub messages: usize,
+    /// Errands that were passed over because they are being attempted.
+    pub attempting: usize,
+    /// Errands that were looked at.
+    pub looked_at: usize,
     /// Where to go on; none at the end.
     pub next: Option<(QueueId, u32)>,
 }
@@ -524,6 +610,18 @@ pub struct ErrandRow {
     pub next_attempt: Option<Timestamp>,
     /// What the last attempt met, word for word.
     pub last_outcome: Option<String>,
+    /// The class of the last failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// The server that the operator chose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// Why it is not tried, in words, when that is not its schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// What comes next if every attempt fails for now; where one message is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<queue::Forecast>,
 }
 
 /// A message's journey.

@@ -65,6 +65,7 @@ fn open(folder: &Path) -> World {
         mailboxes: Mailboxes::new(store.clone()),
         queue: Queue::new(store.clone(), queue::Options::default()),
         journey: Journey::new(store.clone()),
+        ids: Arc::new(queue::IdSource::new(clock.clone())),
         limits: limits::Limits::new(store.clone(), limits::Options::off()),
         mta_sts: mtasts::Memory::new(store.clone()),
         policies: None,

@@ -8,7 +8,7 @@ use crate::settle::{self, Decision};
 use crate::way;
 use directory::{Flaw, Forward, Resolution, Spread};
 use journey::Event;
-use letterbox::{Errands, Octets, Onward, Original, To};
+use letterbox::{Errands, Onward, Original, To};
 use mail::delivery::{DeliverBy, Notify};
 use mail::{AccountId, EnhancedStatus, Timestamp};
 use queue::{Body, Claim, Message, Outcome};
@@ -337,7 +337,7 @@ async fn try_commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> Result<(),
             }
             if let Some(kind) = kind {
                 let reported: Vec<_> = together.iter().filter_map(|(c, d)| reported(c, d)).collect();
-                let original = original(&claim.message);
+                let original = Original::of(&claim.message);
                 ctx.reporter()
                     .add(&mut batch, &original, *kind, &reported, now)
                     .await?;
@@ -382,7 +382,7 @@ async fn try_commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> Result<(),
                 };
                 let reported = [reported_with(claim, Said::HERE, now)];
                 ctx.reporter()
-                    .add(&mut batch, &original(message), kind, &reported, now)
+                    .add(&mut batch, &Original::of(message), kind, &reported, now)
                     .await?;
             }
         }
@@ -417,23 +417,6 @@ fn reported_with<'a>(claim: &'a Claim, said: Said<'a>, last_attempt: Timestamp) 
         said,
         last_attempt,
         attempts: claim.errand.attempts.saturating_add(1),
-    }
-}
-
-fn original(message: &Message) -> Original<'_> {
-    Original {
-        id: message.id,
-        sender: &message.reverse_path,
-        arrived: message.received_at,
-        envelope_id: message.envid.as_deref(),
-        // RFC 8689 §5: the way back may be in clear, so no more than the header takes it.
-        ret: message.ret.filter(|_| !message.require_tls),
-        binary: message.body == Body::Binary,
-        octets: Octets::Stored {
-            prefix: &message.prefix,
-            blob: message.blob,
-            blob_len: message.blob_len,
-        },
     }
 }
 

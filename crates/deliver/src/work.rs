@@ -9,6 +9,7 @@ use crate::attempt::RECIPIENTS_MAX;
 use crate::backlog::{Backlog, Room};
 use crate::errand;
 use crate::service::Context;
+use crate::suspended;
 use mail::Timestamp;
 use queue::{Claim, Due};
 use std::collections::HashMap;
@@ -100,6 +101,7 @@ impl Work {
             let all_seen = page.len() < PAGE;
             self.round.rows += page.len();
             self.round.behind = page.last().cloned();
+            let page = suspended::put_back(ctx, page, now).await?;
             page.into_iter().for_each(|due| self.backlog.remember(due));
             self.round.started += self.start_waiting(ctx, now).await?;
             if all_seen {
@@ -159,7 +161,8 @@ impl Work {
             per_domain: ctx.options.attempts_per_domain_max,
             running: &self.per_domain,
         };
-        let chosen = self.backlog.choose(room);
+        // Some of it was remembered before it was suspended.
+        let chosen = suspended::put_back(ctx, self.backlog.choose(room), now).await?;
         if chosen.is_empty() {
             return Ok(0);
         }

@@ -338,12 +338,32 @@ pub enum Event {
         /// `imap` or `pop3`.
         protocol: String,
     },
+    /// It was due, and waits because its destination or sender is suspended.
+    Suspended {
+        /// For whom.
+        #[serde(default)]
+        recipients: Vec<EmailAddress>,
+        /// What is suspended, such as `mail to example.com`.
+        what: String,
+        /// By whom.
+        #[serde(default)]
+        by: String,
+        /// Until when, when that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
     /// The operator did something to it.
     OperatorAction {
         /// Who.
         by: String,
         /// What, e.g. `asked for another attempt now`.
         action: String,
+        /// For whom; nobody named: for all of the message.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        recipients: Vec<EmailAddress>,
     },
     /// A kind of step that this version does not know.
     #[serde(other)]

@@ -22,8 +22,16 @@ pub use find::{FIND_MAX, Query};
 pub use record::{EVENTS_READ_MAX, INDEXED_ADDRESSES_MAX, Record};
 pub use tell::{Step, Story, tell};
 
+use mail::{QueueId, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use store::Batch;
+
+/// Hears of every event as it joins a batch, and adds to the batch what must be true together with it.
+pub trait Also: Send + Sync {
+    /// An event of a message was added. `tiebreak` orders events of the same microsecond.
+    fn recorded(&self, batch: &mut Batch, id: QueueId, at: Timestamp, tiebreak: u32, event: &Event);
+}
 
 /// The journeys of a store. Cheap to clone; clones share the tiebreak.
 #[derive(Clone)]
@@ -31,6 +39,7 @@ pub struct Journey {
     store: Arc<dyn store::Store>,
     /// Orders events of the same microsecond as they were recorded.
     tiebreak: Arc<AtomicU32>,
+    also: Option<Arc<dyn Also>>,
 }
 
 impl Journey {
@@ -40,6 +49,14 @@ impl Journey {
         Self {
             store,
             tiebreak: Arc::new(AtomicU32::new(0)),
+            also: None,
         }
+    }
+
+    /// The same, and somebody else hears of every event.
+    #[must_use]
+    pub fn with_also(mut self, also: Arc<dyn Also>) -> Self {
+        self.also = Some(also);
+        self
     }
 }

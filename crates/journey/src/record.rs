@@ -53,6 +53,20 @@ impl Journey {
         let tiebreak = self.tiebreak.fetch_add(1, Ordering::Relaxed);
         let line = serde_json::to_vec(&(at, tiebreak, event));
         add_line(batch, id, (at, tiebreak), line);
+        if let Some(also) = &self.also {
+            also.recorded(batch, id, at, tiebreak, event);
+        }
+    }
+
+    /// How a message came in, from the first row of its journey; `None` when that is not known.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn birth(&self, id: QueueId) -> Result<Option<Event>, Error> {
+        let snapshot = self.store.snapshot().await?;
+        let rows = snapshot.scan(&keys::events_of(id).prefix_range(), 1).await?;
+        let mut events = rows.iter().flat_map(|(_, stored)| events_in(stored).0);
+        Ok(events.find(|event| matches!(event, Event::Received { .. })))
     }
 
     /// Adds to a batch by what a message can be found: its Message-ID (brackets do not matter) and

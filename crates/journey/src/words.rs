@@ -215,7 +215,30 @@ fn ended(event: &Event) -> Told {
                 .map_or_else(|| format!("account {account}"), ToString::to_string);
             Told::plain(format!("{whom} fetched it over {}.", protocol.to_uppercase()))
         }
-        Event::OperatorAction { by, action } => Told::plain(format!("An order of {by}: {action}.")),
+        Event::Suspended {
+            recipients,
+            what,
+            by,
+            until,
+            why,
+        } => {
+            let until = until.map_or_else(|| "it is resumed".to_owned(), date::iso8601);
+            let mut because = vec![format!("for {}", addresses(recipients))];
+            because.extend(why.iter().map(|why| format!("the reason: {why}")));
+            let told = format!("It waits untried: {what} is suspended by {by} until {until}.");
+            Told::plain(told).with(because, None)
+        }
+        Event::OperatorAction {
+            by,
+            action,
+            recipients,
+        } => {
+            let because = match recipients.is_empty() {
+                true => Vec::new(),
+                false => vec![format!("for {}", addresses(recipients))],
+            };
+            Told::plain(format!("An order of {by}: {action}.")).with(because, None)
+        }
         _ => Told::plain("Something happened that this version has no words for."),
     }
 }

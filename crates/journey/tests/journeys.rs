@@ -472,6 +472,7 @@ async fn what_one_batch_makes_true_shares_a_row_of_bounded_length() {
     let event = |n: usize| Event::OperatorAction {
         by: format!("{n}"),
         action: "x".repeat(200),
+        recipients: Vec::new(),
     };
     let events: Vec<(i64, Event)> = (0..1_000).map(|n| (5, event(n))).collect();
     f.record(id(5, 0), &events).await;

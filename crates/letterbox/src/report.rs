@@ -46,6 +46,27 @@ pub struct Original<'a> {
     pub octets: Octets<'a>,
 }
 
+impl<'a> Original<'a> {
+    /// One of the queue.
+    #[must_use]
+    pub fn of(message: &'a queue::Message) -> Self {
+        Self {
+            id: message.id,
+            sender: &message.reverse_path,
+            arrived: message.received_at,
+            envelope_id: message.envid.as_deref(),
+            // RFC 8689 §5: the way back may be in clear, so no more than the header takes it.
+            ret: message.ret.filter(|_| !message.require_tls),
+            binary: message.body == queue::Body::Binary,
+            octets: Octets::Stored {
+                prefix: &message.prefix,
+                blob: message.blob,
+                blob_len: message.blob_len,
+            },
+        }
+    }
+}
+
 /// Where a message's octets are.
 #[derive(Clone, Copy, Debug)]
 pub enum Octets<'a> {

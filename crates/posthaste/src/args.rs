@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod block;
 pub mod mta_sts;
+pub mod queue;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -82,7 +83,7 @@ pub enum Command {
     MtaSts(mta_sts::MtaSts),
     /// The messages that wait for delivery.
     #[command(subcommand)]
-    Queue(Queue),
+    Queue(queue::Queue),
     /// Tell the journey of a message, found by queue id, Message-ID or address.
     Trace {
         /// A queue id, a Message-ID or an address.
@@ -310,30 +311,6 @@ pub enum Scope {
     Smtp,
     Imap,
     Pop3,
-}
-
-#[derive(Subcommand, Debug)]
-pub enum Queue {
-    /// List what waits, and why: the oldest first.
-    List {
-        /// Messages to list at most (default: 100; with --json: all).
-        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-        limit: Option<u64>,
-        /// Go on behind this message.
-        #[arg(long, value_name = "ID")]
-        after: Option<mail::QueueId>,
-    },
-    /// Show one message with all its errands.
-    Show { id: mail::QueueId },
-    /// Try again now: one message, or all.
-    Retry {
-        #[arg(required_unless_present = "all")]
-        id: Option<mail::QueueId>,
-        #[arg(long, conflicts_with = "id")]
-        all: bool,
-    },
-    /// Remove a message without telling its sender. Its journey says who did it.
-    Drop { id: mail::QueueId },
 }
 
 /// Where questions go.

@@ -17,6 +17,7 @@ mod office;
 mod out;
 mod print;
 mod queue;
+mod queued;
 mod restore;
 pub mod sendmail;
 

@@ -98,6 +98,7 @@ impl World {
         }
         let directory = Directory::new(shared.clone(), options, Arc::new(directory::SystemRandom))
             .map_err(|e| Failure::store(e.to_string()))?;
+        let ids = Arc::new(IdSource::new(clock.clone()));
         let office = Office {
             store: store.clone(),
             directory,
@@ -107,12 +108,12 @@ impl World {
             mta_sts: mtasts::Memory::new(shared.clone()),
             policies: None,
             journey: Journey::new(shared),
+            ids: ids.clone(),
             clock: clock.clone(),
             hostname: hostname(settings)?,
             own_tlsa: None,
             auditing: Arc::default(),
         };
-        let ids = Arc::new(IdSource::new(clock.clone()));
         Ok(Self {
             store,
             clock,

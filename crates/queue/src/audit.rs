@@ -6,7 +6,9 @@
 use crate::codec::{decode_errand, decode_message};
 use crate::due::{decode_due, decode_lease};
 use crate::ledger::{self, Ledger};
-use crate::{ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, Error, Message, Options, keys};
+use crate::{
+    ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, Error, Message, Options, SUSPENSIONS_MAX, keys, suspend,
+};
 use mail::{QueueId, Timestamp};
 use std::time::Duration;
 use store::{Finding, Key, KeyRange, ReadError, Severity, Snapshot, Tell, Where};
@@ -32,6 +34,8 @@ pub struct Audited {
     pub messages: u64,
     /// Open errands.
     pub open: u64,
+    /// Of these, held by the operator.
+    pub held: u64,
 }
 
 /// Checks the queue of a snapshot at a time and tells what is wrong. What is overdue is judged by
@@ -57,6 +61,7 @@ pub async fn audit(
     work.lines().await?;
     work.leases().await?;
     work.counters().await?;
+    work.suspensions().await?;
     Ok(work.audited)
 }
 
@@ -173,6 +178,7 @@ impl Work<'_> {
                 Ok(errand) => {
                     if errand.state.is_open() {
                         open += 1;
+                        self.audited.held += u64::from(errand.state.is_held());
                         self.open_errand(&errand, message).await?;
                     }
                 }
@@ -251,7 +257,8 @@ impl Work<'_> {
             self.tell(Severity::Warning, "errand-overdue", place(), what, RETRY);
         }
         let expires = self.options.schedule.expires(errand.first_queued).plus(OVERSTAY);
-        if message.is_some() && self.now > expires {
+        // What is suspended waits as long as the operator wants.
+        if message.is_some() && self.now > expires && !errand.suspended {
             let what = format!(
                 "it has been queued for {}, longer than mail is kept trying",
                 span(self.now.since(errand.first_queued))
@@ -413,6 +420,23 @@ impl Work<'_> {
         }
     }
 
+    async fn suspensions(&mut self) -> Result<(), Error> {
+        let range = keys::suspensions().prefix_range();
+        for (key, stored) in self.snapshot.scan(&range, SUSPENSIONS_MAX).await? {
+            if let Err(error) = suspend::decode(&key, &stored.value) {
+                let (what, remedy) = (error.to_string(), "suspend it anew: posthaste queue suspend");
+                self.tell(
+                    Severity::Warning,
+                    "suspension-damaged",
+                    Where::Entry(key),
+                    what,
+                    remedy,
+                );
+            }
+        }
+        Ok(())
+    }
+
     async fn counters(&mut self) -> Result<(), Error> {
         let said = self.snapshot.counter(&keys::messages_queued()).await?;
         if said != i64::try_from(self.audited.messages).unwrap_or(i64::MAX) {
@@ -428,6 +452,12 @@ impl Work<'_> {
             let what = format!("{} errands are open, the counter says {said}", self.audited.open);
             let place = Where::Counter(keys::errands_open());
             self.tell(Severity::Error, "queue-count-wrong", place, what, RECOUNT);
+        }
+        let said = self.snapshot.counter(&keys::errands_held()).await?;
+        if said != i64::try_from(self.audited.held).unwrap_or(i64::MAX) {
+            let what = format!("{} errands are held, the counter says {said}", self.audited.held);
+            let place = Where::Counter(keys::errands_held());
+            self.tell(Severity::Warning, "queue-count-wrong", place, what, RECOUNT);
         }
         let mut range: KeyRange = keys::open_all().prefix_range();
         loop {

@@ -1,6 +1,6 @@
 //! The bytes of messages and errands. Every value begins with a version byte; ids stand in the key.
 //!
-//! Version 3. Numbers are big-endian; `n` is a length or number of 7 bits an octet, the lowest first,
+//! Version 3, of errands also 4. Numbers are big-endian; `n` is a length or number of 7 bits an octet, the lowest first,
 //! bit 7 where more follow; a text is its length as `n` and its octets.
 //!
 //! | a message | what |
@@ -19,10 +19,11 @@
 //!
 //! | an errand | what |
 //! |---|---|
-//! | 1 | version |
+//! | 1 | version: 3, or 4 when further bits follow or the state is 6 |
 //! | 1 | bits: 0 told of the delay, 1 ORCPT, 2 NOTIFY, 3 last outcome, 4 its host, 5 its status, 6 priority there; 7 told of the deadline |
-//! | 1, 8 | state: 0 waiting, 1 delivered, 2 relayed, 3 bounced, 4 expired, 5 dropped; its time |
-//! | text | by whom it was dropped, when it was |
+//! | 1 | further bits, in version 4: 0 put back as suspended, 1 another way there |
+//! | 1, 8 | state: 0 waiting, 1 delivered, 2 relayed, 3 bounced, 4 expired, 5 dropped, 6 held; its time |
+//! | text | by whom it was dropped or is held, when it was or is |
 //! | 8 | when it entered the queue or is released, microseconds |
 //! | n, n | attempts, epoch of the last settled lease |
 //! | text | recipient |
@@ -32,13 +33,14 @@
 //! | 8, text | last outcome, when it is there: when, reply |
 //! | text | its host, when it is there |
 //! | 1, 2, 2 | its status, when it is there |
+//! | text, 2 | the other way, when it is there: host, port |
 //!
 //! Version 2 had neither further bits nor bits 6 and 7 of an errand; RET and NOTIFY were texts as the
 //! parameters are written. Version 1 was JSON behind the version byte (in a message, behind a 4-octet
 //! length and the prefix). Both are read, and become version 3 when the value is next written.
 //! Decoding is total: damaged bytes give an error, never a panic.
 
-use crate::{Body, Deadline, Errand, ErrandState, Error, LastOutcome, Message};
+use crate::{Body, Deadline, Errand, ErrandState, Error, LastOutcome, Message, Via};
 use mail::delivery::{ByMode, Notify, OriginalRecipient, Priority, Ret};
 use mail::{EmailAddress, EnhancedStatus, QueueId, ReversePath, Timestamp};
 use store::{BlobId, Key};
@@ -46,6 +48,8 @@ use store::{BlobId, Key};
 const VERSION_JSON: u8 = 1;
 const VERSION_TEXTS: u8 = 2;
 const VERSION: u8 = 3;
+/// An errand with further bits or held, which the release before would not understand.
+const VERSION_FURTHER: u8 = 4;
 
 pub(crate) fn encode_message(m: &Message) -> Vec<u8> {
     let optional = [&m.message_id, &m.login, &m.envid];
@@ -156,7 +160,9 @@ pub(crate) fn encode_errand(e: &Errand) -> Vec<u8> {
     let last = e.last.as_ref();
     let priority = (e.priority != Priority::NORMAL).then_some(e.priority);
     let mut out = Vec::with_capacity(96 + last.map_or(0, |l| l.reply.len()));
-    out.push(VERSION);
+    let further = bits([e.suspended, e.via.is_some()]);
+    let has_further = further != 0 || e.state.is_held();
+    out.push(if has_further { VERSION_FURTHER } else { VERSION });
     out.push(bits([
         e.delay_told,
         e.original_recipient.is_some(),
@@ -167,6 +173,7 @@ pub(crate) fn encode_errand(e: &Errand) -> Vec<u8> {
         priority.is_some(),
         e.deadline_told,
     ]));
+    out.extend(has_further.then_some(further));
     let (tag, at) = match &e.state {
         ErrandState::Waiting { next_attempt } => (0, next_attempt),
         ErrandState::Delivered { at } => (1, at),
@@ -174,10 +181,11 @@ pub(crate) fn encode_errand(e: &Errand) -> Vec<u8> {
         ErrandState::Bounced { at } => (3, at),
         ErrandState::Expired { at } => (4, at),
         ErrandState::Dropped { at, .. } => (5, at),
+        ErrandState::Held { at, .. } => (6, at),
     };
     out.push(tag);
     put_time(&mut out, *at);
-    if let ErrandState::Dropped { by, .. } = &e.state {
+    if let ErrandState::Dropped { by, .. } | ErrandState::Held { by, .. } = &e.state {
         put_text(&mut out, by);
     }
     put_time(&mut out, e.first_queued);
@@ -201,6 +209,10 @@ pub(crate) fn encode_errand(e: &Errand) -> Vec<u8> {
             out.extend_from_slice(&status.detail.to_be_bytes());
         }
     }
+    if let Some(via) = &e.via {
+        put_text(&mut out, &via.host);
+        out.extend_from_slice(&via.port.to_be_bytes());
+    }
     out
 }
 
@@ -208,7 +220,7 @@ pub(crate) fn decode_errand(key: &Key, value: &[u8]) -> Result<Errand, Error> {
     let mut parts = key.reader();
     let (id, no) = (parts.u64().map(QueueId), parts.u32());
     let decoded = match (id, no, value) {
-        (Some(id), Some(no), [version @ (VERSION | VERSION_TEXTS), rest @ ..]) => {
+        (Some(id), Some(no), [version @ (VERSION | VERSION_FURTHER | VERSION_TEXTS), rest @ ..]) => {
             errand(id, no, *version, rest).ok_or_else(cut_off)
         }
         (_, _, [VERSION_JSON, json @ ..]) => serde_json::from_slice(json).map_err(|e| e.to_string()),
@@ -233,6 +245,10 @@ fn errand(message: QueueId, no: u32, version: u8, value: &[u8]) -> Option<Errand
     if version == VERSION_TEXTS && (priority || deadline_told) {
         return None;
     }
+    let [suspended, via] = match version {
+        VERSION_FURTHER => r.bits()?,
+        _ => [false; 2],
+    };
     let (tag, at) = (r.u8()?, r.time()?);
     let errand = Errand {
         message,
@@ -244,6 +260,10 @@ fn errand(message: QueueId, no: u32, version: u8, value: &[u8]) -> Option<Errand
             3 => ErrandState::Bounced { at },
             4 => ErrandState::Expired { at },
             5 => ErrandState::Dropped {
+                at,
+                by: r.text()?.to_owned(),
+            },
+            6 if version == VERSION_FURTHER => ErrandState::Held {
                 at,
                 by: r.text()?.to_owned(),
             },
@@ -270,6 +290,8 @@ fn errand(message: QueueId, no: u32, version: u8, value: &[u8]) -> Option<Errand
         },
         delay_told,
         deadline_told,
+        suspended,
+        via: if via { Some(r.via()?) } else { None },
     };
     r.0.is_empty().then_some(errand)
 }
@@ -411,6 +433,13 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn via(&mut self) -> Option<Via> {
+        Some(Via {
+            host: self.text()?.to_owned(),
+            port: u16::from_be_bytes(self.array()?),
+        })
+    }
+
     fn status(&mut self) -> Option<EnhancedStatus> {
         let class = self.u8()?;
         let subject = u16::from_be_bytes(self.array()?);
@@ -443,6 +472,7 @@ mod tests {
     const MESSAGE_3: &[u8] = b"\x03/\x00\x06e\x17(\x98\x80\x00\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x80P\x0falice@gmail.com\x0bm@gmail.com\x05alice\x00Received: \xff\x0d\x0a";
     const WISHES_3: &[u8] = b"\x03r\x0f\x00\x06e\x17(\x98\x80\x00\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x80P\x00\x04QQ 1\x01\x00\x00\x00\x00\x00\x00\x00\x09\x03\xfd";
     const WAITING_3: &[u8] = b"\x03\x02\x00\x00\x06e\x17(\x98\x80\x01\x00\x06e\x17(\x98\x80\x00\x00\x00\x0fbob@example.com\x14rfc822;b@example.com";
+    const HELD_4: &[u8] = b"\x04\x02\x03\x06\x00\x00\x00\x00\x00\x00\x00\x09\x05admin\x00\x06e\x17(\x98\x80\x00\x00\x00\x0fbob@example.com\x14rfc822;b@example.com\x09192.0.2.1\x09\xdd";
     const DROPPED_3: &[u8] = b"\x03\xff\x05\x00\x00\x00\x00\x00\x00\x00\x09\x05admin\x00\x06e\x17(\x98\x80\x00\xac\x02\x07\x0fbob@example.com\x14rfc822;b@example.com\x05\x09\x00\x00\x00\x00\x00\x00\x00\x08\x11451 4.7.1 sp\xc3\xa4ter\x0emx.example.com\x04\x00\x07\x00\x01";
 
     fn address(text: &str) -> EmailAddress {
@@ -556,6 +586,18 @@ mod tests {
             deadline_told: true,
             ..dropped.clone()
         };
+        let held = Errand {
+            state: ErrandState::Held {
+                at: Timestamp(9),
+                by: "admin".into(),
+            },
+            suspended: true,
+            via: Some(Via {
+                host: "192.0.2.1".into(),
+                port: 2525,
+            }),
+            ..waiting.clone()
+        };
         for (stored, expected) in [
             (WAITING_1, &waiting),
             (WAITING_2, &waiting),
@@ -563,10 +605,11 @@ mod tests {
             (DROPPED_1, &dropped),
             (DROPPED_2, &dropped),
             (DROPPED_3, &wishes),
+            (HELD_4, &held),
         ] {
             assert_eq!(decode_errand(&key, stored).as_ref(), Ok(expected));
         }
-        for (errand, stored) in [(&waiting, WAITING_3), (&wishes, DROPPED_3)] {
+        for (errand, stored) in [(&waiting, WAITING_3), (&wishes, DROPPED_3), (&held, HELD_4)] {
             assert_eq!(
                 encode_errand(errand).escape_ascii().to_string(),
                 stored.escape_ascii().to_string()
@@ -577,7 +620,7 @@ mod tests {
     #[test]
     fn a_value_that_was_cut_or_went_on_is_damaged() {
         let errand_key = keys::errand(QueueId(5), 3);
-        for stored in [DROPPED_2, DROPPED_3] {
+        for stored in [DROPPED_2, DROPPED_3, HELD_4] {
             for len in 0..stored.len() {
                 assert!(decode_errand(&errand_key, &stored[..len]).is_err(), "{len}");
             }
@@ -633,7 +676,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(texts in [text(), text(), text(), text()], (deliver_by, ret, priority, require_tls) in wishes(), (original_recipient, notify) in (orcpt(), notify()), prefix in proptest::collection::vec(any::<u8>(), 0..300), n in any::<[u64; 3]>(), bools in any::<[bool; 4]>(), tag in 0u8..6, attempts in any::<u32>()) {
+        fn what_is_written_is_read(texts in [text(), text(), text(), text()], (deliver_by, ret, priority, require_tls) in wishes(), (original_recipient, notify) in (orcpt(), notify()), prefix in proptest::collection::vec(any::<u8>(), 0..300), n in any::<[u64; 3]>(), bools in any::<[bool; 4]>(), tag in 0u8..7, attempts in any::<u32>()) {
             let [message_id, login, envid, _] = texts.clone();
             let message = Message {
                 message_id, login, envid, ret, prefix, require_tls, deliver_by, priority,
@@ -652,6 +695,8 @@ mod tests {
                 original_recipient,
                 notify,
                 priority,
+                suspended: bools[2],
+                via: bools[0].then(|| Via { host: host.clone().unwrap_or_default(), port: n[0] as u16 }),
                 deadline_told: require_tls,
                 attempts,
                 epoch: n[2],
@@ -662,6 +707,7 @@ mod tests {
                     2 => ErrandState::Relayed { at },
                     3 => ErrandState::Bounced { at },
                     4 => ErrandState::Expired { at },
+                    5 => ErrandState::Held { at, by: by.clone().unwrap_or_default() },
                     _ => ErrandState::Dropped { at, by: by.clone().unwrap_or_default() },
                 },
                 last: bools[0].then(|| LastOutcome {
@@ -678,7 +724,7 @@ mod tests {
 
         #[test]
         fn damage_does_not_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            for version in [VERSION_JSON, VERSION_TEXTS, VERSION] {
+            for version in [VERSION_JSON, VERSION_TEXTS, VERSION, VERSION_FURTHER] {
                 if let Some(first) = bytes.first_mut() {
                     *first = version;
                 }

@@ -261,6 +261,7 @@ impl Queue {
             batch.delete(keys::due(due.at, due.message, due.no));
             return Ok(None);
         };
+        // One that is held has no line: this is an old one.
         let ErrandState::Waiting { next_attempt } = errand.state else {
             batch.require(Require::VersionIs(errand_key, errand_version));
             batch.delete(keys::due(due.at, due.message, due.no));
@@ -439,7 +440,7 @@ async fn recover_one(
     batch.delete(key.clone());
     batch.delete(keys::due(lease.until, id, no));
     if let Some((mut errand, _)) = errand
-        && errand.state.is_open()
+        && matches!(errand.state, ErrandState::Waiting { .. })
     {
         // The epoch goes on, so that a holder that still lives is fenced off.
         errand.epoch = lease.epoch.max(errand.epoch);

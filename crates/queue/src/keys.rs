@@ -7,8 +7,9 @@
 //! | 0x32 | due time, queue id, errand no | 1, recipient's domain; or 2, priority, recipient's domain |
 //! | 0x33 | queue id, errand no | lease: epoch, version byte, end |
 //! | 0x34 | queue id | counter: minus the number of open errands, where there were several |
-//! | 0x35 | which | counters: queued messages, open errands |
+//! | 0x35 | which | counters: queued messages, open errands, held errands |
 //! | 0x36 | which, for drops: by whom | the ledger: counters of errands accepted and ended, for ever; 0: when it began |
+//! | 0x37 | what (1 destination, 2 sender), its name | suspension: since, until, by whom, why |
 
 use mail::{QueueId, Timestamp};
 use store::Key;
@@ -50,8 +51,12 @@ pub(crate) fn leases() -> Key {
     Key::table(0x33)
 }
 
+pub(crate) fn lease_of(id: QueueId) -> Key {
+    leases().u64(id.0)
+}
+
 pub(crate) fn lease(id: QueueId, no: u32) -> Key {
-    leases().u64(id.0).u32(no)
+    lease_of(id).u32(no)
 }
 
 /// Counts from minus the number of errands up to 0, so that "another errand is still open" can be
@@ -69,6 +74,11 @@ pub(crate) fn errands_open() -> Key {
     Key::table(0x35).u8(2)
 }
 
+/// Of the open errands, those that the operator holds.
+pub(crate) fn errands_held() -> Key {
+    Key::table(0x35).u8(3)
+}
+
 pub(crate) fn ledger() -> Key {
     Key::table(0x36)
 }
@@ -79,4 +89,12 @@ pub(crate) fn ledger_of(which: u8) -> Key {
 
 pub(crate) fn open_all() -> Key {
     Key::table(0x34)
+}
+
+pub(crate) fn suspensions() -> Key {
+    Key::table(0x37)
+}
+
+pub(crate) fn suspension(what: u8, name: &str) -> Key {
+    suspensions().u8(what).text(name)
 }

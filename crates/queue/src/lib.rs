@@ -8,28 +8,36 @@
 
 mod audit;
 mod codec;
+mod count;
 mod due;
 mod error;
+mod filter;
 mod id;
 mod keys;
 mod ledger;
 mod operate;
+mod orders;
 mod record;
 mod schedule;
 mod settle;
+mod suspend;
 
 pub use audit::{Audited, OVERDUE_AFTER, OVERSTAY, audit, errands_of, ledger_of, queued_from};
+pub use count::{Counted, DestinationTally, LOOKED_AT_MAX, Tally};
 pub use due::{Claim, Due};
 pub use error::Error;
+pub use filter::{ClassOf, FILTER_IDS_MAX, Filter, Looked, SenderIs, Standing, standing};
 pub use id::IdSource;
 pub use ledger::Ledger;
-pub use operate::{Filter, Listed, Page, Retried, Stats};
+pub use operate::{Listed, Page, Stats};
+pub use orders::{End, Met, Order, Step, Walk, Window};
 pub use record::{
     Body, Deadline, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, LastOutcome, Message, NewErrand,
-    PREFIX_OCTETS_MAX, REPLY_OCTETS_MAX,
+    PREFIX_OCTETS_MAX, REPLY_OCTETS_MAX, Via,
 };
-pub use schedule::{Next, Schedule};
+pub use schedule::{Forecast, Next, Past, Schedule, Span, TRIES_TOLD_MAX};
 pub use settle::{Outcome, Settled};
+pub use suspend::{PUT_BACK_FOR, PutBack, SUSPENSIONS_MAX, Suspended, Suspension};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,13 +70,19 @@ impl Default for Options {
 pub struct Queue {
     store: Arc<dyn store::Store>,
     options: Options,
+    /// Shared by the clones, which so see each other's changes.
+    suspensions: Arc<suspend::Cache>,
 }
 
 impl Queue {
     /// The queue that lives in `store`.
     #[must_use]
     pub fn new(store: Arc<dyn store::Store>, options: Options) -> Self {
-        Self { store, options }
+        Self {
+            store,
+            options,
+            suspensions: Arc::default(),
+        }
     }
 
     /// How it behaves.

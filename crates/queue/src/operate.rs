@@ -1,13 +1,15 @@
 //! What the operator asks of the queue and orders it to do.
 
-use crate::codec::{decode_errand, decode_message, encode_errand};
-use crate::due::{decode_lease, message_in, put_waiting};
+use crate::codec::{decode_message, encode_errand};
+use crate::due::{message_in, put_waiting};
+use crate::filter::{ClassOf, Filter, Looked};
+use crate::orders::{decoded_or_logged, end_wait};
 use crate::settle::{errand_keys, remove_message};
 use crate::{
     CONFLICT_RETRIES_MAX, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, Error, Message, Queue, keys, ledger,
 };
-use mail::{Domain, EmailAddress, QueueId, Timestamp};
-use store::{Batch, CommitError, Key, Require, Snapshot};
+use mail::{QueueId, Timestamp};
+use store::{Batch, CommitError, Key, KeyRange, ReadError, Require, Snapshot, Versioned};
 
 /// Messages that a listing reads at once.
 const LIST_PAGE: usize = 256;
@@ -15,21 +17,6 @@ const LIST_PAGE: usize = 256;
 const LOOKED_AT_MAX: usize = 10_000;
 /// A page ends when so many errands are read.
 const PAGE_ERRANDS: usize = 10_000;
-/// Errands that one commit makes due.
-const RETRY_ERRANDS: usize = 500;
-
-/// Which messages to list. Empty fields ask for everything.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Only with an open errand to this address.
-    pub recipient: Option<EmailAddress>,
-    /// Only with an open errand to this domain.
-    pub domain: Option<Domain>,
-    /// Only from this reverse-path address.
-    pub sender: Option<EmailAddress>,
-    /// Only those behind this one: where a listing goes on.
-    pub after: Option<QueueId>,
-}
 
 /// A message with its errands.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
@@ -38,6 +25,8 @@ pub struct Listed {
     pub message: Message,
     /// All its errands, also the ended ones.
     pub errands: Vec<Errand>,
+    /// The numbers of those that are being attempted.
+    pub attempting: Vec<u32>,
 }
 
 /// A part of a listing.
@@ -49,24 +38,15 @@ pub struct Page {
     pub next: Option<QueueId>,
 }
 
-/// What a step of [`Queue::retry_step`] did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Retried {
-    /// Errands that are due now, those that were due before included.
-    pub errands: usize,
-    /// Messages that were met first in this step.
-    pub messages: usize,
-    /// The last errand that was looked at, where to go on; `None` at the end.
-    pub next: Option<(QueueId, u32)>,
-}
-
 /// How much is queued.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Stats {
     /// Messages.
     pub messages: u64,
     /// Open errands.
     pub errands: u64,
+    /// Of these, held by the operator.
+    pub held: u64,
 }
 
 impl Queue {
@@ -90,10 +70,26 @@ impl Queue {
 
     /// A part of the listing, at most `limit` messages; fewer when they have many errands, or when
     /// the filter passes over many. What it reads and holds is bounded, however long the queue is.
+    /// Nothing has a class here: see [`Queue::list_page_by`].
     ///
     /// # Errors
     /// When the store cannot be read. Damaged messages are left out.
     pub async fn list_page(&self, filter: &Filter, limit: usize) -> Result<Page, Error> {
+        self.list_page_by(filter, &|_| String::new(), Timestamp(i64::MAX), limit)
+            .await
+    }
+
+    /// The same for filters that ask for a class or for how errands stand at a time.
+    ///
+    /// # Errors
+    /// As [`Queue::list_page`].
+    pub async fn list_page_by(
+        &self,
+        filter: &Filter,
+        class_of: ClassOf<'_>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Page, Error> {
         let snapshot = self.store.snapshot().await?;
         let snapshot = snapshot.as_ref();
         let mut range = keys::messages().prefix_range();
@@ -103,7 +99,7 @@ impl Queue {
         let (mut listed, mut last) = (Vec::new(), None);
         let (mut looked_at, mut errands_read) = (0, 0);
         while listed.len() < limit && looked_at < LOOKED_AT_MAX && errands_read < PAGE_ERRANDS {
-            let rows = snapshot.scan(&range, LIST_PAGE.min(limit)).await?;
+            let rows = messages_in(snapshot, filter, &range, LIST_PAGE.min(limit)).await?;
             if rows.is_empty() {
                 return Ok(Page { listed, next: None });
             }
@@ -118,20 +114,20 @@ impl Queue {
                         continue;
                     }
                 };
-                if !filter.sender_fits(&message) {
+                if !filter.message_fits(&message) {
                     continue;
                 }
-                let errands = errands_in(snapshot, message.id).await?;
-                errands_read += errands.len();
-                if filter.recipient_fits(&errands) {
-                    listed.push(Listed { message, errands });
+                let one = listed_in(snapshot, message).await?;
+                errands_read += one.errands.len();
+                if one.fits(filter, class_of, now) {
+                    listed.push(one);
                 }
                 if listed.len() == limit || errands_read >= PAGE_ERRANDS {
                     break;
                 }
             }
         }
-        let more = !snapshot.scan(&range, 1).await?.is_empty();
+        let more = !messages_in(snapshot, filter, &range, 1).await?.is_empty();
         Ok(Page {
             listed,
             next: last.filter(|_| more),
@@ -144,14 +140,21 @@ impl Queue {
     /// When the store cannot be read or the message is damaged.
     pub async fn show(&self, id: QueueId) -> Result<Option<Listed>, Error> {
         let snapshot = self.store.snapshot().await?;
-        let Some(message) = message_in(snapshot.as_ref(), id).await? else {
-            return Ok(None);
-        };
-        let errands = errands_in(snapshot.as_ref(), id).await?;
-        Ok(Some(Listed { message, errands }))
+        match message_in(snapshot.as_ref(), id).await? {
+            Some(message) => Ok(Some(listed_in(snapshot.as_ref(), message).await?)),
+            None => Ok(None),
+        }
     }
 
-    /// How much is queued; costs two reads.
+    /// A message without its errands.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the message is damaged.
+    pub async fn message(&self, id: QueueId) -> Result<Option<Message>, Error> {
+        message_in(self.store.snapshot().await?.as_ref(), id).await
+    }
+
+    /// How much is queued; costs three reads.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -159,9 +162,11 @@ impl Queue {
         let snapshot = self.store.snapshot().await?;
         let messages = snapshot.counter(&keys::messages_queued()).await?;
         let errands = snapshot.counter(&keys::errands_open()).await?;
+        let held = snapshot.counter(&keys::errands_held()).await?;
         Ok(Stats {
             messages: u64::try_from(messages).unwrap_or(0),
             errands: u64::try_from(errands).unwrap_or(0),
+            held: u64::try_from(held).unwrap_or(0),
         })
     }
 
@@ -210,90 +215,6 @@ impl Queue {
         Err(Error::Contended)
     }
 
-    /// One step of making everything due: the waiting errands among the next 500, in one commit.
-    /// Errands under way stay as they are, and so does what is due already. `add` puts what belongs
-    /// to a message into the batch. Go on behind [`Retried::next`] until there is none.
-    ///
-    /// # Errors
-    /// [`Error::Contended`]; otherwise what the store says.
-    pub async fn retry_step(
-        &self,
-        behind: Option<(QueueId, u32)>,
-        now: Timestamp,
-        add: &(dyn Fn(&mut Batch, QueueId) + Send + Sync),
-    ) -> Result<Retried, Error> {
-        for attempt in 0..CONFLICT_RETRIES_MAX {
-            // Where many errands are claimed all the time, a smaller commit meets fewer of them.
-            let limit = (RETRY_ERRANDS >> (attempt / 4)).max(1);
-            let mut batch = Batch::new();
-            let retried = self.retry_these(&mut batch, behind, limit, now, add).await?;
-            if batch.is_empty() {
-                return Ok(retried);
-            }
-            match self.store.commit(batch).await {
-                Ok(_) => return Ok(retried),
-                Err(CommitError::Conflict { .. }) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Err(Error::Contended)
-    }
-
-    async fn retry_these(
-        &self,
-        batch: &mut Batch,
-        behind: Option<(QueueId, u32)>,
-        limit: usize,
-        now: Timestamp,
-        add: &(dyn Fn(&mut Batch, QueueId) + Send + Sync),
-    ) -> Result<Retried, Error> {
-        let mut range = keys::errands().prefix_range();
-        if let Some((id, no)) = behind {
-            range = range.after(&keys::errand(id, no));
-        }
-        let snapshot = self.store.snapshot().await?;
-        let rows = snapshot.scan(&range, limit).await?;
-        let mut retried = Retried {
-            errands: 0,
-            messages: 0,
-            next: None,
-        };
-        // The message that was met last, and the one that `add` was called for last.
-        let (mut met, mut added) = (behind.map(|(id, _)| id), None);
-        for (key, stored) in &rows {
-            let mut parts = key.reader();
-            retried.next = parts.u64().map(QueueId).zip(parts.u32()).or(retried.next);
-            let Some(mut errand) = decoded_or_logged(key, &stored.value) else {
-                continue;
-            };
-            let (id, no) = (errand.message, errand.no);
-            let lease_key = keys::lease(id, no);
-            let ErrandState::Waiting { next_attempt } = errand.state else {
-                continue;
-            };
-            if snapshot.get(&lease_key).await?.is_some() {
-                continue;
-            }
-            retried.errands += 1;
-            retried.messages += usize::from(met.replace(id) != Some(id));
-            if next_attempt > now {
-                batch.require(Require::VersionIs(key.clone(), stored.version));
-                batch.require(Require::KeyAbsent(lease_key));
-                batch.delete(keys::due(next_attempt, id, no));
-                errand.state = ErrandState::Waiting { next_attempt: now };
-                let value = encode_errand(&errand);
-                put_waiting(batch, &errand, value, now);
-                if added.replace(id) != Some(id) {
-                    add(batch, id);
-                }
-            }
-        }
-        if rows.len() < limit {
-            retried.next = None;
-        }
-        Ok(retried)
-    }
-
     /// Drops a message: all its open errands end as dropped, and it leaves the queue. An attempt
     /// that is under way loses its claim; its peer may still have taken the message. `add` puts
     /// what belongs to it into the batch, given the dropped errands. Answers them.
@@ -339,50 +260,52 @@ impl Queue {
     }
 }
 
-impl Filter {
-    fn sender_fits(&self, message: &Message) -> bool {
-        match &self.sender {
-            Some(wanted) => message
-                .reverse_path
-                .address()
-                .is_some_and(|a| a.folded() == wanted.folded()),
-            None => true,
-        }
-    }
-
-    fn recipient_fits(&self, errands: &[Errand]) -> bool {
-        let fits = |e: &Errand| {
-            let address = self
-                .recipient
-                .as_ref()
-                .is_none_or(|wanted| e.recipient.folded() == wanted.folded());
-            let domain = self
-                .domain
-                .as_ref()
-                .is_none_or(|wanted| e.recipient.domain() == Some(wanted));
-            address && domain && e.state.is_open()
+impl Listed {
+    fn fits(&self, filter: &Filter, class_of: ClassOf<'_>, now: Timestamp) -> bool {
+        let looked = |errand| Looked {
+            errand,
+            message: Some(&self.message),
+            attempting: self.attempting.contains(&errand.no),
+            now,
         };
-        (self.recipient.is_none() && self.domain.is_none()) || errands.iter().any(fits)
+        !filter.asks_of_errands() || self.errands.iter().any(|e| filter.fits(looked(e), class_of))
     }
 }
 
-/// Removes a waiting errand's lease and its line in the due index.
-async fn end_wait(snapshot: &dyn Snapshot, batch: &mut Batch, errand: &Errand) -> Result<(), Error> {
-    let (id, no) = (errand.message, errand.no);
-    let lease_key = keys::lease(id, no);
-    match snapshot.get(&lease_key).await? {
-        Some(stored) => {
-            let lease = decode_lease(&lease_key, &stored.value)?;
-            batch.require(Require::VersionIs(lease_key.clone(), stored.version));
-            batch.delete(keys::due(lease.until, id, no));
-            batch.delete(lease_key);
+async fn listed_in(snapshot: &dyn Snapshot, message: Message) -> Result<Listed, Error> {
+    Ok(Listed {
+        errands: errands_in(snapshot, message.id).await?,
+        attempting: attempting_of(snapshot, message.id).await?,
+        message,
+    })
+}
+
+/// The next messages of a range: all, or those that the filter names.
+async fn messages_in(
+    snapshot: &dyn Snapshot,
+    filter: &Filter,
+    range: &KeyRange,
+    limit: usize,
+) -> Result<Vec<(Key, Versioned)>, Error> {
+    if filter.ids.is_empty() {
+        return Ok(snapshot.scan(range, limit).await?);
+    }
+    let mut named: Vec<Key> = filter.ids.iter().map(|id| keys::message(*id)).collect();
+    named.sort_unstable();
+    named.dedup();
+    let mut rows = Vec::new();
+    for key in named.into_iter().filter(|key| range.contains(key)) {
+        if rows.len() == limit {
+            break;
         }
-        None => batch.require(Require::KeyAbsent(lease_key)),
+        match snapshot.get(&key).await {
+            Ok(stored) => rows.extend(stored.map(|stored| (key, stored))),
+            // As a scan passes over it.
+            Err(ReadError::Corrupt(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    if let ErrandState::Waiting { next_attempt } = errand.state {
-        batch.delete(keys::due(next_attempt, id, no));
-    }
-    Ok(())
+    Ok(rows)
 }
 
 /// The open errands of a queued message with their versions; damaged ones are passed over.
@@ -407,8 +330,14 @@ async fn errands_in(snapshot: &dyn Snapshot, id: QueueId) -> Result<Vec<Errand>,
         .collect())
 }
 
-fn decoded_or_logged(key: &Key, value: &[u8]) -> Option<Errand> {
-    decode_errand(key, value)
-        .inspect_err(|error| tracing::error!(%error, "an errand is passed over"))
-        .ok()
+/// Those of a message's errands that are being attempted, by number.
+async fn attempting_of(snapshot: &dyn Snapshot, id: QueueId) -> Result<Vec<u32>, Error> {
+    let range = keys::lease_of(id).prefix_range();
+    let rows = snapshot.scan(&range, ERRANDS_PER_MESSAGE_MAX).await?;
+    let number = |(key, _): &(Key, _)| {
+        let mut parts = key.reader();
+        parts.u64()?;
+        parts.u32()
+    };
+    Ok(rows.iter().filter_map(number).collect())
 }

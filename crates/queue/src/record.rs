@@ -156,6 +156,13 @@ pub enum ErrandState {
         /// When it is due.
         next_attempt: Timestamp,
     },
+    /// The operator keeps it: it is not tried until it is released.
+    Held {
+        /// Since when.
+        at: Timestamp,
+        /// Who.
+        by: String,
+    },
     /// It is in a mailbox here.
     Delivered {
         /// Since when.
@@ -189,7 +196,31 @@ impl ErrandState {
     /// Whether there is still something to do.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        matches!(self, ErrandState::Waiting { .. })
+        matches!(self, ErrandState::Waiting { .. } | ErrandState::Held { .. })
+    }
+
+    /// Whether the operator keeps it.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self, ErrandState::Held { .. })
+    }
+}
+
+/// The server to which the operator sends an errand, instead of the one that the DNS or a route names.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Via {
+    /// Its name, or its address in digits.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+impl std::fmt::Display for Via {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
     }
 }
 
@@ -242,6 +273,12 @@ pub struct Errand {
     /// Whether the sender was told that the deadline passed (RFC 2852, mode N).
     #[serde(default)]
     pub deadline_told: bool,
+    /// Where the operator sends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<Via>,
+    /// Whether it was put back untried because its destination or its sender is suspended.
+    #[serde(default)]
+    pub suspended: bool,
     /// The epoch of the last settled lease.
     #[serde(default)]
     pub(crate) epoch: u64,
@@ -264,6 +301,8 @@ impl Errand {
             last: None,
             delay_told: false,
             deadline_told: false,
+            via: None,
+            suspended: false,
             epoch: 0,
         }
     }

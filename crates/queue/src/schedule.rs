@@ -1,7 +1,8 @@
 //! When to try again and when to give up: a pure function of an errand's past and the clock.
 //!
 //! Intervals grow by a factor up to a ceiling, with jitter so that what failed together does not
-//! come back together. The last attempt falls on the moment of expiry.
+//! come back together. The last attempt falls on the moment of expiry. A [`Forecast`] says what is to
+//! come if every attempt fails for now: times from and to, since the jitter is not known yet.
 
 use mail::Timestamp;
 use std::time::Duration;
@@ -48,7 +49,104 @@ pub enum Next {
     Expire,
 }
 
+/// How far an errand has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Past {
+    /// Attempts made.
+    pub attempts: u32,
+    /// When its time began.
+    pub first_queued: Timestamp,
+    /// When it is tried next.
+    pub next_attempt: Timestamp,
+    /// Whether the sender was told of the delay, or does not want to be.
+    pub delay_told: bool,
+    /// By when it is to be there (RFC 2852): a try falls on that moment.
+    pub deadline: Option<Timestamp>,
+    /// Whether it comes back at the deadline instead of going on (mode R).
+    pub returns_at_deadline: bool,
+}
+
+/// A moment that is not known to the second: from and to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Span {
+    /// Not before this.
+    pub from: Timestamp,
+    /// Not after this.
+    pub to: Timestamp,
+}
+
+/// What is to come if every attempt fails for now.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Forecast {
+    /// The next tries in order, the last one before the end at the end; [`TRIES_TOLD_MAX`] at most.
+    pub tries: Vec<Span>,
+    /// Tries before the last one that are not told.
+    pub tries_left_out: usize,
+    /// When the sender is told of the delay; `None`: it was told, or is not to be.
+    pub delay_notice: Option<Span>,
+    /// When it is given up and reported.
+    pub ends: Timestamp,
+}
+
+/// Tries that a forecast tells at most.
+pub const TRIES_TOLD_MAX: usize = 100;
+/// Tries that a forecast looks ahead at most, against odd settings.
+const TRIES_MAX: usize = 10_000;
+
 impl Schedule {
+    /// What is to come for an errand, as far as it can be known at `now`: attempts are taken to begin
+    /// when they are due, and to fail for now at once.
+    #[must_use]
+    pub fn forecast(&self, past: &Past, now: Timestamp) -> Forecast {
+        let expires = self.expires(past.first_queued);
+        let end = match past.deadline {
+            Some(at) if past.returns_at_deadline => at.min(expires),
+            _ => expires,
+        };
+        let mut tries = self.tries(past, now, end);
+        let notice = self.delay_notice_after.filter(|_| !past.delay_told);
+        let notice = notice.and_then(|after| told_at(&tries, past.first_queued.plus(after), end));
+        let ends = tries.last().map_or(end, |last| last.to.max(end));
+        let left_out = tries.len().saturating_sub(TRIES_TOLD_MAX);
+        if left_out > 0 {
+            let last = tries.pop();
+            tries.truncate(TRIES_TOLD_MAX - 1);
+            tries.extend(last);
+        }
+        Forecast {
+            tries,
+            tries_left_out: left_out,
+            delay_notice: notice,
+            ends,
+        }
+    }
+
+    /// All tries up to the one at `end`.
+    fn tries(&self, past: &Past, now: Timestamp, end: Timestamp) -> Vec<Span> {
+        let first = past.next_attempt.max(now);
+        let mut last = Span {
+            from: first,
+            to: first,
+        };
+        let mut tries = vec![last];
+        for made in (past.attempts.saturating_add(1)..).take(TRIES_MAX) {
+            if last.from >= end {
+                break;
+            }
+            let behind = |at: Timestamp, jitter| {
+                let next = at.plus(self.interval(made, jitter)).min(end);
+                let deadline = past.deadline.filter(|deadline| *deadline > at);
+                deadline.map_or(next, |deadline| next.min(deadline))
+            };
+            last = Span {
+                from: behind(last.from, 0.0),
+                to: behind(last.to, 1.0),
+            };
+            tries.push(last);
+        }
+        tries
+    }
+
     /// What follows the failure of attempt number `attempts` (the first is 1) at `now`, for an
     /// errand queued at `first_queued`. `jitter` is a random number from 0 to 1.
     #[must_use]
@@ -86,6 +184,17 @@ impl Schedule {
         // At least a second, so that no setting makes a busy loop.
         Duration::from_secs_f64((grown.min(max) * spread).max(1.0))
     }
+}
+
+/// When the sender is told of the delay: with the first try from `at` on, unless that is the last one.
+fn told_at(tries: &[Span], at: Timestamp, end: Timestamp) -> Option<Span> {
+    let earliest = tries.iter().find(|span| span.to >= at)?.from.max(at);
+    let surely = tries.iter().find(|span| span.from >= at);
+    let latest = surely.map_or(end, |span| span.to);
+    (earliest < end).then_some(Span {
+        from: earliest,
+        to: latest,
+    })
 }
 
 #[cfg(test)]
@@ -164,7 +273,118 @@ mod tests {
         assert_eq!(s.next(3, at(0), at(0), 0.0), Next::Retry(at(1)));
     }
 
+    fn fresh() -> Past {
+        Past {
+            attempts: 0,
+            first_queued: at(0),
+            next_attempt: at(0),
+            delay_told: false,
+            deadline: None,
+            returns_at_deadline: false,
+        }
+    }
+
+    #[test]
+    fn the_forecast_of_a_new_errand() {
+        let told = Schedule::default().forecast(&fresh(), at(0));
+        let span = |from, to| Span {
+            from: at(from),
+            to: at(to),
+        };
+        // 300 s and a tenth either way, then 450 s and a tenth either way more.
+        assert_eq!(told.tries[..3], [span(0, 0), span(270, 330), span(675, 825)]);
+        let end = at(5 * 86_400);
+        assert_eq!(told.tries.last(), Some(&Span { from: end, to: end }));
+        assert_eq!((told.ends, told.tries_left_out), (end, 0));
+        let notice = told.delay_notice.unwrap();
+        assert!(
+            notice.from >= at(4 * 3600) && notice.to < at(10 * 3600),
+            "{notice:?}"
+        );
+    }
+
+    #[test]
+    fn the_forecast_knows_what_was_told_and_what_is_over() {
+        let schedule = Schedule::default();
+        let told = Past {
+            delay_told: true,
+            ..fresh()
+        };
+        assert_eq!(schedule.forecast(&told, at(0)).delay_notice, None);
+        let end = 5 * 86_400;
+        let late = Past {
+            attempts: 9,
+            next_attempt: at(end + 5),
+            ..fresh()
+        };
+        let told = schedule.forecast(&late, at(end + 60));
+        let now = Span {
+            from: at(end + 60),
+            to: at(end + 60),
+        };
+        assert_eq!(
+            (told.tries, told.delay_notice),
+            (vec![now], None),
+            "one try is left"
+        );
+        assert_eq!(told.ends, at(end + 60));
+        let busy = Schedule {
+            first_retry: Duration::ZERO,
+            factor: 1.0,
+            ..schedule
+        };
+        let told = busy.forecast(&fresh(), at(0));
+        assert_eq!(told.tries.len(), TRIES_TOLD_MAX);
+        assert!(told.tries_left_out > 0 && told.ends == at(end));
+    }
+
+    #[test]
+    fn the_forecast_ends_at_the_deadline() {
+        let schedule = Schedule::default();
+        let due = Past {
+            deadline: Some(at(1_000)),
+            returns_at_deadline: true,
+            ..fresh()
+        };
+        let told = schedule.forecast(&due, at(0));
+        assert_eq!(told.ends, at(1_000));
+        assert_eq!(told.delay_notice, None, "it is back by then");
+        let goes_on = Past {
+            returns_at_deadline: false,
+            ..due
+        };
+        let told = schedule.forecast(&goes_on, at(0));
+        assert_eq!(told.ends, at(5 * 86_400));
+        assert!(told.tries.iter().any(|span| span.to == at(1_000)));
+    }
+
     proptest! {
+        #[test]
+        fn what_happens_was_forecast(jitters in proptest::collection::vec(0.0f64..=1.0, 60), late in 0u64..500_000) {
+            let s = Schedule::default();
+            let past = Past { next_attempt: at(late), ..fresh() };
+            let told = s.forecast(&past, at(0));
+            let (mut now, mut attempts, mut notice) = (at(late), 0, None);
+            for jitter in jitters {
+                let span = told.tries.get(attempts).copied().unwrap_or(Span { from: told.ends, to: told.ends });
+                prop_assert!(span.from <= now && now <= span.to, "try {attempts}: {now:?} in {span:?}");
+                attempts += 1;
+                match s.next(attempts as u32, at(0), now, jitter) {
+                    Next::Expire => break,
+                    Next::Retry(next) => {
+                        if s.delay_notice_due(at(0), now, notice.is_some()) {
+                            notice = Some(now);
+                        }
+                        now = next;
+                    }
+                }
+            }
+            if let Some(at) = notice {
+                let span = told.delay_notice.expect("it was forecast");
+                prop_assert!(span.from <= at && at <= span.to, "{at:?} in {span:?}");
+            }
+        }
+
         #[test]
         fn always_ahead_and_never_past_expiry(attempts in 0u32..1000, waited in 0u64..1_000_000, jitter in 0.0f64..=1.0) {
             let s = Schedule::default();

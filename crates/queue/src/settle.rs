@@ -129,6 +129,7 @@ fn after(claim: &Claim, outcome: &Outcome) -> Errand {
     errand.epoch = claim.epoch;
     errand.attempts = errand.attempts.saturating_add(1);
     errand.last = Some(last.cut());
+    errand.suspended = false;
     errand.state = match outcome {
         Outcome::Delivered(_) => ErrandState::Delivered { at },
         Outcome::Relayed(_) => ErrandState::Relayed { at },

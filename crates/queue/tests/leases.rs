@@ -178,7 +178,15 @@ impl World {
                 }
             }
             Step::RetryAll => {
-                let retried = self.queue.retry_step(None, self.now, &|_, _| {}).await.unwrap();
+                let walk = queue::Walk {
+                    filter: &queue::Filter::default(),
+                    class_of: &|_| String::new(),
+                    behind: None,
+                    now: self.now,
+                };
+                let add = &|_: &mut Batch, _, _: &[queue::Errand]| {};
+                let retried = self.queue.order_step(walk, &queue::Order::Retry, add).await;
+                let retried = retried.unwrap();
                 assert_eq!(retried.next, None);
                 let now = self.now;
                 let free = self.open.values_mut().filter(|o| o.holder.is_none());

@@ -4,8 +4,8 @@
 use mail::{Domain, EmailAddress, EnhancedStatus, QueueId, ReversePath, Timestamp};
 use proptest::prelude::*;
 use queue::{
-    Body, Claim, ErrandState, Error, Filter, LastOutcome, Message, NewErrand, Options, Outcome, Queue,
-    Settled,
+    Body, Claim, End, Errand, ErrandState, Error, Filter, LastOutcome, Message, NewErrand, Options, Order,
+    Outcome, Queue, SenderIs, Settled, Walk,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -319,7 +319,7 @@ async fn listing_filters_and_pages() {
     };
     assert_eq!(queue.list(&filter, 1000).await.unwrap().len(), 594);
     let filter = Filter {
-        sender: Some(address("nobody@gmail.com")),
+        sender: SenderIs::parse("nobody@gmail.com"),
         ..Filter::default()
     };
     assert_eq!(queue.list(&filter, 10).await.unwrap(), []);
@@ -370,10 +370,12 @@ async fn everything_is_tried_in_bounded_commits() {
     let claimed = queue.due(at(1_000), 1).await.unwrap();
     let claim = queue.claim(&claimed, at(1_450)).await.unwrap().remove(0);
     let noted = std::sync::Mutex::new(Vec::new());
-    let note = |_: &mut Batch, id: QueueId| noted.lock().unwrap().push(id.0);
+    let note = |_: &mut Batch, id: QueueId, _: &[Errand]| noted.lock().unwrap().push(id.0);
     let (mut errands, mut messages, mut steps, mut behind) = (0, 0, 0, None);
+    let everything = Filter::default();
     loop {
-        let step = queue.retry_step(behind, at(1_500), &note).await.unwrap();
+        let step = queue.order_step(walk(&everything, behind, at(1_500)), &Order::Retry, &note);
+        let step = step.await.unwrap();
         (errands, messages, steps) = (errands + step.errands, messages + step.messages, steps + 1);
         behind = step.next;
         if behind.is_none() {
@@ -388,15 +390,174 @@ async fn everything_is_tried_in_bounded_commits() {
         Some(at(1_000)),
         "what was due keeps its place"
     );
-    let again = queue.retry_step(None, at(1_500), &nothing_of).await.unwrap();
-    assert_eq!((again.errands, again.messages), (499, 250));
+    let again = queue.order_step(walk(&everything, None, at(1_500)), &Order::Retry, &nothing_of);
+    let again = again.await.unwrap();
+    assert_eq!(
+        (again.errands, again.messages),
+        (497, 249),
+        "up to a whole message"
+    );
     let done = Outcome::Relayed(last(at(1_501)));
     queue.settle_now(&claim, &done, &nothing).await.unwrap();
     let noted = noted.into_inner().unwrap();
     assert_eq!(noted.len(), 700, "the journey of each is told once: {noted:?}");
 }
 
-fn nothing_of(_: &mut Batch, _: QueueId) {}
+fn nothing_of(_: &mut Batch, _: QueueId, _: &[Errand]) {}
+
+fn walk(filter: &Filter, behind: Option<(QueueId, u32)>, now: Timestamp) -> Walk<'_> {
+    Walk {
+        filter,
+        class_of: &|_| String::new(),
+        behind,
+        now,
+    }
+}
+
+/// Sends back to the sender what of a message is not being attempted.
+async fn send_back(store: &MemoryStore, queue: &Queue, id: u64, now: Timestamp) -> Vec<Errand> {
+    let filter = Filter::of(QueueId(id));
+    let window = queue.window(walk(&filter, None, now), 1_000).await.unwrap();
+    let mut batch = Batch::new();
+    let end = End::Bounced(last(now));
+    let ended = queue.end(&mut batch, QueueId(id), &window.met, &end, now);
+    let ended = ended.await.unwrap();
+    if !ended.is_empty() {
+        store.commit(batch).await.unwrap();
+    }
+    ended
+}
+
+#[tokio::test]
+async fn what_is_held_waits_until_it_is_released() {
+    let store = MemoryStore::new();
+    let queue = Queue::new(store.clone(), options());
+    let three = [
+        errand("b@c.d", at(0)),
+        errand("e@f.g", at(500)),
+        errand("h@i.j", at(0)),
+    ];
+    accept(&store, &queue, 5, &three, at(0)).await;
+    let attempted = queue.due(at(0), 1).await.unwrap();
+    let claim = queue.claim(&attempted, at(0)).await.unwrap().remove(0);
+    let hold = Order::Hold { by: "ann".into() };
+    let filter = Filter::of(QueueId(5));
+    let told = std::sync::Mutex::new(Vec::new());
+    let note = |_: &mut Batch, _: QueueId, held: &[Errand]| {
+        told.lock().unwrap().extend(held.iter().map(|e| e.no));
+    };
+    let step = queue.order_step(walk(&filter, None, at(1)), &hold, &note).await;
+    let step = step.unwrap();
+    assert_eq!((step.errands, step.messages, step.attempting), (2, 1, 1));
+    assert_eq!(*told.lock().unwrap(), [1, 2]);
+    assert_eq!(queue.stats().await.unwrap().held, 2);
+    let again = queue.order_step(walk(&filter, None, at(2)), &hold, &note).await;
+    assert_eq!(again.unwrap().errands, 2, "they stand as ordered");
+    assert_eq!(told.lock().unwrap().len(), 2, "and are not told again");
+    // Neither time, nor a start, nor a retry lets them go.
+    queue.recover(at(3)).await.unwrap();
+    let retry = queue.order_step(walk(&filter, None, at(3)), &Order::Retry, &note);
+    assert_eq!(retry.await.unwrap().errands, 1, "the other one");
+    queue.retry(QueueId(5), at(3), &nothing).await.unwrap();
+    let due = queue.due(at(999_999), 10).await.unwrap();
+    assert_eq!(due.iter().map(|d| d.no).collect::<Vec<_>>(), [claim.errand.no]);
+    let shown = queue.show(QueueId(5)).await.unwrap().unwrap();
+    let held = ErrandState::Held {
+        at: at(1),
+        by: "ann".into(),
+    };
+    assert_eq!(shown.errands[1].state, held);
+    let release = queue.order_step(walk(&filter, None, at(9)), &Order::Release, &note);
+    assert_eq!(release.await.unwrap().errands, 2);
+    assert_eq!(queue.due(at(9), 10).await.unwrap().len(), 3);
+    assert_eq!(queue.stats().await.unwrap().held, 0);
+}
+
+#[tokio::test]
+async fn what_is_sent_back_ends_and_the_rest_stays() {
+    let store = MemoryStore::new();
+    let queue = Queue::new(store.clone(), options());
+    let two = [errand("b@c.d", at(0)), errand("e@f.g", at(500))];
+    accept(&store, &queue, 5, &two, at(0)).await;
+    accept(&store, &queue, 6, &two[..1], at(0)).await;
+    let claims = claim_all(&queue, at(0)).await;
+    let ended = send_back(&store, &queue, 5, at(1)).await;
+    assert_eq!(
+        ended.iter().map(|e| e.no).collect::<Vec<_>>(),
+        [1],
+        "not the attempted one"
+    );
+    assert_eq!(send_back(&store, &queue, 6, at(1)).await, []);
+    let shown = queue.show(QueueId(5)).await.unwrap().unwrap();
+    assert_eq!(shown.errands[1].state, ErrandState::Bounced { at: at(1) });
+    assert_eq!(shown.attempting, [0]);
+    // The attempted ones still end by themselves, and take their messages away.
+    for claim in &claims {
+        let done = Outcome::Relayed(last(at(2)));
+        let settled = queue.settle_now(claim, &done, &nothing).await.unwrap();
+        assert_eq!(settled, Settled::MessageGoes);
+    }
+    let ledger = queue.ledger().await.unwrap();
+    assert_eq!((ledger.bounced, ledger.relayed, ledger.in_flight), (1, 2, 0));
+    empty(&store).await;
+}
+
+#[tokio::test]
+async fn dropping_some_takes_them_from_their_attempt() {
+    let store = MemoryStore::new();
+    let queue = Queue::new(store.clone(), options());
+    let two = [errand("b@c.d", at(0)), errand("e@f.g", at(500))];
+    accept(&store, &queue, 5, &two, at(0)).await;
+    let claim = claim_all(&queue, at(0)).await.remove(0);
+    let filter = Filter {
+        domain: Some(Domain::parse("c.d").unwrap()),
+        ..Filter::default()
+    };
+    let window = queue.window(walk(&filter, None, at(1)), 100).await.unwrap();
+    let mut batch = Batch::new();
+    let end = End::Dropped { by: "ann".into() };
+    let ended = queue.end(&mut batch, QueueId(5), &window.met, &end, at(1));
+    assert_eq!(ended.await.unwrap().len(), 1);
+    store.commit(batch).await.unwrap();
+    let done = Outcome::Relayed(last(at(2)));
+    let lost = queue.settle_now(&claim, &done, &nothing).await;
+    assert_eq!(lost, Err(Error::ClaimLost));
+    let stats = queue.stats().await.unwrap();
+    assert_eq!((stats.messages, stats.errands), (1, 1));
+}
+
+#[tokio::test]
+async fn a_step_ends_between_messages() {
+    let store = MemoryStore::new();
+    let queue = Queue::new(store.clone(), options());
+    let four: Vec<NewErrand> = (0..4).map(|n| errand(&format!("u{n}@c.d"), at(9))).collect();
+    for id in 1..=4 {
+        accept(&store, &queue, id, &four, at(0)).await;
+    }
+    let everything = Filter::default();
+    let named = Filter {
+        ids: vec![QueueId(4), QueueId(2), QueueId(9), QueueId(2)],
+        ..Filter::default()
+    };
+    for (filter, limit, wanted) in [
+        (&everything, 6, vec![4, 4, 4, 4]),
+        (&everything, 3, vec![3, 1, 3, 1, 3, 1, 3, 1]),
+        (&everything, 100, vec![16]),
+        (&named, 5, vec![4, 4]),
+        (&named, 4, vec![4, 4, 0]),
+    ] {
+        let (mut sizes, mut behind) = (Vec::new(), None);
+        loop {
+            let window = queue.window(walk(filter, behind, at(1)), limit).await.unwrap();
+            sizes.push(window.met.len());
+            behind = window.next;
+            if behind.is_none() {
+                break;
+            }
+        }
+        assert_eq!(sizes, wanted, "{limit}");
+    }
+}
 
 #[tokio::test]
 async fn a_damaged_errand_does_not_come_up_again_and_again() {
@@ -622,8 +783,24 @@ enum Op {
     Forget { limit: usize },
     Retry { which: usize },
     Drop { which: usize },
+    Order { which: usize, order: Order },
+    SendBack { which: usize },
     Recover,
     Pass { secs: u64 },
+}
+
+fn order() -> impl Strategy<Value = Order> {
+    let via = queue::Via {
+        host: "mx.example.net".into(),
+        port: 2525,
+    };
+    prop_oneof![
+        Just(Order::Retry),
+        Just(Order::Hold { by: "ann".into() }),
+        Just(Order::Release),
+        Just(Order::Reroute { via: Some(via) }),
+        Just(Order::Reroute { via: None }),
+    ]
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -633,6 +810,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (1usize..3).prop_map(|limit| Op::Forget { limit }),
         1 => (0usize..10).prop_map(|which| Op::Retry { which }),
         1 => (0usize..10).prop_map(|which| Op::Drop { which }),
+        2 => (0usize..10, order()).prop_map(|(which, order)| Op::Order { which, order }),
+        1 => (0usize..10).prop_map(|which| Op::SendBack { which }),
         1 => Just(Op::Recover),
         4 => (1u64..200).prop_map(|secs| Op::Pass { secs }),
     ];
@@ -839,12 +1018,29 @@ proptest! {
                             }
                         }
                     }
+                    Op::Order { which, order } => {
+                        if let Some(id) = ledger.pick(which) {
+                            let filter = Filter::of(QueueId(id));
+                            let step = queue.order_step(walk(&filter, None, now), &order, &nothing_of);
+                            step.await.unwrap();
+                        }
+                    }
+                    Op::SendBack { which } => {
+                        if let Some(id) = ledger.pick(which) {
+                            for e in send_back(&store, &queue, id, now).await {
+                                ledger.ended(id, e.no);
+                            }
+                        }
+                    }
                     Op::Recover => drop(queue.recover(now).await.unwrap()),
                     Op::Pass { secs } => now = now.plus(Duration::from_secs(secs)),
                 }
                 check(&store, &queue, &ledger, now).await;
             }
             // In the end everything comes due and is done: nothing was lost on the way.
+            let everything = Filter::default();
+            let release = queue.order_step(walk(&everything, None, now), &Order::Release, &nothing_of);
+            release.await.unwrap();
             while let Some(next) = queue.next_due().await.unwrap() {
                 now = now.max(next);
                 work(&queue, &mut ledger, now, 100, &[1]).await;

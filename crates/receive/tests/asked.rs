@@ -53,7 +53,7 @@ fn every_wish_is_kept() {
             "<erin@example.org>",
         ],
     );
-    let [Listed { message, errands }] = &listed(&world)[..] else {
+    let [Listed { message, errands, .. }] = &listed(&world)[..] else {
         panic!("one message");
     };
     assert_eq!(
@@ -94,7 +94,7 @@ fn a_held_message_waits_also_for_a_mailbox_here() {
         &["<bob@example.com>", "<carol@example.org>"],
     );
     assert!(world.messages(bob, Folder::Inbox).is_empty());
-    let [Listed { message, errands }] = &listed(&world)[..] else {
+    let [Listed { message, errands, .. }] = &listed(&world)[..] else {
         panic!("one message");
     };
     assert_eq!(errands.len(), 2);
@@ -132,7 +132,7 @@ fn who_wants_to_hear_of_success_gets_it_where_errands_end() {
         "<alice@example.com> ENVID=x",
         &["<bob@example.com> NOTIFY=SUCCESS"],
     );
-    let [Listed { message, errands }] = &listed(&world)[..] else {
+    let [Listed { message, errands, .. }] = &listed(&world)[..] else {
         panic!("one message");
     };
     assert_eq!(message.envid.as_deref(), Some("x"));

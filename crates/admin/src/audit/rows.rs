@@ -44,6 +44,7 @@ const TABLES: &[(u8, &str, &str)] = &[
     (0x34, "queue", "count of open errands of {q}"),
     (0x35, "queue", "count of the queue: {1}"),
     (0x36, "queue", "ledger, count {1}"),
+    (0x37, "queue", "suspension, kind {1}, of {t}"),
     (0x40, "journey", "step of the journey of {q} at {@}"),
     (0x41, "journey", "address by which a journey is found: {t}"),
     (0x42, "journey", "hash of the Message-ID of {q}"),

@@ -36,8 +36,11 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
              (posthaste account app-password {address}). For an authenticator, shown once:\n{otpauth_url}"
         ),
         Response::Queue(page) => queue(&page.rows, true),
-        Response::Retried(step) => outln!("tried now: {} deliveries", step.errands),
-        Response::Message(row) => message(row),
+        Response::Suspensions(rows) if rows.is_empty() => outln!("nothing is suspended"),
+        Response::Suspensions(rows) => super::queued::suspensions(rows),
+        Response::QueueStatus(status) => super::queued::status(status),
+        Response::Ordered(step) => outln!("{} deliveries", step.errands),
+        Response::Message(row) => super::queued::message(row),
         Response::Stories(stories) => {
             for (i, told) in stories.iter().enumerate() {
                 if i > 0 {
@@ -178,33 +181,7 @@ fn queue_cells(row: &QueueRow) -> Vec<Vec<String>> {
     errands.collect()
 }
 
-fn message(row: &QueueRow) {
-    outln!(
-        "{}: from {}, {} octets, accepted {}",
-        row.id,
-        row.from,
-        row.octets,
-        date::iso8601(row.received)
-    );
-    if !row.asked.is_empty() {
-        outln!("  the sender asked: {}", row.asked.join("; "));
-    }
-    for e in &row.errands {
-        outln!(
-            "  to <{}>: {} after {} attempts; next {}",
-            e.to,
-            e.state,
-            e.attempts,
-            when(e.next_attempt)
-        );
-        if let Some(why) = &e.last_outcome {
-            outln!("    last: {why}");
-        }
-    }
-    outln!("its journey: posthaste trace {}", row.id);
-}
-
-fn when(at: Option<Timestamp>) -> String {
+pub fn when(at: Option<Timestamp>) -> String {
     at.map_or("-".to_owned(), date::iso8601)
 }
 

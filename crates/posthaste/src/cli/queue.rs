@@ -1,15 +1,18 @@
 //! `posthaste queue`: listings and orders that go through a queue of any length part by part, so that
 //! neither the server nor this program holds more than one part.
 
+use super::long::Line;
 use super::out::{out, outln};
 use super::{Failure, office, print, settings};
-use crate::args::{Global, Queue};
+use crate::args::Global;
+use crate::args::queue::{Order, Queue};
 use crate::settings::Settings;
+use crate::world::SystemClock;
+use ::queue::{Filter, Standing, Suspended};
 use admin::office::QUEUE_ROWS_MAX;
-use admin::words::QueuePage;
+use admin::words::{OrderedStep, QueueDo, QueueOrder, QueuePage};
 use admin::{Request, Response};
-use mail::QueueId;
-use std::io::{IsTerminal as _, Write as _};
+use mail::{Clock as _, QueueId};
 use std::process::ExitCode;
 
 /// Messages that a table lists when nothing else is said.
@@ -18,15 +21,77 @@ const TABLE_ROWS: usize = 100;
 /// Does what was ordered.
 pub fn run(global: &Global, order: Queue) -> Result<ExitCode, Failure> {
     match order {
-        Queue::List { limit, after } => {
+        Queue::List { which, limit, after } => {
             let limit = limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-            list(&settings(global)?, global.json, limit, after)
+            let filter = Filter {
+                after,
+                ..which.filter(SystemClock.now())
+            };
+            list(&settings(global)?, global.json, limit, filter)
         }
+        Queue::Status { top } => office::run(global, Request::QueueStatus { destinations: top }),
         Queue::Show { id } => office::run(global, Request::QueueShow { id }),
-        Queue::Retry { id: Some(id), .. } => office::run(global, Request::QueueRetry { id }),
-        Queue::Retry { id: None, .. } => retry_all(global),
-        Queue::Drop { id } => office::run(global, Request::QueueDrop { id }),
+        Queue::Retry { order } => carry_out(global, order, QueueDo::Retry, "tried now"),
+        Queue::Hold { order } => carry_out(global, order, QueueDo::Hold, "held"),
+        Queue::Release { order } => carry_out(global, order, QueueDo::Release, "released"),
+        Queue::Drop { order } => carry_out(
+            global,
+            order,
+            QueueDo::Drop,
+            "dropped, without a word to the sender",
+        ),
+        Queue::Bounce { order, why } => {
+            carry_out(global, order, QueueDo::Bounce { why }, "sent back to the sender")
+        }
+        Queue::Reroute { order, via, .. } => {
+            let said = match &via {
+                Some(via) => format!("sent to {via}"),
+                None => "sent where the DNS and the routes say".to_owned(),
+            };
+            carry_out(global, order, QueueDo::Reroute { via }, &said)
+        }
+        Queue::Suspend { what, lasts, why, by } => {
+            let request = Request::Suspend {
+                what: what.what().ok_or_else(whose)?,
+                secs: lasts.map(|lasts| lasts.as_secs()),
+                why,
+                by,
+            };
+            office::run(global, request)
+        }
+        Queue::Resume { what } => resume(global, what.what().ok_or_else(whose)?),
     }
+}
+
+fn whose() -> Failure {
+    Failure::Usage("say --domain or --from".to_owned())
+}
+
+/// Ends a suspension, then makes due what waited for it.
+fn resume(global: &Global, what: Suspended) -> Result<ExitCode, Failure> {
+    let settings = settings(global)?;
+    office::perform(&settings, Request::Resume { what: what.clone() })?;
+    let filter = Filter {
+        standing: Some(Standing::Suspended),
+        ..match &what {
+            Suspended::Destination(domain) => Filter {
+                domain: Some(domain.clone()),
+                ..Filter::default()
+            },
+            Suspended::Sender(sender) => Filter {
+                sender: Some(sender.clone()),
+                ..Filter::default()
+            },
+        }
+    };
+    let order = QueueOrder {
+        what: QueueDo::Resume,
+        filter,
+        behind: None,
+        dry_run: false,
+        by: None,
+    };
+    step_by_step(global, &settings, &order, &format!("{what} goes on; tried now"))
 }
 
 /// Prints page by page. A reader that has seen enough may end this at any moment: nothing is changed.
@@ -34,11 +99,15 @@ pub fn list(
     settings: &Settings,
     json: bool,
     limit: Option<usize>,
-    after: Option<QueueId>,
+    filter: Filter,
 ) -> Result<ExitCode, Failure> {
     let limit = limit.unwrap_or(if json { usize::MAX } else { TABLE_ROWS });
+    let (after, is_everything) = (filter.after, filter.is_everything());
     let page_of = |after, left: usize| Request::QueueList {
-        after,
+        filter: Box::new(Filter {
+            after,
+            ..filter.clone()
+        }),
         limit: left.min(QUEUE_ROWS_MAX),
     };
     let mut listed = 0;
@@ -54,6 +123,7 @@ pub fn list(
         listed += page.rows.len();
         match page.next {
             Some(next) if listed < limit => return Ok(Some(page_of(Some(next), limit - listed))),
+            next if !json && !is_everything && next.is_none() => found(listed),
             next if !json => conclude(&page, listed, after, next),
             _ => {}
         }
@@ -94,38 +164,91 @@ fn conclude(page: &QueuePage, listed: usize, after: Option<QueueId>, next: Optio
     }
 }
 
-/// Makes everything due, part by part.
-fn retry_all(global: &Global) -> Result<ExitCode, Failure> {
-    let (mut errands, mut messages) = (0, 0);
-    let progress = std::io::stderr().is_terminal() && !global.json;
-    let first = Request::QueueRetryAll { behind: None };
-    office::converse(&settings(global)?, first, |response| {
-        let Response::Retried(step) = response else {
+/// The line below the table of a filter.
+fn found(listed: usize) {
+    match listed {
+        0 => outln!("no message in the queue is meant by this"),
+        _ => outln!("{}", count(listed, "message", "messages")),
+    }
+}
+
+fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{} {}", print::grouped(n as u64), if n == 1 { one } else { many })
+}
+
+/// Carries an order out part by part, and says how far it is.
+fn carry_out(global: &Global, order: Order, what: QueueDo, said: &str) -> Result<ExitCode, Failure> {
+    let filter = order.which.filter(SystemClock.now());
+    if filter.is_everything() != order.all {
+        return Err(Failure::Usage(match order.all {
+            true => "--all means everything: leave it out, or what else is said".to_owned(),
+            false => {
+                "which mail? Name queue ids, or --from, --to, --domain and the like, or --all".to_owned()
+            }
+        }));
+    }
+    let done = if order.dry_run { "would be " } else { "" };
+    let said = format!("{done}{said}");
+    let order = QueueOrder {
+        what,
+        filter,
+        behind: None,
+        dry_run: order.dry_run,
+        by: order.by,
+    };
+    step_by_step(global, &settings(global)?, &order, &said)
+}
+
+fn step_by_step(
+    global: &Global,
+    settings: &Settings,
+    order: &QueueOrder,
+    said: &str,
+) -> Result<ExitCode, Failure> {
+    let request = |behind| {
+        let order = order.clone();
+        Request::Queue(Box::new(QueueOrder { behind, ..order }))
+    };
+    let mut sum = OrderedStep::default();
+    let mut line = Line::new(global.json);
+    office::converse(settings, request(None), |response| {
+        let Response::Ordered(step) = response else {
             return Err(unexpected());
         };
-        errands += step.errands;
-        messages += step.messages;
-        let next = step
-            .next
-            .map(|behind| Request::QueueRetryAll { behind: Some(behind) });
-        if progress && next.is_some() {
-            eprint!("\r{} messages", print::grouped(messages as u64));
-            let _ = std::io::stderr().flush();
-        }
-        Ok(next)
+        sum = OrderedStep {
+            errands: sum.errands + step.errands,
+            messages: sum.messages + step.messages,
+            attempting: sum.attempting + step.attempting,
+            looked_at: sum.looked_at + step.looked_at,
+            next: None,
+        };
+        line.draw(&format!(
+            "{} of {} deliveries looked at",
+            print::grouped(sum.errands as u64),
+            print::grouped(sum.looked_at as u64)
+        ));
+        Ok(step.next.map(|behind| request(Some(behind))))
     })?;
-    if progress {
-        eprint!("\r");
+    line.clear();
+    match global.json {
+        true => print::response(&Response::Ordered(sum), true)?,
+        false => tell(&sum, said),
     }
-    let count =
-        |n: usize, one, many| format!("{} {}", print::grouped(n as u64), if n == 1 { one } else { many });
-    let done = Response::Done(format!(
-        "tried now: {} of {}",
-        count(errands, "delivery", "deliveries"),
-        count(messages, "message", "messages")
-    ));
-    print::response(&done, global.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn tell(sum: &OrderedStep, said: &str) {
+    outln!(
+        "{said}: {} of {}",
+        count(sum.errands, "delivery", "deliveries"),
+        count(sum.messages, "message", "messages")
+    );
+    if sum.attempting > 0 {
+        outln!(
+            "{} being attempted at this moment and passed over; give the order again to reach what is left of them",
+            count(sum.attempting, "delivery was", "deliveries were")
+        );
+    }
 }
 
 fn unexpected() -> Failure {

@@ -128,7 +128,7 @@ fn perform(global: &Global, called: &str, args: &[String]) -> Result<(), Trouble
     match order.mode {
         Mode::Nothing => Ok(()),
         Mode::Queue => {
-            queue::list(&settings, global.json, None, None)?;
+            queue::list(&settings, global.json, None, ::queue::Filter::default())?;
             Ok(())
         }
         Mode::Smtp => hand_through(&settings),

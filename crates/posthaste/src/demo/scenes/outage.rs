@@ -6,7 +6,7 @@ use crate::demo::reel::{Happening, NeverHappened, PATIENCE};
 use crate::demo::site::Site;
 use crate::demo::stage::Stage;
 use crate::demo::world::{EXAMPLE, World};
-use admin::words::QueueRow;
+use admin::words::{QueueDo, QueueOrder, QueueRow};
 use admin::{Request, Response};
 use mail::QueueId;
 use std::time::Duration;
@@ -54,7 +54,8 @@ pub async fn play(stage: &mut Stage, world: &mut World) -> Result<(), Broken> {
     world.example.start().await?;
     stage.remark("example.com's server is back. Nobody has to do anything, but who will not wait says:");
     stage.remark(&format!("posthaste queue retry {id}"));
-    world.gmail.perform(Request::QueueRetry { id }).await?;
+    let retry = QueueOrder::about(id, QueueDo::Retry);
+    world.gmail.perform(Request::Queue(Box::new(retry))).await?;
     let delivered = |happening: &Happening| match happening {
         Happening::Line {
             host,
@@ -118,7 +119,7 @@ fn in_words(row: &QueueRow) -> Vec<String> {
 
 async fn queue_of(site: &Site) -> Result<Vec<QueueRow>, Broken> {
     let all = Request::QueueList {
-        after: None,
+        filter: Box::default(),
         limit: admin::office::QUEUE_ROWS_MAX,
     };
     match site.perform(all).await? {
