@@ -87,7 +87,7 @@ async fn follow(stage: &Stage, world: &World, mark: usize) -> Result<Vec<(bool, 
             return None;
         }
         lines.push((*from_client, text.clone()));
-        // Between 354 and the next reply the client's lines are the message.
+        // Between 354, or BDAT, and the next reply the client's lines are the message.
         if in_message && *from_client {
             if message.take(text) {
                 stage.happening(happening);
@@ -100,7 +100,10 @@ async fn follow(stage: &Stage, world: &World, mark: usize) -> Result<Vec<(bool, 
         }
         tail.into_iter().for_each(|text| stage.happening(&line(text)));
         stage.happening(happening);
-        in_message = text.starts_with("354");
+        in_message = match from_client {
+            true => text.starts_with("BDAT "),
+            false => text.starts_with("354"),
+        };
         (!from_client && text.starts_with("221")).then_some(())
     };
     world
