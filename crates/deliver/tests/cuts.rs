@@ -11,7 +11,7 @@ mod cutting;
 
 use common::certificates;
 use cutting::ledger::{Account, Book, Told};
-use cutting::net::Whose;
+use cutting::net::{Whose, Wire};
 use cutting::{Run, run};
 use std::collections::BTreeMap;
 
@@ -93,6 +93,20 @@ fn the_account_notices_what_is_wrong() {
         3,
         "other octets, never written to, no end: {account:?}"
     );
+    // One that was answered is not sent again, unless the answer could not be recorded.
+    for (heard, killed, wrong) in [(17, false, 1), (17, true, 0), (16, false, 0)] {
+        let book = Book::default();
+        book.sends("ok@d.example", "text");
+        let taken = book.take(&["ok@d.example".to_owned()], "text");
+        book.replied(&Wire::with_heard(heard), &taken, 17);
+        if killed {
+            book.killed(["ok@d.example"].into_iter());
+        }
+        book.take(&["ok@d.example".to_owned()], "text");
+        let account = book.check(&BTreeMap::from([("ok@d.example".to_owned(), told(1, 0))]), killed);
+        assert_eq!(account.wrong.len(), wrong, "{heard} {killed}: {account:?}");
+        assert_eq!(account.twice_unrecorded, u64::from(killed));
+    }
     let mut sum = Account::default();
     sum.add(&account);
     sum.add(&account);

@@ -112,6 +112,17 @@ enum Way {
 }
 
 impl Wire {
+    /// One on which so many octets of the server were read.
+    pub fn with_heard(heard: u64) -> Arc<Self> {
+        Arc::new(Self {
+            passed: Mutex::new(Passed {
+                heard,
+                ..Passed::default()
+            }),
+            cuts: Arc::default(),
+        })
+    }
+
     /// Octets of the server that the client has read.
     pub fn heard(&self) -> u64 {
         self.passed.lock().unwrap().heard
@@ -561,7 +572,7 @@ impl Talk {
         if self.net.percent(30) {
             self.wire.cut_after(self.net.below(60), self.net.how());
         }
-        let kill = self.net.percent(6);
+        let kill = self.net.percent(12);
         if kill && self.net.below(2) == 0 {
             self.net.kill.notify_one();
         }
