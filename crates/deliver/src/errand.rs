@@ -88,7 +88,11 @@ pub(crate) async fn deliver(ctx: Arc<Context>, claims: Vec<Claim>) {
     }
     let nowhere: Vec<(&Claim, &Fate)> = fates.iter().map(|(claim, fate)| (claim, fate)).collect();
     settle_fates(&ctx, &nowhere, &mut Vec::new()).await;
-    carry(&ctx, &away).await;
+    // What the operator sends another way goes by itself.
+    away.sort_by(|a, b| a.errand.via.cmp(&b.errand.via));
+    for together in away.chunk_by(|a, b| a.errand.via == b.errand.via) {
+        carry(&ctx, together).await;
+    }
 }
 
 async fn destination(ctx: &Context, claim: &Claim) -> Destination {
@@ -174,7 +178,10 @@ async fn carry(ctx: &Context, claims: &[Claim]) {
     };
     let host = first.errand.recipient.host();
     let mut random = |n: usize| ctx.below(n);
-    let found = way::find(ctx.resolver.as_ref(), &ctx.routes(), &ctx.own, host, &mut random).await;
+    let found = match &first.errand.via {
+        Some(via) => way::find_by_order(ctx.resolver.as_ref(), via, &ctx.own).await,
+        None => way::find(ctx.resolver.as_ref(), &ctx.routes(), &ctx.own, host, &mut random).await,
+    };
     let mut events = vec![way::event(host, &found)];
     let plan = match found {
         Ok(plan) => plan,

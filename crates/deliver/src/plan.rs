@@ -74,6 +74,8 @@ pub enum By {
     AddressFallback,
     /// An address literal in the recipient's address.
     Literal,
+    /// The operator's order for this very errand.
+    Order,
     /// A route in the settings, by its pattern.
     Route(String),
 }
@@ -129,6 +131,7 @@ impl Plan {
             By::Mx => "MX records".to_owned(),
             By::AddressFallback => "no MX records, so the domain's own address".to_owned(),
             By::Literal => "the address that the recipient's address names".to_owned(),
+            By::Order => "the operator's order".to_owned(),
             By::Route(pattern) => format!("the route for {pattern} in the settings"),
         };
         let mut text = format!("{by}; {}", self.security_in_words());
@@ -202,6 +205,22 @@ pub fn hosts_by_route(route: &Route) -> Hosts {
 #[must_use]
 pub fn hosts_by_literal(ip: IpAddr, own: &Own) -> Hosts {
     found(By::Literal, vec![(ServerName::Ip(ip), None)], own)
+}
+
+/// The server that the operator ordered for an errand.
+///
+/// # Errors
+/// A temporary failure when the order names no server.
+pub fn hosts_by_order(via: &queue::Via, own: &Own) -> Result<Hosts, Failure> {
+    let host = ServerName::parse(&via.host).map_err(|e| {
+        let words = format!("the operator ordered it to {via}: {e}");
+        Failure::ours(451, EnhancedStatus::new(4, 4, 4), words)
+    })?;
+    let there = Own {
+        port: via.port,
+        ..own.clone()
+    };
+    Ok(found(By::Order, vec![(host, None)], &there))
 }
 
 fn found(by: By, hosts: Vec<(ServerName, Option<u16>)>, own: &Own) -> Hosts {
@@ -360,6 +379,14 @@ fn no_address(by: &By, hosts: &[(ServerName, Option<u16>)], trouble: Option<DnsE
     let names: Vec<String> = hosts.iter().map(|(host, _)| host.to_string()).collect();
     let names = names.join(", ");
     match by {
+        // An order that leads nowhere is the operator's to correct; the sender's mail waits for it.
+        By::Order => Failure::ours(
+            451,
+            EnhancedStatus::new(4, 4, 4),
+            format!(
+                "the operator ordered it to {names}, which has no address; order another way: posthaste queue reroute"
+            ),
+        ),
         By::AddressFallback => Failure::ours(
             550,
             EnhancedStatus::new(5, 1, 2),

@@ -49,6 +49,18 @@ pub async fn find(
     Ok(plan)
 }
 
+/// The plan for an errand that the operator sends another way.
+///
+/// # Errors
+/// Why there is no way, for now.
+pub async fn find_by_order(resolver: &dyn Resolver, via: &queue::Via, own: &Own) -> Result<Plan, Failure> {
+    let hosts = plan::hosts_by_order(via, own)?;
+    let names: Vec<Domain> = hosts.names().cloned().collect();
+    let found = join_all(names.iter().map(|name| addresses(resolver, name, own.order))).await;
+    let book: AddressBook = names.into_iter().zip(found.into_iter().map(|f| f.0)).collect();
+    plan::plan(hosts, &book, own.order)
+}
+
 /// Whether a host's addresses are secure, and what its name is an alias of.
 #[derive(Clone, Debug, Default)]
 struct Safety {

@@ -154,3 +154,41 @@ async fn held_mail_is_not_tried() {
     world.until_gone(id).await;
     assert_eq!(server.messages().len(), 1, "although its time was over");
 }
+
+#[tokio::test(start_paused = true)]
+async fn mail_goes_where_the_operator_sends_it() {
+    let zones = zones().with_address("relay.example.net", Ipv4Addr::new(192, 0, 2, 9));
+    let world = World::new(zones).await;
+    let to = ["bob@example.com", "carol@example.com"];
+    let id = world.submit("alice@gmail.com", &to).await;
+    let attempted = || async { !world.names(id).await.is_empty() };
+    world.until("the first attempt, in vain", attempted).await;
+    let relay = world.net.put("192.0.2.9:2525", Script::default());
+    let via = queue::Via {
+        host: "relay.example.net".into(),
+        port: 2525,
+    };
+    let only_bob = Filter {
+        recipient: Some(common::world::address("bob@example.com")),
+        ..Filter::default()
+    };
+    world
+        .until("it is sent another way", || async {
+            let reroute = Order::Reroute {
+                via: Some(via.clone()),
+            };
+            order(&world, only_bob.clone(), reroute).await == 1
+        })
+        .await;
+    world
+        .until("bob has it", || async { relay.messages().len() == 1 })
+        .await;
+    let told = world.told(id).await;
+    let by_order =
+        |event: &Event| matches!(event, Event::Route { why, .. } if why.starts_with("the operator's order"));
+    assert!(told.iter().any(by_order), "{told:?}");
+    // Carol's goes where the DNS says.
+    let server = world.net.put(MX, Script::default());
+    world.until_gone(id).await;
+    assert_eq!((relay.messages().len(), server.messages().len()), (1, 1));
+}

@@ -207,7 +207,7 @@ impl ErrandState {
 }
 
 /// The server to which the operator sends an errand, instead of the one that the DNS or a route names.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Via {
     /// Its name, or its address in digits.
     pub host: String,
