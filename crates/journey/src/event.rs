@@ -26,7 +26,7 @@ pub struct TlsUsed {
     /// E.g. `TLS13_AES_256_GCM_SHA384`.
     #[serde(default)]
     pub cipher: String,
-    /// For connections we made: by what the peer's certificate was verified (`WebPKI`, `DANE`,
+    /// For connections we made: by what the peer's certificate was verified (`WebPKI`, `DANE-EE`, `DANE-TA`,
     /// `MTA-STS`), `None` when it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<String>,

@@ -375,7 +375,7 @@ fn tls_words(tls: &TlsUsed) -> String {
     let verified = tls
         .verified
         .as_ref()
-        .map(|v| format!(", {v}"))
+        .map(|v| format!(", verified by {v}"))
         .unwrap_or_default();
     format!("over {}{cipher}{verified}", tls.version)
 }

@@ -103,7 +103,7 @@ async fn a_journey_that_waits_and_arrives() {
     let tls = TlsUsed {
         version: "TLSv1.3".into(),
         cipher: String::new(),
-        verified: Some("not verified".into()),
+        verified: Some("DANE-EE".into()),
     };
     f.record(
         id(0, 1),
@@ -194,7 +194,7 @@ It was accepted: 1 recipient handed to the next server.
       what to change: wait: it is tried again by itself
   1970-01-01T00:05:02Z  Delivery to mail.example.com at 192.0.2.25, port 25 was attempted: it was accepted.
       for bob@example.com
-      over TLSv1.3, not verified
+      over TLSv1.3, verified by DANE-EE
       it said: 250 2.0.0 OK, message queued
   1970-01-01T00:05:02Z  For bob@example.com it was handed to mail.example.com, which answers for it from now on.
       mail.example.com said: 250 2.0.0 OK, message queued

@@ -415,6 +415,10 @@ pub enum Lab {
         /// Where to listen (UDP and TCP); port 0 takes a free one, which is printed.
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
+        /// Sign the zones and a root above them (DNSSEC), for 30 days; the root's key is written to this
+        /// file, for `dns.trust_anchors`.
+        #[arg(long, value_name = "FILE")]
+        sign: Option<PathBuf>,
     },
 }
 
