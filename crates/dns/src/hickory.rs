@@ -177,13 +177,22 @@ impl HickoryResolver {
         if !before.is_multiple_of(PROBE_EVERY_QUESTIONS) {
             return false;
         }
-        let root = WireName::root();
-        let asked = checked.ask(".", &root, RecordType::SOA, |_| Some(()));
-        let works = asked.await.is_ok_and(|answer| answer.dnssec.is_secure());
+        let works = checked.probe().await.is_ok();
         if works {
             auto.works.store(true, Ordering::Relaxed);
         }
         works
+    }
+
+    /// Whether signatures come through now: the root's own is asked for and checked.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub async fn probe(&self) -> std::result::Result<(), String> {
+        match &self.0.checked {
+            Some(checked) => checked.probe().await,
+            None => Err("DNSSEC is switched off".to_owned()),
+        }
     }
 
     async fn ask<T>(
@@ -214,6 +223,15 @@ impl HickoryResolver {
 }
 
 impl Servers {
+    async fn probe(&self) -> std::result::Result<(), String> {
+        let root = WireName::root();
+        match self.ask(".", &root, RecordType::SOA, |_| Some(())).await {
+            Ok(answer) if answer.dnssec.is_secure() => Ok(()),
+            Ok(_) => Err("the answer about the root came without a word of DNSSEC".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     async fn ask<T>(
         &self,
         name: &str,

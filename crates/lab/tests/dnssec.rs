@@ -57,6 +57,7 @@ fn is_bogus<T: std::fmt::Debug>(result: &dns::Result<T>) -> bool {
 #[tokio::test]
 async fn signed_answers_are_secure_and_unsigned_ones_insecure() {
     let (_server, r) = lab(zones(), Checking::Validate).await;
+    assert_eq!(r.probe().await, Ok(()));
     let mx = r.mx(&d("example.com")).await.unwrap();
     assert_eq!((mx.records.len(), mx.dnssec), (1, Dnssec::Secure));
     let a = r.a(&d("mx.example.com")).await.unwrap();
@@ -152,6 +153,7 @@ async fn without_signatures_everything_waits() {
     };
     let r = HickoryResolver::new(&options).unwrap();
     assert!(r.mx(&d("example.com")).await.unwrap_err().is_temporary());
+    assert!(r.probe().await.is_err());
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::Hooks;
 use crate::cli::Failure;
-use crate::settings::{Route, RouteTls, Settings, doors};
+use crate::settings::{Dnssec, Route, RouteTls, Settings, doors};
 use crate::world::{self, World};
 use directory::SystemRandom;
 use mail::{Domain, Secret};
@@ -197,6 +197,25 @@ pub fn own_tlsa(
             keeps_key: certificates.keeps_key(),
         })
     })
+}
+
+/// Says in the log whether DNSSEC works, which nobody sees otherwise until mail waits or goes unprotected.
+pub async fn tell_dnssec(resolver: dns::hickory::HickoryResolver, dnssec: Dnssec) {
+    if dnssec == Dnssec::Off {
+        return;
+    }
+    match (resolver.probe().await, dnssec) {
+        (Ok(()), _) => tracing::info!("DNSSEC signatures come through: answers are checked, DANE is used"),
+        (Err(why), Dnssec::Validate) => tracing::error!(
+            why,
+            "no DNSSEC signatures come through the DNS server, and dns.dnssec is \"validate\": mail to others waits; \
+             docs/TLS-BETWEEN-SERVERS.md"
+        ),
+        (Err(why), _) => tracing::warn!(
+            why,
+            "no DNSSEC signatures come through the DNS server: no DANE for now; docs/TLS-BETWEEN-SERVERS.md"
+        ),
+    }
 }
 
 fn route(route: &Route) -> Result<deliver::Route, Failure> {
