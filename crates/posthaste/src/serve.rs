@@ -79,7 +79,9 @@ impl Server {
             tracing::warn!("certificate: {warning}");
         }
         world.office.own_tlsa = Some(contexts::own_tlsa(&certificates, world.office.hostname.clone()));
-        let resolver: Arc<dyn dns::Resolver> = Arc::new(world::resolver(&settings.dns.servers, settings)?);
+        let resolver = world::resolver(&settings.dns.servers, settings)?;
+        tokio::spawn(contexts::tell_dnssec(resolver.clone(), settings.dns.dnssec));
+        let resolver: Arc<dyn dns::Resolver> = Arc::new(resolver);
         let policies = world::mta_sts(settings, &world, &resolver)?;
         world.office.policies = Some(policies.clone());
         let listeners = Listeners::bind_all(settings).await?;
