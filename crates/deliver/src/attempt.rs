@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::heard::{broken_outcome, failure_of, of_peer, outcome_of, session_failure, session_stage, told};
 use crate::plan::{Hop, Plan};
 use crate::security::Level;
+use crate::sts;
 use journey::{AttemptOutcome, Event, Reply};
 use mail::delivery::DeliverBy;
 use mail::{EmailAddress, EnhancedStatus, Recipient, ReversePath};
@@ -252,6 +253,7 @@ impl Courier {
             }
         };
         let wish = level.wish();
+        let before = open.failures.len();
         let mut held = self.hold(plan, hop, letter, open, &level, wish).await;
         if is_chunking_denied(&held) {
             // That is remembered, so this time it goes by DATA.
@@ -273,6 +275,7 @@ impl Courier {
         } else {
             open.take(hop, held);
         }
+        sts::explain(plan, &level, &mut open.failures[before..]);
     }
 
     async fn hold(

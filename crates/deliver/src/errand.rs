@@ -5,6 +5,7 @@ use crate::dsn::{Kind, Reported, Said};
 use crate::failure::Failure;
 use crate::service::Context;
 use crate::settle::{self, Decision};
+use crate::sts;
 use crate::way;
 use directory::{Flaw, Forward, Resolution, Spread};
 use journey::Event;
@@ -181,6 +182,10 @@ async fn carry(ctx: &Context, claims: &[Claim]) {
     let found = match &first.errand.via {
         Some(via) => way::find_by_order(ctx.resolver.as_ref(), via, &ctx.own).await,
         None => way::find(ctx.resolver.as_ref(), &ctx.routes(), &ctx.own, host, &mut random).await,
+    };
+    let found = match (found, &ctx.mta_sts) {
+        (Ok(mut plan), Some(policies)) => sts::look_up(policies, &mut plan, host).await.map(|()| plan),
+        (found, _) => found,
     };
     let mut events = vec![way::event(host, &found)];
     let plan = match found {

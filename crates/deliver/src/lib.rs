@@ -18,6 +18,7 @@ pub mod route;
 pub mod security;
 pub mod service;
 pub mod settle;
+pub mod sts;
 mod suspended;
 pub mod way;
 mod work;

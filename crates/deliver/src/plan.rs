@@ -93,6 +93,8 @@ pub struct Plan {
     pub login: Option<crate::route::Login>,
     /// What is known for [`crate::security::decide`]; whoever makes the plan fills it in afterwards.
     pub evidence: Evidence,
+    /// What was found of the domain's MTA-STS policy, for the TLS report; likewise.
+    pub mta_sts: mtasts::Found,
     /// What was left out and why, in words.
     pub notes: Vec<String>,
 }
@@ -368,6 +370,7 @@ pub fn plan(hosts: Hosts, book: &AddressBook, order: AddressOrder) -> Result<Pla
         tls: hosts.tls,
         login: hosts.login,
         evidence: Evidence::default(),
+        mta_sts: mtasts::Found::default(),
         notes,
     })
 }

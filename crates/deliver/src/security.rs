@@ -81,6 +81,8 @@ pub struct Sts {
     pub mode: StsMode,
     /// Those hosts of the plan that it names (RFC 8461 §4.1).
     pub names: BTreeSet<Domain>,
+    /// All that it names, in words.
+    pub named: String,
 }
 
 /// What a message and its route ask of TLS.
@@ -202,9 +204,10 @@ pub fn decide(hop: &Hop, asked: Asked, evidence: &Evidence) -> Result<Decision, 
                     return Ok(decision(Level::WebPki(AskedBy::Sts), &notes));
                 }
                 (StsMode::Enforce, false) => {
+                    let domain = of_domain(evidence);
                     return Err(not_now(format!(
-                        "the MTA-STS policy of {} does not name {host} among its servers",
-                        of_domain(evidence)
+                        "the MTA-STS policy of {domain} does not name {host} among its servers ({}): whoever runs {domain} must add it at https://mta-sts.{domain}/.well-known/mta-sts.txt, or correct the MX records",
+                        sts.named
                     )));
                 }
                 (StsMode::Testing, true) => notes.push("MTA-STS in mode testing".to_owned()),
@@ -342,7 +345,8 @@ mod tests {
 
     fn sts(mode: StsMode, names: &[&str]) -> Option<Sts> {
         let names = names.iter().map(|name| d(name)).collect();
-        Some(Sts { mode, names })
+        let named = "the policy's hosts".to_owned();
+        Some(Sts { mode, names, named })
     }
 
     fn asked(policy: TlsPolicy) -> Asked {

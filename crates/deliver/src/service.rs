@@ -107,6 +107,7 @@ pub struct Context {
     pub(crate) clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     pub(crate) own: Own,
+    pub(crate) mta_sts: Option<mtasts::Policies>,
     routes: RwLock<Arc<[Route]>>,
     wake: Notify,
 }
@@ -141,9 +142,17 @@ impl Context {
             clock: parts.clock,
             random: parts.random,
             options,
+            mta_sts: None,
             routes: RwLock::new(routes.into()),
             wake: Notify::new(),
         }
+    }
+
+    /// Heeds the MTA-STS policies of the domains that mail goes to; without them nobody's.
+    #[must_use]
+    pub fn with_mta_sts(mut self, policies: Option<mtasts::Policies>) -> Self {
+        self.mta_sts = policies;
+        self
     }
 
     /// The way into mailboxes here.

@@ -145,6 +145,7 @@ pub struct Deliver {
     pub extra_roots: Option<PathBuf>,
     pub concurrency_max: usize,
     pub concurrency_per_domain_max: usize,
+    pub mta_sts: bool,
     pub mta_sts_port: u16,
     pub route: Vec<Route>,
 }
@@ -375,6 +376,7 @@ impl Default for Deliver {
             extra_roots: None,
             concurrency_max: 200,
             concurrency_per_domain_max: 10,
+            mta_sts: true,
             mta_sts_port: web::client::HTTPS_PORT,
             route: Vec::new(),
         }

@@ -53,6 +53,7 @@ impl Stage {
                 tls: TlsPolicy::Opportunistic,
                 login: None,
                 evidence: deliver::security::Evidence::default(),
+                mta_sts: mtasts::Found::default(),
                 notes: Vec::new(),
             },
             letter: Letter {

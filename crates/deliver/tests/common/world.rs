@@ -63,6 +63,17 @@ pub struct Over {
     pub random: Arc<dyn Random>,
 }
 
+impl Default for Over {
+    fn default() -> Self {
+        let net = Arc::new(Net::default());
+        Self {
+            dialer: net.clone(),
+            net,
+            random: Arc::new(SystemRandom),
+        }
+    }
+}
+
 pub fn domain(name: &str) -> Domain {
     Domain::parse(name).unwrap()
 }
@@ -82,13 +93,7 @@ impl World {
         routes: Vec<Route>,
         change: impl FnOnce(&mut Options),
     ) -> Self {
-        let net = Arc::new(Net::default());
-        let over = Over {
-            dialer: net.clone(),
-            net,
-            random: Arc::new(SystemRandom),
-        };
-        Self::over(resolver, routes, over, change).await
+        Self::over(resolver, routes, Over::default(), change).await
     }
 
     /// The same over another network, and with other dice.
@@ -97,6 +102,18 @@ impl World {
         routes: Vec<Route>,
         over: Over,
         change: impl FnOnce(&mut Options),
+    ) -> Self {
+        Self::made(resolver, routes, over, change, &tls::Roots::public(), None).await
+    }
+
+    /// The same that believes these authorities, and heeds MTA-STS policies that are fetched so.
+    pub async fn made(
+        resolver: TableResolver,
+        routes: Vec<Route>,
+        over: Over,
+        change: impl FnOnce(&mut Options),
+        roots: &tls::Roots,
+        fetch: Option<Arc<dyn mtasts::Fetch>>,
     ) -> Self {
         let Over { net, dialer, random } = over;
         let store = MemoryStore::new();
@@ -128,15 +145,18 @@ impl World {
         let queue = Queue::new(dynamic.clone(), queue::Options::default());
         let journey = Journey::new(dynamic.clone());
         let ids = Arc::new(IdSource::new(clock.clone()));
+        let resolver: Arc<dyn dns::Resolver> = Arc::new(resolver);
+        let policies =
+            fetch.map(|fetch| mtasts::Policies::new(dynamic.clone(), resolver.clone(), fetch, clock.clone()));
         let parts = Parts {
             store: dynamic,
             queue: queue.clone(),
             journey: journey.clone(),
             mailboxes: mailboxes.clone(),
             directory: directory.clone(),
-            resolver: Arc::new(resolver),
+            resolver: resolver.clone(),
             dialer,
-            tls: tls::Client::new(&tls::Roots::public()).unwrap(),
+            tls: tls::Client::new(roots).unwrap(),
             ids: ids.clone(),
             clock: clock.clone(),
             random,
@@ -144,7 +164,7 @@ impl World {
         };
         let mut options = Options::new(domain("mail.gmail.com"));
         change(&mut options);
-        let ctx = Arc::new(Context::new(parts, options, routes));
+        let ctx = Arc::new(Context::new(parts, options, routes).with_mta_sts(policies));
         let (stop, stopped) = watch::channel(false);
         let service = tokio::spawn(deliver::run(ctx.clone(), stopped));
         Self {

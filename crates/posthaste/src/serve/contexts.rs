@@ -182,7 +182,9 @@ pub fn deliver(
         .iter()
         .map(route)
         .collect::<Result<_, _>>()?;
-    Ok(Arc::new(deliver::Context::new(parts, options, routes)))
+    let policies = world.office.policies.clone().filter(|_| settings.deliver.mta_sts);
+    let context = deliver::Context::new(parts, options, routes);
+    Ok(Arc::new(context.with_mta_sts(policies)))
 }
 
 /// The TLSA record of the certificate that is shown when it is asked for.

@@ -328,6 +328,11 @@ const KEYS: &[Key] = &[
         "Deliveries to one domain at the same time.",
     ),
     key(
+        "deliver.mta_sts",
+        "true",
+        "Whether the MTA-STS policies of the domains that mail goes to are heeded (RFC 8461; docs/MTA-STS.md). Without it mail goes to whoever answers, also to somebody in between.",
+    ),
+    key(
         "deliver.mta_sts_port",
         "443",
         "The port at which MTA-STS policies are fetched. For laboratories: on the Internet it is 443.",
