@@ -33,6 +33,9 @@ pub enum Command {
     Compare(Box<Compare>),
     /// Many idle sessions, many active ones, slow ones, and more than the server takes.
     Crowd(Crowd),
+    /// Measure relaying: accepted here, sent on to a sink, Posthaste and Postfix in turn; and what a dead
+    /// destination with a long queue costs the others.
+    Relay(Box<Relay>),
     /// Measure start to listening with an empty store, and memory when idle.
     Start(Start),
 }
@@ -43,6 +46,9 @@ pub struct Load {
     /// The server (loopback only).
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub to: SocketAddr,
+    /// The server's Unix socket, used in place of --to.
+    #[arg(long, value_name = "FILE")]
+    pub unix: Option<PathBuf>,
     /// Sessions at the same time.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub sessions: u16,
@@ -250,6 +256,58 @@ pub struct Crowd {
     /// The folder on the disk to measure on (default: the folder for temporary files).
     #[arg(long, value_name = "FOLDER")]
     pub dir: Option<PathBuf>,
+}
+
+/// `bench relay`.
+#[derive(ClapArgs, Debug)]
+pub struct Relay {
+    /// How many messages are relayed.
+    #[arg(long, value_delimiter = ',', default_values_t = [5_000, 50_000])]
+    pub messages: Vec<u64>,
+    /// To how many destinations: domains, each with an exchanger at an address of its own.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 1_000])]
+    pub domains: Vec<u16>,
+    /// Sessions that hand the messages in.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub sessions: u16,
+    /// Octets of a message, header included.
+    #[arg(long, default_value_t = 10_240, value_parser = clap::value_parser!(u32).range(512..=1_048_576))]
+    pub size: u32,
+    /// How often everything is measured on every server.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub rounds: u16,
+    /// Messages for the dead destination in the experiment with one; 0 leaves it out.
+    #[arg(long, default_value_t = 100_000)]
+    pub dead: u64,
+    /// Messages to living destinations, before and after those for the dead one.
+    #[arg(long, default_value_t = 5_000)]
+    pub probe: u64,
+    /// Only the experiment with the dead destination.
+    #[arg(long)]
+    pub dead_only: bool,
+    /// Which Postfix instances run beside; `--postfix none` leaves it out.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "default,tuned",
+        value_name = "default|tuned|none"
+    )]
+    pub postfix: Vec<String>,
+    /// Further settings of Posthaste, as `key=value`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// The server to measure.
+    #[arg(long, value_name = "FILE", default_value = "target/release/posthaste")]
+    pub posthaste: PathBuf,
+    /// The folder on the disk to measure on (default: the folder for temporary files).
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: Option<PathBuf>,
+    /// Write all figures to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write the tables to this file, as Markdown.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
 }
 
 /// `bench start`.

@@ -4,12 +4,12 @@
 //! `ready` first, on lines of their own).
 //! Never: measures anything itself.
 
-use crate::args::{Args, Bare, Command, Compare, Crowd, Disk, Load, Sink, Start};
+use crate::args::{Args, Bare, Command, Compare, Crowd, Disk, Load, Relay, Sink, Start};
 use crate::hub::Bell;
 use crate::problem::{Outcome, Problem, Trying, only_loopback};
 use crate::quantile::Spread;
 use crate::table::{Table, figure};
-use crate::{bare, compare, crowd, disk, load, report, sink, start};
+use crate::{bare, compare, crowd, disk, load, relay, report, sink, start};
 use serde::Serialize;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -28,6 +28,7 @@ pub fn run(args: &Args) -> Outcome<()> {
         Command::Sink(order) => run_sink(order, args.json),
         Command::Compare(order) => run_compare(order, args.json),
         Command::Crowd(order) => run_crowd(order, args.json),
+        Command::Relay(order) => run_relay(order, args.json),
         Command::Start(order) => run_start(order, args.json),
     }
 }
@@ -40,6 +41,7 @@ fn print_json(value: &impl Serialize) -> Outcome<()> {
 fn run_load(order: &Load, json: bool) -> Outcome<()> {
     let report = load::run(&load::Load {
         to: order.to,
+        unix: order.unix.clone(),
         sessions: order.sessions.into(),
         messages: order.messages,
         size: order.size as usize,
@@ -237,6 +239,22 @@ fn run_crowd(order: &Crowd, json: bool) -> Outcome<()> {
         return print_json(&report);
     }
     print!("{}", report.text());
+    Ok(())
+}
+
+fn run_relay(order: &Relay, json: bool) -> Outcome<()> {
+    let found = relay::run(order)?;
+    if let Some(file) = &order.out {
+        let text = serde_json::to_string_pretty(&found).trying(|| "JSON".into())?;
+        std::fs::write(file, text).trying(|| file.display().to_string())?;
+    }
+    if let Some(file) = &order.markdown {
+        std::fs::write(file, found.markdown()).trying(|| file.display().to_string())?;
+    }
+    if json {
+        return print_json(&found);
+    }
+    print!("{}", found.text());
     Ok(())
 }
 

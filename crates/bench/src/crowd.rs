@@ -409,7 +409,7 @@ fn private_octets(pid: u32) -> Outcome<u64> {
 }
 
 /// As many descriptors as the system allows.
-fn raise_descriptor_limit() {
+pub fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {

@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const LISTENER: u64 = 0;
 const BELL: u64 = 1;
 const FIRST_SESSION: u64 = 2;
+/// From here on tokens name further listeners.
+const FURTHER_LISTENERS: u64 = 1 << 60;
 /// Octets read at once, from whichever session.
 const READ_OCTETS: usize = 256 * 1024;
 /// Octets that may wait for a peer that does not read.
@@ -29,6 +31,9 @@ pub trait Keeper {
     /// The buffer now ends with a whole message of `session`. `true`: answer it now; `false`: its number
     /// comes through the [`Bell`] later. `alone` says that no other session is open.
     fn took(&mut self, session: u64, alone: bool) -> bool;
+
+    /// A connection was accepted.
+    fn opened(&mut self) {}
 
     /// All that was there to be read has been read: the moment to pass a batch on.
     fn pause(&mut self) {}
@@ -93,6 +98,7 @@ struct Session {
 pub struct Hub<K> {
     epoll: OwnedFd,
     listener: TcpListener,
+    further: Vec<TcpListener>,
     bell: Bell,
     sessions: HashMap<u64, Session>,
     next: u64,
@@ -123,12 +129,31 @@ impl<K: Keeper> Hub<K> {
         Ok(Self {
             epoll,
             listener,
+            further: Vec::new(),
             bell,
             sessions: HashMap::new(),
             next: FIRST_SESSION,
             scratch: vec![0; READ_OCTETS],
             keeper,
         })
+    }
+
+    /// Accepts at another listener too.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn also(&mut self, listener: TcpListener) -> Outcome<()> {
+        listener.set_nonblocking(true).trying(|| "listener".into())?;
+        let token = FURTHER_LISTENERS + self.further.len() as u64;
+        epoll::add(
+            &self.epoll,
+            &listener,
+            epoll::EventData::new_u64(token),
+            epoll::EventFlags::IN,
+        )
+        .trying(|| "epoll".into())?;
+        self.further.push(listener);
+        Ok(())
     }
 
     /// Serves until the bell's [`end`](Bell::end) or the keeper's [`enough`](Keeper::enough); gives the
@@ -155,7 +180,10 @@ impl<K: Keeper> Hub<K> {
             };
             for event in &room[..count] {
                 match event.data.u64() {
-                    LISTENER => self.accept(),
+                    LISTENER => self.accept(None),
+                    further @ FURTHER_LISTENERS.. => {
+                        self.accept(Some((further - FURTHER_LISTENERS) as usize));
+                    }
                     BELL => self.rung(),
                     session => self.read(session),
                 }
@@ -167,8 +195,12 @@ impl<K: Keeper> Hub<K> {
         }
     }
 
-    fn accept(&mut self) {
-        while let Ok((socket, _)) = self.listener.accept() {
+    fn accept(&mut self, further: Option<usize>) {
+        let listener = |hub: &Self| match further {
+            None => hub.listener.accept().ok(),
+            Some(at) => hub.further.get(at)?.accept().ok(),
+        };
+        while let Some((socket, _)) = listener(self) {
             let token = self.next;
             let ready = socket.set_nonblocking(true).is_ok()
                 && socket.set_nodelay(true).is_ok()
@@ -191,6 +223,7 @@ impl<K: Keeper> Hub<K> {
             };
             if session.write(&self.epoll, token) {
                 self.sessions.insert(token, session);
+                self.keeper.opened();
             }
         }
     }

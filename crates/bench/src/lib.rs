@@ -20,6 +20,7 @@ pub mod measure;
 pub mod problem;
 pub mod procfs;
 pub mod quantile;
+pub mod relay;
 pub mod reply;
 pub mod report;
 pub mod signing;

@@ -16,6 +16,7 @@ use rustix::event::{Timespec, epoll};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ const KINDS_MAX: usize = 20;
 pub struct Load {
     /// The server; loopback only.
     pub to: SocketAddr,
+    /// Its Unix socket, to use in place of `to`.
+    pub unix: Option<PathBuf>,
     /// Sessions at the same time.
     pub sessions: usize,
     /// Messages in all.
@@ -361,7 +364,8 @@ impl Hall<'_> {
     fn open(&mut self, at: usize) {
         self.seats[at].used = 0;
         let load = self.desk.load;
-        match Conversation::open(load.to, load.tls.clone(), &self.epoll, at as u64) {
+        let unix = load.unix.as_deref();
+        match Conversation::open(load.to, unix, load.tls.clone(), &self.epoll, at as u64) {
             Ok(talk) => {
                 self.seats[at].talk = Some(talk);
                 self.opening += 1;

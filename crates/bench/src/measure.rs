@@ -89,6 +89,7 @@ pub struct Counts {
 fn order(target: &dyn Target, running: &Running, cell: Cell, manner: Manner, messages: u64) -> Outcome<Load> {
     let mut load = Load {
         to: running.address,
+        unix: None,
         sessions: cell.sessions,
         messages,
         size: cell.size,
@@ -265,7 +266,11 @@ fn synced(target: &dyn Target, folder: &Path, cell: Cell, manner: Manner, messag
     Ok((after - before) as f64 / report.accepted as f64)
 }
 
-fn fresh(folder: &Path) -> Outcome<tempfile::TempDir> {
+/// A folder of its own for one server.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn fresh(folder: &Path) -> Outcome<tempfile::TempDir> {
     use std::os::unix::fs::PermissionsExt as _;
     tempfile::Builder::new()
         .prefix("run-")

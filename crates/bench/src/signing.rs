@@ -102,6 +102,7 @@ mod tests {
         let signing = Signing::new("sender.example").unwrap();
         let load = Load {
             to: "127.0.0.1:1".parse().unwrap(),
+            unix: None,
             sessions: 1,
             messages: 1,
             size: 4096,

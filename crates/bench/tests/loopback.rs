@@ -14,6 +14,7 @@ use std::time::Duration;
 fn order(to: SocketAddr) -> Load {
     Load {
         to,
+        unix: None,
         sessions: 4,
         messages: 60,
         size: 4096,

@@ -10,18 +10,22 @@
 //! break its signatures, and every server of this century passes it on.
 
 use crate::chunking::Chunking;
-use crate::conversation::{self, Broken, Held, Manner, Text};
+use crate::control::Heard;
+use crate::conversation::{self, Broken, Connection, Held, Manner, Text};
 use crate::dial::Dialer;
 use crate::failure::Failure;
+use crate::health::Health;
 use crate::heard::{broken_outcome, failure_of, of_peer, outcome_of, session_failure, session_stage, told};
+use crate::lanes::Site;
 use crate::plan::{Hop, Plan};
+use crate::pool::{Keep, Pool, Terms};
 use crate::security::Level;
 use crate::sts;
 use journey::{AttemptOutcome, Event, Reply};
 use mail::delivery::DeliverBy;
 use mail::{EmailAddress, EnhancedStatus, Recipient, ReversePath};
 use smtp::client::{
-    CannotSend, Failure as SessionFailure, Outgoing, PassedOn, Stage, TlsWish, Verdict, Wishes,
+    CannotSend, Failure as SessionFailure, Outcome, Outgoing, PassedOn, Stage, TlsWish, Verdict, Wishes,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +53,8 @@ pub struct Options {
     /// often takes what the first cannot, but a large site need not say "later" from every address.
     /// 0: the first 4xx ends the attempt.
     pub hops_after_deferral_max: usize,
+    /// How long connections are kept for further messages.
+    pub keep: Keep,
 }
 
 impl Options {
@@ -62,6 +68,7 @@ impl Options {
             timeouts: smtp::client::Timeouts::default(),
             attempt_time_max: Duration::from_secs(25 * 60),
             hops_after_deferral_max: 2,
+            keep: Keep::default(),
         }
     }
 }
@@ -78,6 +85,8 @@ pub struct Courier {
     pub tap: Option<Arc<dyn smtp::Tap>>,
     /// Which servers get no BDAT for a while.
     pub chunking: Chunking,
+    /// Connections that wait for the next message.
+    pub pool: Arc<Pool>,
     /// How.
     pub options: Options,
 }
@@ -139,6 +148,11 @@ struct Open {
     failures: Vec<Failure>,
     events: Vec<Event>,
     began: Instant,
+    /// The site that it counts for.
+    site: Option<Site>,
+    /// Connections that were opened.
+    opened: usize,
+    health: Health,
 }
 
 /// An attempt under way. What a server took is to be recorded before the next one is asked for the
@@ -148,13 +162,14 @@ pub struct UnderWay<'a> {
     plan: &'a Plan,
     letter: &'a Letter,
     deadline: Instant,
-    hops: std::slice::Iter<'a, Hop>,
+    /// Those that were not tried yet.
+    hops: Vec<&'a Hop>,
     /// By recipient, whether the caller has its fate.
     told: Vec<bool>,
     open: Open,
 }
 
-impl UnderWay<'_> {
+impl<'a> UnderWay<'a> {
     /// Goes on until more fates are known: recipients by their place in the letter, each told once.
     /// `None`: all are told.
     pub async fn next(&mut self) -> Option<Vec<(usize, Fate)>> {
@@ -166,11 +181,40 @@ impl UnderWay<'_> {
             if self.told.iter().all(|told| *told) {
                 return None;
             }
-            match self.hops.next() {
+            match self.next_hop() {
                 Some(hop) => self.try_hop(hop).await,
                 None => self.open.close(),
             }
         }
+    }
+
+    /// The next in order; among those that are equally preferred one to which a connection is kept.
+    fn next_hop(&mut self) -> Option<&'a Hop> {
+        let preference = self.hops.first()?.preference;
+        let equal = self.hops.iter().take_while(|hop| hop.preference == preference);
+        let kept = |hop: &&'a Hop| self.courier.pool.has(hop.address);
+        let place = match preference {
+            Some(_) => equal.copied().position(|hop| kept(&hop)).unwrap_or(0),
+            None => 0,
+        };
+        Some(self.hops.remove(place))
+    }
+
+    /// Counts for this site.
+    #[must_use]
+    pub(crate) fn at(mut self, site: Site) -> Self {
+        self.open.site = Some(site);
+        self
+    }
+
+    /// Whether all fates are told, so that no connection is used any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.told.iter().all(|told| *told)
+    }
+
+    /// What the attempt so far says of the site, and how many connections it opened.
+    pub(crate) fn heard(&self) -> (Heard, usize) {
+        (self.open.health.heard(), self.open.opened)
     }
 
     /// What was tried since this was asked last, for the journey, in order.
@@ -189,7 +233,7 @@ impl UnderWay<'_> {
             .collect()
     }
 
-    async fn try_hop(&mut self, hop: &Hop) {
+    async fn try_hop(&mut self, hop: &'a Hop) {
         let tried = self.courier.try_hop(self.plan, hop, self.letter, &mut self.open);
         if timeout_at(self.deadline, tried).await.is_err() {
             let words = format!(
@@ -198,8 +242,9 @@ impl UnderWay<'_> {
                 self.courier.options.attempt_time_max.as_secs() / 60
             );
             let failure = Failure::ours(451, EnhancedStatus::new(4, 4, 2), words);
+            self.open.health.trouble(failure.clone());
             self.open.failures.push(failure);
-            self.hops = [].iter();
+            self.hops.clear();
         }
     }
 }
@@ -229,7 +274,7 @@ impl Courier {
             plan,
             letter,
             deadline: Instant::now() + self.options.attempt_time_max,
-            hops: plan.hops.iter(),
+            hops: plan.hops.iter().collect(),
             told: vec![false; count],
             open: Open {
                 fates: vec![None; count],
@@ -238,6 +283,9 @@ impl Courier {
                 failures: Vec::new(),
                 events: Vec::new(),
                 began: Instant::now(),
+                site: None,
+                opened: 0,
+                health: Health::default(),
             },
         }
     }
@@ -300,10 +348,9 @@ impl Courier {
             verified_as: level.label(),
             connect_timeout: self.options.connect_timeout,
             handshake_timeout: self.options.handshake_timeout,
-            tap: self
-                .tap
-                .clone()
-                .map(|tap| (tap, format!("{} to {} at {}", letter.name, hop.host, hop.address))),
+            tap: self.tap.clone(),
+            site: open.site.clone(),
+            name: format!("{} to {} at {}", letter.name, hop.host, hop.address),
         };
         let outgoing = outgoing(letter, open);
         let text = Text {
@@ -312,7 +359,7 @@ impl Courier {
             blob_len: letter.blob_len,
             blobs: self.store.as_ref(),
         };
-        let held = conversation::hold(self.dialer.as_ref(), &self.tls, hop, manner, outgoing, text).await;
+        let held = self.converse(hop, &manner, outgoing, text).await;
         if let Ok(outcome) = &held.result {
             self.chunking.learn(hop.address, outcome);
         }
@@ -324,6 +371,58 @@ impl Courier {
             },
             _ => held,
         }
+    }
+
+    /// Sends over a connection that was kept, or over a new one. A kept one that is of no use any more
+    /// shows before its server has answered MAIL, when nothing was taken: that is no failure.
+    async fn converse(&self, hop: &Hop, manner: &Manner, outgoing: Outgoing, text: Text<'_>) -> Held {
+        while let Some(mut connection) = self.pool.take(hop, manner) {
+            connection.take_up(&manner.name);
+            let held = self.send(hop, manner, connection, outgoing.clone(), text).await;
+            if !is_stale(&held.result) {
+                return held;
+            }
+            tracing::debug!(host = %hop.host, address = %hop.address, "a kept connection was closed");
+        }
+        match conversation::open(self.dialer.as_ref(), &self.tls, hop, manner).await {
+            Ok(connection) => {
+                let held = self.send(hop, manner, connection, outgoing, text).await;
+                Held { opened: 1, ..held }
+            }
+            Err(held) => *held,
+        }
+    }
+
+    async fn send(
+        &self,
+        hop: &Hop,
+        manner: &Manner,
+        mut connection: Connection,
+        outgoing: Outgoing,
+        text: Text<'_>,
+    ) -> Held {
+        let result = connection.send(outgoing, text).await;
+        let tls = connection.tls().cloned();
+        self.pool.put(hop.address, connection, Terms::of(hop, manner));
+        Held {
+            tls,
+            opened: 0,
+            result,
+        }
+    }
+}
+
+/// Whether a server that had been left waiting answered MAIL with its end, or not at all.
+fn is_stale(result: &Result<Outcome, Broken>) -> bool {
+    let stale = |verdict: &Verdict| match verdict {
+        Verdict::Unanswered(failure) => session_stage(failure) == Some(Stage::MailFrom),
+        Verdict::Transient { stage, reply } => *stage == Stage::MailFrom && reply.code == 421,
+        Verdict::Accepted(_) | Verdict::Permanent { .. } => false,
+    };
+    match result {
+        Ok(outcome) => outcome.recipients.iter().all(stale),
+        Err(Broken::Session(failure)) => session_stage(failure) == Some(Stage::MailFrom),
+        Err(_) => false,
     }
 }
 
@@ -413,6 +512,8 @@ impl Open {
 
     /// Records a conversation for the journey: one event for recipients with the same outcome.
     fn note(&mut self, hop: &Hop, letter: &Letter, held: &Held) {
+        self.opened += held.opened;
+        self.health.hear(hop, &held.result);
         let waiting: Vec<usize> = self.waiting().collect();
         let mut groups: Vec<(AttemptOutcome, Vec<EmailAddress>)> = Vec::new();
         for (place, i) in waiting.into_iter().enumerate() {

@@ -1,4 +1,5 @@
-//! One conversation with one server: drives the client session of `smtp` over a connection.
+//! One conversation with one server: drives the client session of `smtp` over a connection, from the
+//! greeting through one message after the other.
 //!
 //! Promises: every wait has a limit; what the server said is heard even when it closed while we were
 //! still writing; the caller learns of the server's answer before QUIT is said, because until it is
@@ -8,11 +9,14 @@ use crate::dial::{Dialer, Stream};
 use crate::plan::Hop;
 use smtp::client::{CannotSend, Client, Failure as SessionFailure, Outcome, Outgoing, Stage, Step};
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 use store::{BlobError, BlobId, Blobs};
 use tls::{Verdict, VerdictHandle, Verification};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::io::{AsyncRead as _, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, timeout};
 
 /// Octets of the message that are in memory at once.
 const PIECE_OCTETS: u64 = 64 * 1024;
@@ -61,12 +65,18 @@ pub(crate) struct Manner {
     pub(crate) verified_as: &'static str,
     pub(crate) connect_timeout: Duration,
     pub(crate) handshake_timeout: Duration,
-    pub(crate) tap: Option<(std::sync::Arc<dyn smtp::Tap>, String)>,
+    pub(crate) tap: Option<Arc<dyn smtp::Tap>>,
+    /// The conversation's name, for the tap.
+    pub(crate) name: String,
+    /// The site that it counts for.
+    pub(crate) site: Option<crate::lanes::Site>,
 }
 
 /// What a conversation came to, and the TLS that it had.
 pub(crate) struct Held {
     pub(crate) tls: Option<journey::TlsUsed>,
+    /// Connections that were opened for it.
+    pub(crate) opened: usize,
     pub(crate) result: Result<Outcome, Broken>,
 }
 
@@ -75,47 +85,121 @@ impl Held {
     pub(crate) fn not_begun(broken: Broken) -> Self {
         Self {
             tls: None,
+            opened: 0,
             result: Err(broken),
         }
     }
 }
 
-struct Conversation {
+/// A connection whose server has greeted us: it takes messages, one after the other.
+pub(crate) struct Connection {
+    talk: Talk,
+    tls: Option<journey::TlsUsed>,
+    began: Instant,
+    messages: usize,
+}
+
+struct Talk {
     io: Box<dyn Stream>,
     client: Client,
     input: Vec<u8>,
 }
 
-/// Connects, greets, sends one message, and leaves.
-pub(crate) async fn hold(
+/// Connects, greets, and goes as far as the first message. What broke it off comes with the TLS that
+/// there was by then.
+pub(crate) async fn open(
     dialer: &dyn Dialer,
     tls: &tls::Client,
     hop: &Hop,
-    manner: Manner,
-    outgoing: Outgoing,
-    text: Text<'_>,
-) -> Held {
-    let mut used = None;
-    let result = match timeout(manner.connect_timeout, dialer.dial(hop.address)).await {
-        Err(_) => Err(Broken::ConnectTimeout(manner.connect_timeout)),
-        Ok(Err(e)) => Err(Broken::Connect(e)),
-        Ok(Ok(io)) => {
-            let conversation = Conversation {
-                io,
-                client: Client::new(manner.client, false, manner.tap),
-                input: Vec::new(),
-            };
-            let handshake = Handshake {
-                tls,
-                host: tls_name(hop, &manner.verification),
-                verification: manner.verification,
-                verified_as: manner.verified_as,
-                within: manner.handshake_timeout,
-            };
-            conversation.run(&handshake, &mut used, outgoing, text).await
-        }
+    manner: &Manner,
+) -> Result<Connection, Box<Held>> {
+    let failed = |tls, broken| {
+        Err(Box::new(Held {
+            tls,
+            opened: 1,
+            result: Err(broken),
+        }))
     };
-    Held { tls: used, result }
+    let io = match timeout(manner.connect_timeout, dialer.dial(hop.address)).await {
+        Err(_) => return failed(None, Broken::ConnectTimeout(manner.connect_timeout)),
+        Ok(Err(e)) => return failed(None, Broken::Connect(e)),
+        Ok(Ok(io)) => io,
+    };
+    let tap = manner.tap.clone().map(|tap| (tap, manner.name.clone()));
+    let talk = Talk {
+        io,
+        client: Client::new(manner.client.clone(), false, tap),
+        input: Vec::new(),
+    };
+    let handshake = Handshake {
+        tls,
+        host: tls_name(hop, &manner.verification),
+        verification: manner.verification.clone(),
+        verified_as: manner.verified_as,
+        within: manner.handshake_timeout,
+    };
+    let mut used = None;
+    match talk.greet(&handshake, &mut used).await {
+        Ok(talk) => Ok(Connection {
+            talk,
+            tls: used,
+            began: Instant::now(),
+            messages: 0,
+        }),
+        Err(broken) => failed(used, broken),
+    }
+}
+
+impl Connection {
+    /// Sends one message and hears what becomes of it.
+    pub(crate) async fn send(&mut self, outgoing: Outgoing, text: Text<'_>) -> Result<Outcome, Broken> {
+        self.messages += 1;
+        self.talk.send(outgoing, text).await
+    }
+
+    /// The TLS that it has.
+    pub(crate) fn tls(&self) -> Option<&journey::TlsUsed> {
+        self.tls.as_ref()
+    }
+
+    /// Messages that it was given.
+    pub(crate) fn messages(&self) -> usize {
+        self.messages
+    }
+
+    /// Since when it stands.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// It waited, and is taken up for a message: the tap calls it so. Whether it still stands is not
+    /// known, so nothing of the message leaves before its envelope is answered.
+    pub(crate) fn take_up(&mut self, name: &str) {
+        self.talk.client.rename(name);
+        self.talk.client.rested();
+    }
+
+    /// Whether another message may follow: the last transaction is over, and the server has said
+    /// nothing that was not asked.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.talk.input.is_empty() && self.talk.step() == Step::Ready
+    }
+
+    /// Whether the server still listens, as far as we know without asking it. One that has closed, or
+    /// that said something meanwhile (421 before it closes), is of no use.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        let mut octets = [0u8; 1];
+        let mut buffer = ReadBuf::new(&mut octets);
+        let mut context = Context::from_waker(Waker::noop());
+        Pin::new(&mut self.talk.io)
+            .poll_read(&mut context, &mut buffer)
+            .is_pending()
+    }
+
+    /// Says QUIT and hears the answer in the background; nothing depends on it.
+    pub(crate) fn leave(self) {
+        self.talk.leave();
+    }
 }
 
 /// The name to ask the server for (SNI), and to find in its certificate where that counts.
@@ -169,22 +253,16 @@ fn tls_used(info: &tls::TlsInfo, verdict: &VerdictHandle, verified_as: &str) -> 
     }
 }
 
-impl Conversation {
-    async fn run(
+impl Talk {
+    /// Up to the first message.
+    async fn greet(
         mut self,
         handshake: &Handshake<'_>,
         used: &mut Option<journey::TlsUsed>,
-        outgoing: Outgoing,
-        text: Text<'_>,
-    ) -> Result<Outcome, Broken> {
-        let mut outgoing = Some(outgoing);
-        let mut sending = Sending {
-            text,
-            begun: false,
-            at: 0,
-        };
+    ) -> Result<Self, Broken> {
         loop {
             match self.step() {
+                Step::Ready => return Ok(self),
                 Step::Read => self.exchange().await,
                 Step::StartTls => {
                     if let Err(e) = self.flush().await {
@@ -195,27 +273,28 @@ impl Conversation {
                     (self.io, *used) = (io, Some(tls));
                     self.client.tls_started();
                 }
-                Step::Ready => match outgoing.take() {
-                    Some(outgoing) => {
-                        if let Err(cannot) = self.client.send(outgoing) {
-                            self.leave();
-                            return Err(Broken::Cannot(cannot));
-                        }
-                    }
-                    // Not reached: the outcome was told before, and that returned.
-                    None => self.client.quit(),
-                },
-                Step::Body => self.send_piece(&mut sending).await.map_err(Broken::Blob)?,
-                Step::Sent(outcome) => {
-                    self.leave();
-                    return Ok(outcome);
-                }
                 Step::Failed(failure) => return Err(Broken::Session(failure)),
-                Step::Closed => {
-                    return Err(Broken::Session(SessionFailure::Lost {
-                        stage: Stage::MailFrom,
-                    }));
-                }
+                // Not reached: no message was begun.
+                Step::Body | Step::Sent(_) | Step::Closed => return Err(lost_at(Stage::Ehlo)),
+            }
+        }
+    }
+
+    async fn send(&mut self, outgoing: Outgoing, text: Text<'_>) -> Result<Outcome, Broken> {
+        self.client.send(outgoing).map_err(Broken::Cannot)?;
+        let mut sending = Sending {
+            text,
+            begun: false,
+            at: 0,
+        };
+        loop {
+            match self.step() {
+                Step::Read => self.exchange().await,
+                Step::Body => self.send_piece(&mut sending).await.map_err(Broken::Blob)?,
+                Step::Sent(outcome) => return Ok(outcome),
+                Step::Failed(failure) => return Err(Broken::Session(failure)),
+                // Not reached: a message ends by being told of.
+                Step::Ready | Step::StartTls | Step::Closed => return Err(lost_at(Stage::MailFrom)),
             }
         }
     }
@@ -301,7 +380,6 @@ impl Conversation {
         Ok(())
     }
 
-    /// Says QUIT and hears the answer in the background; nothing depends on it.
     fn leave(mut self) {
         tokio::spawn(async move {
             let within = self.client.timeout().min(Duration::from_secs(30));
@@ -318,4 +396,8 @@ impl Conversation {
             let _ = timeout(within, farewell).await;
         });
     }
+}
+
+fn lost_at(stage: Stage) -> Broken {
+    Broken::Session(SessionFailure::Lost { stage })
 }

@@ -1,11 +1,14 @@
 //! The errands of one message to one domain: where they lead, the attempt, and one batch for each end.
 
 use crate::attempt::{Fate, Letter};
+use crate::control::Heard;
 use crate::dsn::{Kind, Reported, Said};
 use crate::failure::Failure;
+use crate::lanes::Site;
 use crate::service::Context;
 use crate::settle::{self, Decision};
 use crate::sts;
+use crate::suspended;
 use crate::way;
 use directory::{Flaw, Forward, Resolution, Spread};
 use journey::Event;
@@ -17,6 +20,7 @@ use smtp::client::{RecipientWishes, Wishes};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Batch, CommitError};
+use tokio::sync::mpsc;
 
 /// How often settling is tried anew when another errand of the message was quicker.
 const CONFLICT_RETRIES_MAX: usize = 64;
@@ -70,8 +74,22 @@ impl Places {
     }
 }
 
-/// Delivers one message to its recipients at one domain.
-pub(crate) async fn deliver(ctx: Arc<Context>, claims: Vec<Claim>) {
+/// What an attempt tells when it needs its connection no longer, though it is still being recorded.
+pub(crate) struct Ended {
+    pub(crate) task: tokio::task::Id,
+    /// Connections that it opened.
+    pub(crate) opened: usize,
+    /// What it says of the site.
+    pub(crate) heard: Heard,
+}
+
+/// Delivers one message to its recipients at one domain, as a task of its own.
+pub(crate) async fn deliver(
+    ctx: Arc<Context>,
+    claims: Vec<Claim>,
+    site: Site,
+    ends: mpsc::UnboundedSender<Ended>,
+) {
     let mut away = Vec::new();
     let mut fates = Vec::new();
     for claim in claims {
@@ -89,10 +107,19 @@ pub(crate) async fn deliver(ctx: Arc<Context>, claims: Vec<Claim>) {
     }
     let nowhere: Vec<(&Claim, &Fate)> = fates.iter().map(|(claim, fate)| (claim, fate)).collect();
     settle_fates(&ctx, &nowhere, &mut Vec::new()).await;
+    let task = tokio::task::id();
     // What the operator sends another way goes by itself.
     away.sort_by(|a, b| a.errand.via.cmp(&b.errand.via));
+    let mut left = away.len();
     for together in away.chunk_by(|a, b| a.errand.via == b.errand.via) {
-        carry(&ctx, together).await;
+        left -= together.len();
+        let end = |heard, opened| {
+            if left == 0 {
+                // Nobody listens any more while the service stops.
+                let _ = ends.send(Ended { task, opened, heard });
+            }
+        };
+        carry(&ctx, together, &site, &end).await;
     }
 }
 
@@ -173,7 +200,7 @@ async fn has_room(ctx: &Context, claim: &Claim, id: AccountId) -> Result<bool, T
 }
 
 /// Finds the way and makes the attempt. Each fate is settled as soon as it is known.
-async fn carry(ctx: &Context, claims: &[Claim]) {
+async fn carry(ctx: &Context, claims: &[Claim], site: &Site, end: &(dyn Fn(Heard, usize) + Send + Sync)) {
     let Some(first) = claims.first() else {
         return;
     };
@@ -191,6 +218,7 @@ async fn carry(ctx: &Context, claims: &[Claim]) {
     let plan = match found {
         Ok(plan) => plan,
         Err(failure) => {
+            end(unfound(&failure).filter(first.errand.via.is_none()), 0);
             let fate = Err(failure);
             let fates: Vec<(&Claim, &Fate)> = claims.iter().map(|claim| (claim, &fate)).collect();
             settle_fates(ctx, &fates, &mut events).await;
@@ -198,11 +226,109 @@ async fn carry(ctx: &Context, claims: &[Claim]) {
         }
     };
     let letter = letter(claims, &first.message, ctx.clock.now());
-    let mut under_way = ctx.courier.begin(&plan, &letter);
+    let mut under_way = ctx.courier.begin(&plan, &letter).at(site.clone());
     while let Some(decided) = under_way.next().await {
+        if under_way.is_over() {
+            let (heard, opened) = under_way.heard();
+            // Another way says nothing of the site.
+            end(heard.filter(first.errand.via.is_none()), opened);
+        }
         events.extend(under_way.take_events());
         let fates: Vec<(&Claim, &Fate)> = decided.iter().map(|(i, fate)| (&claims[*i], fate)).collect();
         settle_fates(ctx, &fates, &mut events).await;
+    }
+}
+
+/// A domain for which there is no way now is as good as down; one that takes no mail is not.
+fn unfound(failure: &Failure) -> Heard {
+    match failure.is_permanent() {
+        true => Heard::Nothing,
+        false => Heard::Unreachable(failure.clone()),
+    }
+}
+
+/// Gives claims back that were not needed: the errands are due as before.
+pub(crate) async fn give_back(ctx: Arc<Context>, claims: Vec<Claim>) {
+    let now = ctx.clock.now();
+    for claim in claims {
+        if let Err(error) = ctx.queue.release(&claim, now).await {
+            let (id, to) = (claim.message.id, &claim.errand.recipient);
+            tracing::warn!(%id, %to, %error, "a claim could not be given back; it ends by itself");
+        }
+    }
+}
+
+/// Puts errands off whose site is known to be down: as a failed attempt does, without one, and all that nobody
+/// is to be told of in one batch.
+pub(crate) async fn put_off(ctx: Arc<Context>, dues: Vec<queue::Due>, why: Failure, since: Duration) {
+    let now = ctx.clock.now();
+    let claimed = match suspended::put_back(&ctx, dues, now).await {
+        Ok(dues) => ctx.queue.claim(&dues, now).await,
+        Err(error) => Err(error),
+    };
+    let claims = match claimed {
+        Ok(claims) => claims,
+        Err(error) => {
+            tracing::error!(%error, "errands for a site that is down could not be put off");
+            return;
+        }
+    };
+    let words = format!(
+        "not tried: the servers have not been reached for {}, and one message at a time finds out whether \
+         they are back; the last one met: {}",
+        in_words(since),
+        why.words
+    );
+    let fate: Fate = Err(Failure { words, ..why });
+    let now = ctx.clock.now();
+    let mut batch = Batch::new();
+    let (mut together, mut apart) = (Vec::new(), Vec::new());
+    // What the operator sends another way does not wait for this site.
+    let (elsewhere, claims): (Vec<Claim>, Vec<Claim>) =
+        claims.into_iter().partition(|claim| claim.errand.via.is_some());
+    for claim in &claims {
+        let fate = settle::overdue(&claim.message, now).unwrap_or_else(|| fate.clone());
+        let decision = decide(&ctx, claim, &fate, now);
+        let is_quiet = matches!(decision.outcome, Outcome::Deferred { .. }) && decision.report.is_none();
+        // Several errands of one message may be postponed in one batch; only ends count them.
+        let added = is_quiet
+            && ctx
+                .queue
+                .settle(&mut batch, claim, &decision.outcome)
+                .await
+                .is_ok();
+        if added {
+            ctx.journey
+                .record(&mut batch, claim.message.id, now, &decision.event);
+            together.push((claim, fate));
+        } else {
+            apart.push((claim, fate));
+        }
+    }
+    tracing::info!(errands = claims.len(), reply = %why_of(&fate), "put off: the site is down");
+    if !together.is_empty()
+        && let Err(error) = ctx.store.commit(batch).await
+    {
+        tracing::warn!(%error, "errands could not be put off together; each is put off by itself");
+        apart.append(&mut together);
+    }
+    for (claim, fate) in &apart {
+        settle_fates(&ctx, &[(*claim, fate)], &mut Vec::new()).await;
+    }
+    for claim in &elsewhere {
+        carry(&ctx, std::slice::from_ref(claim), &"elsewhere".into(), &|_, _| {}).await;
+    }
+}
+
+fn why_of(fate: &Fate) -> String {
+    fate.as_ref().err().map(Failure::reply).unwrap_or_default()
+}
+
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        secs @ 0..120 => format!("{secs} seconds"),
+        secs @ 120..7200 => format!("{} minutes", secs / 60),
+        secs => format!("{} hours", secs / 3600),
     }
 }
 
@@ -237,16 +363,20 @@ fn letter(claims: &[Claim], message: &Message, now: Timestamp) -> Letter {
     }
 }
 
+fn decide(ctx: &Context, claim: &Claim, fate: &Fate, now: Timestamp) -> Decision {
+    let schedule = ctx.queue.schedule().of(&claim.message.reverse_path);
+    settle::decide(fate, &claim.errand, &claim.message, &schedule, now, ctx.jitter())
+}
+
 /// Settles what is known of errands of one message, each in a batch of its own. What the sender is to
 /// be told of several stands in one report, which goes with the first of them: should the others not
 /// be settled, they are tried and told again, but nothing is left untold.
 async fn settle_fates(ctx: &Context, fates: &[(&Claim, &Fate)], events: &mut Vec<Event>) {
     let now = ctx.clock.now();
-    let decide = |claim: &Claim, fate: &Fate| {
-        let schedule = ctx.queue.schedule();
-        settle::decide(fate, &claim.errand, &claim.message, schedule, now, ctx.jitter())
-    };
-    let decided: Vec<(&Claim, Decision)> = fates.iter().map(|(c, f)| (*c, decide(c, f))).collect();
+    let decided = fates
+        .iter()
+        .map(|(claim, fate)| (*claim, decide(ctx, claim, fate, now)));
+    let decided: Vec<(&Claim, Decision)> = decided.collect();
     let mut told: Vec<Kind> = Vec::new();
     for (i, (claim, decision)) in decided.iter().enumerate() {
         tell_log(claim, decision);

@@ -7,19 +7,24 @@
 //! Never: a read of a mailbox, a judgement on content, the wall clock (but for waiting).
 
 pub mod attempt;
-mod backlog;
 pub mod chunking;
+pub mod control;
 mod conversation;
 pub mod dial;
 mod errand;
+mod health;
 mod heard;
+mod lanes;
 pub mod plan;
+pub mod pool;
 pub mod route;
 pub mod security;
 pub mod service;
 pub mod settle;
 pub mod sts;
+mod sites;
 mod suspended;
+mod waiting;
 pub mod way;
 mod work;
 
@@ -27,3 +32,4 @@ pub use dial::{Dialer, Stream, TcpDialer};
 pub use letterbox::{Failure, dsn, explain, failure};
 pub use route::{Login, Route, RouteFor, ServerName, TlsPolicy};
 pub use service::{Context, Options, Parts, run};
+pub use sites::SiteLimit;

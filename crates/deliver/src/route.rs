@@ -73,7 +73,7 @@ impl RouteFor {
         }
     }
 
-    fn covers(&self, domain: Option<&Domain>) -> bool {
+    pub(crate) fn covers(&self, domain: Option<&Domain>) -> bool {
         match (self, domain) {
             (RouteFor::Everything, _) => true,
             (RouteFor::Domain(own), Some(domain)) => own == domain,
@@ -83,7 +83,7 @@ impl RouteFor {
     }
 
     /// The more one says, the more it counts: a domain beats what is above it, that beats `*`.
-    fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         match self {
             RouteFor::Domain(_) => usize::MAX,
             RouteFor::Below(parent) => parent.as_str().len(),

@@ -1,14 +1,17 @@
 //! The service: finds due errands, claims them, attempts them, settles them.
 //!
-//! Strategies: the longest due goes first; errands of one message to one domain share a transaction;
-//! a destination has at most so many connections at a time, so that one slow domain never holds all,
-//! however many errands of it are due (see `work`); memory does not grow with the queue;
-//! a claim is a lease, so that what a dead process held comes back by itself.
+//! Strategies: the longest due goes first, and senders take turns; errands of one message to one domain
+//! share a transaction, and messages to one server a connection (see `pool`); a site gets as much at a time
+//! as it bears (see `control`), so that one that is slow or dead never holds the others, however many errands
+//! of it are due (see `work`); memory does not grow with the queue; a claim is a lease, so that what a dead
+//! process held comes back by itself.
 
 use crate::attempt::{self, Courier};
 use crate::dial::Dialer;
 use crate::plan::{AddressOrder, Own};
+use crate::pool::Pool;
 use crate::route::Route;
+use crate::sites::SiteLimit;
 use crate::work::{PAUSE, Work};
 use directory::{Directory, Random};
 use dns::Resolver;
@@ -37,8 +40,11 @@ pub struct Options {
     pub attempt: attempt::Options,
     /// Attempts at the same time. Default 200.
     pub attempts_max: usize,
-    /// Attempts at the same time to one domain. Default 20.
+    /// Attempts at the same time to one site at most, where no limit says otherwise; it begins with 2.
+    /// Default 20.
     pub attempts_per_domain_max: usize,
+    /// What is allowed for some sites. The one that says most of a domain or its exchangers counts.
+    pub site_limits: Vec<SiteLimit>,
     /// How long attempts may go on at shutdown. Default 30 seconds; what is cut off then is tried
     /// again at the next start.
     pub shutdown_grace: Duration,
@@ -59,6 +65,7 @@ impl Options {
             order: AddressOrder::default(),
             attempts_max: 200,
             attempts_per_domain_max: 20,
+            site_limits: Vec::new(),
             shutdown_grace: Duration::from_secs(30),
             sole_worker: true,
         }
@@ -130,6 +137,7 @@ impl Context {
                 store: Arc::clone(&parts.store),
                 tap: parts.tap,
                 chunking: crate::chunking::Chunking::default(),
+                pool: Pool::new(options.attempt.keep),
                 options: options.attempt.clone(),
             },
             store: parts.store,
@@ -181,6 +189,11 @@ impl Context {
         self.wake();
     }
 
+    /// Ends the connections that wait for a next message.
+    pub fn close_idle_connections(&self) {
+        self.courier.pool.clear();
+    }
+
     /// Looks at the queue now. For those who move the clock.
     pub fn wake(&self) {
         self.wake.notify_one();
@@ -225,13 +238,16 @@ pub async fn run(ctx: Arc<Context>, mut shutdown: watch::Receiver<bool>) {
         tokio::select! {
             biased;
             () = stopped(&mut shutdown) => break,
-            () = work.one_ended(), if !work.running.is_empty() => {}
-            open = changed.changed() => if !open { break },
-            () = ctx.wake.notified() => {}
+            () = work.next(&ctx) => {}
+            open = changed.changed() => match open {
+                true => work.hear_news(),
+                false => break,
+            },
+            () = ctx.wake.notified() => work.hear_news(),
             () = tokio::time::sleep(wait) => {}
         }
     }
-    let ended = tokio::time::timeout(ctx.options.shutdown_grace, work.all_ended()).await;
+    let ended = tokio::time::timeout(ctx.options.shutdown_grace, work.all_ended(&ctx)).await;
     if ended.is_err() {
         tracing::warn!(
             attempts = work.running.len(),
@@ -239,6 +255,7 @@ pub async fn run(ctx: Arc<Context>, mut shutdown: watch::Receiver<bool>) {
         );
         work.running.shutdown().await;
     }
+    ctx.courier.pool.clear();
 }
 
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {

@@ -327,7 +327,14 @@ async fn dns_trouble_never_bounces() {
 async fn equal_preferences_are_shuffled() {
     let three = mx(mx(mx(zones(), 10, "a.example"), 10, "b.example"), 10, "c.example");
     let world = World::new(three).await;
-    // All are down, so that every try asks all of them.
+    // All put it off, so that every try asks all of them.
+    for n in 1..=3 {
+        let later = common::Script {
+            replies: vec![("RCPT", "450 4.2.1 the mailbox is busy")],
+            ..common::Script::default()
+        };
+        world.net.put(&format!("192.0.2.{n}:25"), later);
+    }
     let mut first = BTreeSet::new();
     for _ in 0..40 {
         let id = world.submit("alice@gmail.com", &["bob@example.com"]).await;

@@ -54,6 +54,8 @@ async fn success_is_reported_by_whoever_is_last_to_know_of_the_wish() {
     assert!(server.said("NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;Old+2Bbob@example.com"));
     assert!(world.inbox().await.is_empty(), "the next server reports");
 
+    // It does not change its mind within a connection.
+    world.ctx.close_idle_connections();
     *server.script.lock().unwrap() = offering(&[]);
     let id = world
         .submit_asking("alice@gmail.com", &["bob@example.com"], "Hi\r\n", ask)
@@ -237,6 +239,7 @@ async fn deadlines() {
     world.until_gone(id).await;
     assert!(!server.said("MAIL") && world.inbox().await[1].contains("does not offer DELIVERBY"));
 
+    world.ctx.close_idle_connections();
     *server.script.lock().unwrap() = offering(&["DELIVERBY 60"]);
     let id = world
         .submit_asking("alice@gmail.com", &to, "Hi\r\n", by(ByMode::Return))
@@ -246,6 +249,7 @@ async fn deadlines() {
     assert_eq!((server.messages().len(), world.inbox().await.len()), (1, 2));
 
     // Who is only to be told gets one notice, and the message goes on.
+    world.ctx.close_idle_connections();
     world.net.remove(MX);
     let id = world
         .submit_asking("alice@gmail.com", &to, "Hi\r\n", by(ByMode::Notify))

@@ -8,6 +8,7 @@ pub mod limits;
 mod logins;
 pub mod mailbox;
 pub mod milter;
+pub mod pace;
 pub mod problem;
 pub mod reference;
 
@@ -147,6 +148,9 @@ pub struct Deliver {
     pub concurrency_per_domain_max: usize,
     pub mta_sts: bool,
     pub mta_sts_port: u16,
+    pub messages_per_connection: usize,
+    pub connection_idle_secs: u64,
+    pub limit: Vec<pace::Limit>,
     pub route: Vec<Route>,
 }
 
@@ -186,6 +190,7 @@ pub struct Queue {
     pub retry_first_secs: u64,
     pub retry_max_secs: u64,
     pub expire_secs: u64,
+    pub expire_report_secs: u64,
     pub delay_notice_secs: u64,
 }
 
@@ -375,9 +380,12 @@ impl Default for Deliver {
             source_addresses: Vec::new(),
             extra_roots: None,
             concurrency_max: 200,
-            concurrency_per_domain_max: 10,
             mta_sts: true,
+            concurrency_per_domain_max: 20,
             mta_sts_port: web::client::HTTPS_PORT,
+            messages_per_connection: 100,
+            connection_idle_secs: 5,
+            limit: Vec::new(),
             route: Vec::new(),
         }
     }
@@ -395,6 +403,7 @@ impl Default for Queue {
             retry_first_secs: 5 * 60,
             retry_max_secs: 4 * 3_600,
             expire_secs: 5 * 86_400,
+            expire_report_secs: 2 * 86_400,
             delay_notice_secs: 4 * 3_600,
         }
     }
@@ -512,6 +521,10 @@ impl Settings {
                 "deliver.concurrency_per_domain_max",
                 self.deliver.concurrency_per_domain_max > 0,
             ),
+            (
+                "deliver.messages_per_connection",
+                self.deliver.messages_per_connection > 0,
+            ),
         ] {
             if !at_least_one {
                 return said(format!("{key} must be at least 1"));
@@ -527,6 +540,11 @@ impl Settings {
         for list in &self.judge.blocklists {
             if let Err(e) = mail::Domain::parse(list) {
                 return said(format!("judge.blocklists: \"{list}\": {e}"));
+            }
+        }
+        for limit in &self.deliver.limit {
+            if let Err(e) = limit.limit(self.deliver.concurrency_per_domain_max) {
+                return said(e);
             }
         }
         for route in &self.deliver.route {

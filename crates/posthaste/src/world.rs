@@ -154,6 +154,7 @@ fn queue_options(settings: &Settings) -> queue::Options {
             first_retry: Duration::from_secs(settings.queue.retry_first_secs),
             max_interval: Duration::from_secs(settings.queue.retry_max_secs),
             expire_after: Duration::from_secs(settings.queue.expire_secs),
+            expire_reports_after: Duration::from_secs(settings.queue.expire_report_secs),
             delay_notice_after: Some(Duration::from_secs(settings.queue.delay_notice_secs)),
             ..defaults.schedule
         },

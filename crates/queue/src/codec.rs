@@ -283,6 +283,7 @@ fn errand(message: QueueId, no: u32, version: u8, value: &[u8]) -> Option<Errand
             (true, _) => Some(r.notify()?),
         },
         priority: r.priority_if(priority)?,
+        sender: 0,
         last: if last {
             Some(r.outcome(host, status)?)
         } else {
@@ -508,6 +509,7 @@ mod tests {
         };
         Errand {
             first_queued: Timestamp(1_800_000_000_000_000),
+            sender: 0,
             ..Errand::new(&sample_message(), 3, &new)
         }
     }

@@ -15,6 +15,8 @@ use store::{Batch, CommitError, Key, KeyRange, Require, Snapshot};
 const VERSION: u8 = 1;
 /// A line in the due index that holds a priority, as one signed octet before the domain.
 const VERSION_PRIORITY: u8 = 2;
+/// The same with the sender's number behind the priority.
+const VERSION_SENDER: u8 = 3;
 /// Leases that are ended in one commit at start.
 const RECOVER_ROWS: usize = 1_000;
 /// When a damaged errand is looked at again.
@@ -33,6 +35,8 @@ pub struct Due {
     pub domain: String,
     /// What goes first among those that are due (RFC 6710).
     pub priority: Priority,
+    /// Who sends; see [`Message::sender`]. 0 for reports, and for lines that an older version wrote.
+    pub sender: u32,
 }
 
 /// An errand that this caller holds: nobody else attempts it until the claim ends or lapses.
@@ -158,7 +162,7 @@ impl Queue {
                             now.plus(LOOK_AGAIN),
                             d.message,
                             d.no,
-                            (&d.domain, d.priority),
+                            (&d.domain, d.priority, d.sender),
                         );
                     }
                     Err(error) => return Err(error),
@@ -255,7 +259,7 @@ impl Queue {
         until: Timestamp,
     ) -> Result<Option<Claim>, Error> {
         let errand_key = keys::errand(due.message, due.no);
-        let Some((errand, errand_version)) = errand_in(snapshot, due.message, due.no).await? else {
+        let Some((mut errand, errand_version)) = errand_in(snapshot, due.message, due.no).await? else {
             // The line names nothing (it was just dropped, or its errand was damaged before).
             batch.require(Require::KeyAbsent(errand_key));
             batch.delete(keys::due(due.at, due.message, due.no));
@@ -290,6 +294,7 @@ impl Queue {
                 read
             }
         };
+        errand.sender = message.sender();
         batch.require(Require::VersionIs(errand_key, errand_version));
         batch.require(match &stored_lease {
             Some(s) => Require::VersionIs(lease_key, s.version),
@@ -341,7 +346,8 @@ pub(crate) fn put_waiting(batch: &mut Batch, errand: &Errand, value: Vec<u8>, ne
 
 pub(crate) fn put_due(batch: &mut Batch, at: Timestamp, errand: &Errand) {
     let domain = errand.recipient.host().to_string();
-    put_due_line(batch, at, errand.message, errand.no, (&domain, errand.priority));
+    let about = (domain.as_str(), errand.priority, errand.sender);
+    put_due_line(batch, at, errand.message, errand.no, about);
 }
 
 fn put_due_line(
@@ -349,12 +355,17 @@ fn put_due_line(
     at: Timestamp,
     id: QueueId,
     no: u32,
-    (domain, priority): (&str, Priority),
+    (domain, priority, sender): (&str, Priority, u32),
 ) {
-    let mut value = match priority {
-        Priority::NORMAL => vec![VERSION],
-        other => vec![VERSION_PRIORITY, other.value() as u8],
-    };
+    let mut value = Vec::with_capacity(6 + domain.len());
+    match (priority, sender) {
+        (Priority::NORMAL, 0) => value.push(VERSION),
+        (other, 0) => value.extend([VERSION_PRIORITY, other.value() as u8]),
+        (priority, sender) => {
+            value.extend([VERSION_SENDER, priority.value() as u8]);
+            value.extend(sender.to_be_bytes());
+        }
+    }
     value.extend_from_slice(domain.as_bytes());
     batch.put(keys::due(at, id, no), value);
 }
@@ -384,9 +395,14 @@ pub(crate) fn decode_lease(key: &Key, value: &[u8]) -> Result<Lease, Error> {
 
 pub(crate) fn decode_due(key: &Key, value: &[u8]) -> Option<Due> {
     let mut parts = key.reader();
-    let (priority, domain) = match value {
-        [VERSION_PRIORITY, priority, domain @ ..] => (Priority::new(*priority as i8)?, domain),
-        [_, domain @ ..] => (Priority::NORMAL, domain),
+    let (priority, sender, domain) = match value {
+        [VERSION_SENDER, priority, a, b, c, d, domain @ ..] => {
+            let sender = u32::from_be_bytes([*a, *b, *c, *d]);
+            (Priority::new(*priority as i8)?, sender, domain)
+        }
+        [VERSION_PRIORITY, priority, domain @ ..] => (Priority::new(*priority as i8)?, 0, domain),
+        [VERSION_SENDER, ..] => return None,
+        [_, domain @ ..] => (Priority::NORMAL, 0, domain),
         [] => return None,
     };
     let due = Due {
@@ -395,6 +411,7 @@ pub(crate) fn decode_due(key: &Key, value: &[u8]) -> Option<Due> {
         no: parts.u32()?,
         domain: String::from_utf8_lossy(domain).into_owned(),
         priority,
+        sender,
     };
     Some(due)
 }
@@ -445,8 +462,17 @@ async fn recover_one(
         // The epoch goes on, so that a holder that still lives is fenced off.
         errand.epoch = lease.epoch.max(errand.epoch);
         errand.state = ErrandState::Waiting { next_attempt: now };
+        errand.sender = sender_of(snapshot, id).await;
         let value = encode_errand(&errand);
         put_waiting(batch, &errand, value, now);
     }
     Ok(())
+}
+
+/// The sender's number of a queued message; 0 when it cannot be read, which costs a turn and no more.
+pub(crate) async fn sender_of(snapshot: &dyn Snapshot, id: QueueId) -> u32 {
+    match message_in(snapshot, id).await {
+        Ok(Some(message)) => message.sender(),
+        _ => 0,
+    }
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0x30 | queue id | message; refers to its blob |
 //! | 0x31 | queue id, errand no | errand |
-//! | 0x32 | due time, queue id, errand no | 1, recipient's domain; or 2, priority, recipient's domain |
+//! | 0x32 | due time, queue id, errand no | 1, recipient's domain; or 2, priority, recipient's domain; or 3, priority, sender's number (4), recipient's domain |
 //! | 0x33 | queue id, errand no | lease: epoch, version byte, end |
 //! | 0x34 | queue id | counter: minus the number of open errands, where there were several |
 //! | 0x35 | which | counters: queued messages, open errands, held errands |

@@ -1,7 +1,7 @@
 //! What the operator asks of the queue and orders it to do.
 
 use crate::codec::{decode_message, encode_errand};
-use crate::due::{message_in, put_waiting};
+use crate::due::{message_in, put_waiting, sender_of};
 use crate::filter::{ClassOf, Filter, Looked};
 use crate::orders::{decoded_or_logged, end_wait};
 use crate::settle::{errand_keys, remove_message};
@@ -185,6 +185,7 @@ impl Queue {
             let snapshot = self.store.snapshot().await?;
             let mut batch = Batch::new();
             let mut due = 0;
+            let sender = sender_of(snapshot.as_ref(), id).await;
             for (mut errand, version) in open_errands(snapshot.as_ref(), id).await? {
                 let lease_key = keys::lease(id, errand.no);
                 let ErrandState::Waiting { next_attempt } = errand.state else {
@@ -197,6 +198,7 @@ impl Queue {
                 batch.require(Require::KeyAbsent(lease_key));
                 batch.delete(keys::due(next_attempt, id, errand.no));
                 errand.state = ErrandState::Waiting { next_attempt: now };
+                errand.sender = sender;
                 let value = encode_errand(&errand);
                 put_waiting(&mut batch, &errand, value, now);
                 due += 1;

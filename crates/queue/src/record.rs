@@ -92,6 +92,20 @@ impl Message {
     pub fn size(&self) -> u64 {
         self.prefix.len() as u64 + self.blob_len
     }
+
+    /// Who sends, as a number by which senders take turns: the login, or the domain of the reverse-path
+    /// (lists give each message an address of its own). 0 for reports.
+    #[must_use]
+    pub fn sender(&self) -> u32 {
+        let who = match (&self.login, &self.reverse_path) {
+            (Some(login), _) => login.to_ascii_lowercase(),
+            (None, ReversePath::Address(address)) => address.host().to_string(),
+            (None, ReversePath::Null) => return 0,
+        };
+        // FNV-1a: two that share a number share a turn, no more.
+        let mix = |hash: u32, octet: u8| (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193);
+        who.bytes().fold(0x811c_9dc5, mix).max(1)
+    }
 }
 
 /// What a sender may ask of a whole message, in words: for listings and for its journey.
@@ -257,6 +271,9 @@ pub struct Errand {
     /// See [`Message::priority`].
     #[serde(default)]
     pub priority: Priority,
+    /// See [`Message::sender`]. Kept in the due index, not with the errand: 0 in listings.
+    #[serde(skip)]
+    pub(crate) sender: u32,
     /// How it stands.
     pub state: ErrandState,
     /// Attempts made so far.
@@ -293,6 +310,7 @@ impl Errand {
             original_recipient: new.original_recipient.clone(),
             notify: new.notify,
             priority: message.priority,
+            sender: message.sender(),
             state: ErrandState::Waiting {
                 next_attempt: new.next_attempt,
             },

@@ -4,7 +4,7 @@
 //! come back together. The last attempt falls on the moment of expiry. A [`Forecast`] says what is to
 //! come if every attempt fails for now: times from and to, since the jitter is not known yet.
 
-use mail::Timestamp;
+use mail::{ReversePath, Timestamp};
 use std::time::Duration;
 
 /// When to try again and when to give up.
@@ -19,6 +19,9 @@ pub struct Schedule {
     pub max_interval: Duration,
     /// From entering the queue to giving up. Default 5 days (RFC 5321 §4.5.4.1: at least 4 to 5).
     pub expire_after: Duration,
+    /// The same for messages without a reverse-path, whose end nobody is told of. Default 2 days; never
+    /// more than the other.
+    pub expire_reports_after: Duration,
     /// After this long the sender is told once that it is delayed. Default 4 hours; `None` never.
     pub delay_notice_after: Option<Duration>,
     /// The part of an interval by which jitter makes it shorter or longer. Default 0.1.
@@ -34,6 +37,7 @@ impl Default for Schedule {
             factor: 1.5,
             max_interval: Duration::from_secs(4 * HOUR),
             expire_after: Duration::from_secs(5 * 24 * HOUR),
+            expire_reports_after: Duration::from_secs(2 * 24 * HOUR),
             delay_notice_after: Some(Duration::from_secs(4 * HOUR)),
             jitter_part: 0.1,
         }
@@ -94,6 +98,18 @@ pub const TRIES_TOLD_MAX: usize = 100;
 const TRIES_MAX: usize = 10_000;
 
 impl Schedule {
+    /// The schedule for messages of this sender.
+    #[must_use]
+    pub fn of(&self, sender: &ReversePath) -> Self {
+        match sender {
+            ReversePath::Address(_) => *self,
+            ReversePath::Null => Self {
+                expire_after: self.expire_after.min(self.expire_reports_after),
+                ..*self
+            },
+        }
+    }
+
     /// What is to come for an errand, as far as it can be known at `now`: attempts are taken to begin
     /// when they are due, and to fail for now at once.
     #[must_use]
@@ -247,6 +263,20 @@ mod tests {
         );
         assert_eq!(s.next(41, at(0), at(five_days), 0.5), Next::Expire);
         assert_eq!(s.next(41, at(0), at(five_days + 9), 0.5), Next::Expire);
+    }
+
+    #[test]
+    fn reports_are_given_up_earlier() {
+        let s = Schedule::default();
+        let from = ReversePath::Address(mail::EmailAddress::parse("alice@gmail.com").unwrap());
+        assert_eq!(s.of(&from), s);
+        let reports = s.of(&ReversePath::Null);
+        assert_eq!(reports.expires(at(0)), at(2 * 86_400));
+        let short = Schedule {
+            expire_after: Duration::from_secs(60),
+            ..s
+        };
+        assert_eq!(short.of(&ReversePath::Null).expires(at(0)), at(60));
     }
 
     #[test]

@@ -319,6 +319,7 @@ async fn put_one_back(
     let later = by.until.map_or(later, |until| until.min(later));
     let is_new = !std::mem::replace(&mut errand.suspended, true);
     errand.state = ErrandState::Waiting { next_attempt: later };
+    errand.sender = due.sender;
     let value = encode_errand(&errand);
     put_waiting(batch, &errand, value, later);
     Ok(is_new.then_some(errand))

@@ -36,6 +36,10 @@ impl Tapped {
         }
     }
 
+    pub(crate) fn rename(&mut self, session: &str) {
+        session.clone_into(&mut self.session);
+    }
+
     pub(crate) fn line(&self, from_client: bool, line: &[u8]) {
         self.tap
             .line(&self.session, from_client, &String::from_utf8_lossy(line));

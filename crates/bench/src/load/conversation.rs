@@ -3,7 +3,7 @@
 //! Promises: never blocks; reports each message's end exactly once.
 //! Never: decides which message is next, or whether to connect again (the hall does).
 
-use super::line::Line;
+use super::line::{Line, Socket};
 use crate::corpus::{Corpus, Letter};
 use crate::reply::{self, Reply};
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -96,13 +98,24 @@ impl Conversation {
     /// Connects (on loopback this is answered at once) and waits for the greeting.
     pub(super) fn open(
         to: SocketAddr,
+        unix: Option<&Path>,
         tls: Option<Arc<rustls::ClientConfig>>,
         epoll: &OwnedFd,
         token: u64,
     ) -> io::Result<Self> {
-        let socket = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
-        socket.set_nodelay(true)?;
-        socket.set_nonblocking(true)?;
+        let socket = match unix {
+            None => {
+                let socket = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+                socket.set_nodelay(true)?;
+                socket.set_nonblocking(true)?;
+                Socket::Tcp(socket)
+            }
+            Some(path) => {
+                let socket = UnixStream::connect(path)?;
+                socket.set_nonblocking(true)?;
+                Socket::Unix(socket)
+            }
+        };
         epoll::add(epoll, &socket, EventData::new_u64(token), EventFlags::IN)?;
         Ok(Self {
             line: Line::new(socket),

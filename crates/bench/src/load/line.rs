@@ -7,21 +7,68 @@ use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 /// Octets read at once: answers are short.
 const READ_OCTETS: usize = 4096;
 
+/// A socket of either kind. It must not block.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+impl io::Read for Socket {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.read(room),
+            Self::Unix(socket) => socket.read(room),
+        }
+    }
+}
+
+impl io::Write for Socket {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.write(octets),
+            Self::Unix(socket) => socket.write(octets),
+        }
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.write_vectored(parts),
+            Self::Unix(socket) => socket.write_vectored(parts),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Line {
-    pub(super) socket: TcpStream,
+    pub(super) socket: Socket,
     tls: Option<Box<ClientConnection>>,
 }
 
 impl Line {
-    /// A connection in clear. The socket must not block.
-    pub(super) fn new(socket: TcpStream) -> Self {
+    /// A connection in clear.
+    pub(super) fn new(socket: Socket) -> Self {
         Self { socket, tls: None }
     }
 

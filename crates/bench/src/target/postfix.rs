@@ -22,7 +22,25 @@ pub struct Postfix {
     deliver: Deliver,
     accounts: u16,
     sessions_max: u16,
+    relay: Option<Relaying>,
 }
+
+/// How an instance relays.
+#[derive(Debug, Clone)]
+pub struct Relaying {
+    /// Lines of a transport map: all that may be sent to, by address on loopback.
+    pub transport: String,
+    /// Whether its limits are raised.
+    pub tuned: bool,
+}
+
+/// What is set where the limits are raised.
+pub const TUNED: &str = "default_destination_concurrency_limit = 100\n\
+                         initial_destination_concurrency = 50\n\
+                         default_process_limit = 500\n\
+                         qmgr_message_active_limit = 100000\n\
+                         qmgr_message_recipient_limit = 100000\n\
+                         in_flow_delay = 0\n";
 
 /// What to say when it is missing.
 pub const HOW_TO_INSTALL: &str = "Postfix is not installed, or this is not root: without it the comparison goes on \
@@ -50,7 +68,31 @@ impl Postfix {
             deliver,
             accounts,
             sessions_max,
+            relay: None,
         }
+    }
+
+    /// An instance that sends on what it is handed, to addresses on loopback.
+    pub fn relaying(relay: Relaying) -> Self {
+        Self {
+            name: if relay.tuned { "postfix-tuned" } else { "postfix" },
+            relay: Some(relay),
+            ..Self::new(Variant::Default, Deliver::Discard, 1, 1)
+        }
+    }
+
+    /// How it is set for relaying, for the foot of the table.
+    fn describe_relay(&self, tuned: bool) -> String {
+        let version = postconf(&["-dh", "mail_version"]).unwrap_or_default();
+        let settings = match tuned {
+            true => TUNED.trim_end().replace('\n', ", "),
+            false => "otherwise its defaults".to_owned(),
+        };
+        format!(
+            "{}: Postfix {version}, own instance, no chroot; a transport map names an address on loopback for each \
+             domain; {settings}. It judges nothing and signs nothing.",
+            self.name
+        )
     }
 
     fn process_limit(&self) -> u16 {
@@ -86,6 +128,13 @@ impl Postfix {
              virtual_gid_maps = static:65534\n",
             self.process_limit()
         );
+        if let Some(relay) = &self.relay {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "transport_maps = texthash:{at}/etc/transport");
+            if relay.tuned {
+                text.push_str(TUNED);
+            }
+        }
         if self.deliver == Deliver::Discard {
             text.push_str("virtual_transport = discard:\n");
         }
@@ -127,6 +176,9 @@ impl Postfix {
             let _ = writeln!(users, "user{n}@bench.example user{n}/Maildir/");
         }
         write(&etc.join("users"), &users)?;
+        if let Some(relay) = &self.relay {
+            write(&etc.join("transport"), &relay.transport)?;
+        }
         if self.variant == Variant::Tls {
             write(&etc.join("tls.pem"), &certificate()?)?;
         }
@@ -140,6 +192,9 @@ impl Target for Postfix {
     }
 
     fn describe(&self) -> String {
+        if let Some(relay) = &self.relay {
+            return self.describe_relay(relay.tuned);
+        }
         let version = postconf(&["-dh", "mail_version"]).unwrap_or_default();
         format!(
             "{}: Postfix {version}, own instance, no chroot; default_process_limit={} (its own 100 would serve only \
@@ -297,6 +352,15 @@ mod tests {
                 deliver == Deliver::Discard
             );
             assert!(!text.contains("fsync"));
+        }
+        for tuned in [false, true] {
+            let transport = "d0.sink.example smtp:[127.77.0.1]:2525\n".to_owned();
+            let text = Postfix::relaying(Relaying { transport, tuned }).main_cf(Path::new("/x"));
+            assert!(text.contains("\ntransport_maps = texthash:/x/etc/transport\n"));
+            assert!(
+                text.contains("\ndefault_transport = error:") && text.contains("\nrelay_transport = error:")
+            );
+            assert_eq!(text.contains("in_flow_delay = 0"), tuned);
         }
     }
 }

@@ -80,6 +80,19 @@ impl Installation {
     /// # Errors
     /// When the program is missing or refuses one of its orders.
     pub fn prepare(program: &Path, folder: &Path, accounts: u16) -> Outcome<Self> {
+        Self::prepare_beside(program, folder, accounts, None)
+    }
+
+    /// The same, with one more zone in the DNS: its name and its text.
+    ///
+    /// # Errors
+    /// When the program is missing or refuses one of its orders.
+    pub fn prepare_beside(
+        program: &Path,
+        folder: &Path,
+        accounts: u16,
+        further: Option<(&str, &str)>,
+    ) -> Outcome<Self> {
         let program = program.canonicalize().trying(|| {
             format!(
                 "{}: build it with `cargo build --release -p posthaste`, or name it with --posthaste",
@@ -125,7 +138,7 @@ impl Installation {
             order(&mut add, "a password of the bench\n")?;
         }
         let signing = Signing::new("sender.example")?;
-        let (dns, dns_address) = start_dns(&program, folder, &zone, &signing)?;
+        let (dns, dns_address) = start_dns(&program, folder, &zone, &signing, further)?;
         Ok(Self {
             signing,
             program,
@@ -135,6 +148,13 @@ impl Installation {
             dns,
             dns_address,
         })
+    }
+}
+
+impl Installation {
+    /// What the program says of itself.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 }
 
@@ -227,12 +247,18 @@ impl Drop for Installation {
     }
 }
 
-fn start_dns(program: &Path, folder: &Path, zone: &str, signing: &Signing) -> Outcome<(Child, SocketAddr)> {
+fn start_dns(
+    program: &Path,
+    folder: &Path,
+    zone: &str,
+    signing: &Signing,
+    further: Option<(&str, &str)>,
+) -> Outcome<(Child, SocketAddr)> {
     let mut command = Command::new(program);
     command.args(["lab", "dns", "--listen", "127.0.0.1:0"]);
     let sender = format!("{SENDER_ZONE}{SELECTOR}._domainkey IN TXT {}\n", signing.record());
     let zones = [("bench", zone), ("sender", &sender), ("reverse", REVERSE_ZONE)];
-    for (name, text) in zones {
+    for (name, text) in zones.into_iter().chain(further) {
         let file = folder.join(format!("{name}.zone"));
         std::fs::write(&file, text).trying(|| file.display().to_string())?;
         command.arg("--zone").arg(file);

@@ -38,6 +38,10 @@ pub struct Script {
     pub hangs_up_at: Option<&'static str>,
     /// Says nothing any more from there on.
     pub silent_at: Option<&'static str>,
+    /// Closes without a word after so many messages.
+    pub hangs_up_after: Option<usize>,
+    /// The reply to the second MAIL of a connection and later ones; it closes then.
+    pub second_mail: Option<&'static str>,
 }
 
 impl Default for Script {
@@ -50,6 +54,8 @@ impl Default for Script {
             end: "250 2.0.0 taken",
             hangs_up_at: None,
             silent_at: None,
+            hangs_up_after: None,
+            second_mail: None,
         }
     }
 }
@@ -80,7 +86,11 @@ impl Server {
         let script = self.script.lock().unwrap().clone();
         say(&mut io, script.greeting).await?;
         let mut inside = false;
+        let (mut mails, mut taken) = (0, 0);
         loop {
+            if script.hangs_up_after.is_some_and(|most| taken >= most) {
+                return Ok(());
+            }
             let mut reader = BufReader::with_capacity(1, io);
             let mut line = String::new();
             if reader.read_line(&mut line).await? == 0 {
@@ -94,6 +104,10 @@ impl Server {
             }
             if script.silent_at.is_some_and(|at| line.starts_with(at)) {
                 std::future::pending::<()>().await;
+            }
+            mails += usize::from(line.starts_with("MAIL"));
+            if let Some(reply) = script.second_mail.filter(|_| mails > 1) {
+                return say(&mut io, reply).await;
             }
             let scripted = script.replies.iter().find(|(part, _)| line.contains(part));
             match line.split(' ').next().unwrap_or("") {
@@ -146,6 +160,7 @@ impl Server {
                             .lock()
                             .unwrap()
                             .push(String::from_utf8(text).unwrap());
+                        taken += 1;
                     }
                     say(&mut io, script.end).await?;
                 }

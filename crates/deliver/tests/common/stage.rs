@@ -3,6 +3,7 @@
 use super::{Net, StartTls, certificates, put_blob};
 use deliver::attempt::{Attempted, Courier, Letter, Options};
 use deliver::plan::{By, Hop, Plan};
+use deliver::pool::{Keep, Pool};
 use deliver::{ServerName, TlsPolicy};
 use journey::{AttemptOutcome, Event};
 use mail::{EmailAddress, ReversePath};
@@ -38,6 +39,11 @@ impl Stage {
                 store,
                 tap: None,
                 chunking: deliver::chunking::Chunking::default(),
+                // Each attempt meets the servers as they are then.
+                pool: Pool::new(Keep {
+                    messages_max: 1,
+                    ..Keep::default()
+                }),
                 options: Options::new("mail.gmail.com"),
             },
             net,

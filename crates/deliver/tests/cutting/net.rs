@@ -495,9 +495,11 @@ impl Talk {
 
     async fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
-        match timeout(PATIENCE, self.io.read_line(&mut line)).await?? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(line),
+        timeout(PATIENCE, self.io.read_line(&mut line)).await??;
+        // What was cut within a command is no command.
+        match line.ends_with('\n') {
+            true => Ok(line),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 

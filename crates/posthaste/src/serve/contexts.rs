@@ -152,11 +152,24 @@ pub fn deliver(
     resolver: &Arc<dyn dns::Resolver>,
     hooks: &Hooks,
 ) -> Result<Arc<deliver::Context>, Failure> {
+    let site_limits = settings.deliver.limit.iter();
+    let site_limits = site_limits.map(|limit| limit.limit(settings.deliver.concurrency_per_domain_max));
+    let name = world::hostname(settings)?;
+    let attempt = deliver::attempt::Options {
+        keep: deliver::pool::Keep {
+            messages_max: settings.deliver.messages_per_connection,
+            idle_max: Duration::from_secs(settings.deliver.connection_idle_secs),
+            ..deliver::pool::Keep::default()
+        },
+        ..deliver::attempt::Options::new(name.as_str())
+    };
     let options = deliver::Options {
         port: settings.deliver.port,
+        site_limits: site_limits.collect::<Result<_, _>>().map_err(Failure::Settings)?,
+        attempt,
         attempts_max: settings.deliver.concurrency_max,
         attempts_per_domain_max: settings.deliver.concurrency_per_domain_max,
-        ..deliver::Options::new(world::hostname(settings)?)
+        ..deliver::Options::new(name)
     };
     let roots = world::roots(settings)?;
     let office = &world.office;

@@ -324,8 +324,23 @@ const KEYS: &[Key] = &[
     key("deliver.concurrency_max", "200", "Deliveries at the same time."),
     key(
         "deliver.concurrency_per_domain_max",
-        "10",
-        "Deliveries to one domain at the same time.",
+        "20",
+        "Deliveries at the same time to one site at most: to the servers that one or more domains name as their mail exchangers. It begins with 2 and becomes more while the site answers well, less when it is in trouble (`docs/QUEUE.md`).",
+    ),
+    key(
+        "deliver.messages_per_connection",
+        "100",
+        "Messages that one connection carries at most, one after the other; 1 opens a connection for each.",
+    ),
+    key(
+        "deliver.connection_idle_secs",
+        "5",
+        "Seconds that a connection waits for the next message to the same server before it is closed; 0: not at all.",
+    ),
+    key(
+        "deliver.limit",
+        "[]",
+        "How much goes to some sites at most: tables `[[deliver.limit]]` with `domain` and any of `connections` (at the same time), `messages_per_minute` and `connections_per_minute`. The domain is a recipient's (`\"gmail.com\"`), or that of mail exchangers (`\".google.com\"` for all below it), or `\"*\"`; the one that says most counts.",
     ),
     key(
         "deliver.mta_sts",
@@ -356,6 +371,11 @@ const KEYS: &[Key] = &[
         "queue.expire_secs",
         "432000",
         "Seconds after which an undeliverable message is returned to its sender (RFC 5321 §4.5.4.1: four to five days).",
+    ),
+    key(
+        "queue.expire_report_secs",
+        "172800",
+        "The same for reports, which have no sender to be returned to: they are given up earlier.",
     ),
     key(
         "queue.delay_notice_secs",

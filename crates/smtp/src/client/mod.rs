@@ -112,6 +112,13 @@ impl Client {
         }
     }
 
+    /// Names what follows, for the tap: a session may carry messages of many names.
+    pub fn rename(&mut self, name: &str) {
+        if let Some(tap) = &mut self.tap {
+            tap.rename(name);
+        }
+    }
+
     /// Goes on until something has to be done outside. Takes what it uses off `input`.
     pub fn step(&mut self, input: &mut &[u8]) -> Step {
         loop {
