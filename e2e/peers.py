@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Postfix, Exim and OpenSMTPD of Debian, each in a root folder of its own, as senders to us.
+"""Postfix, Exim and OpenSMTPD of Debian, each in a root folder of its own, as senders to us and receivers
+from us; and aiosmtpd of PyPI as a receiver, in this process.
 
 As packages they exclude each other, so they are unpacked, not installed: `python3 e2e/peers.py` puts
 them into target/e2e-peers. Each runs by `chroot` in a mount and process namespace of its own, with its
@@ -7,12 +8,14 @@ own /etc and /var: the machine's configuration is never read or written, and whe
 process ends, all others end and the mounts are gone.
 """
 
+import importlib.util
 import os
 import pathlib
 import shlex
 import shutil
 import smtplib
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -41,10 +44,15 @@ USERS = ("root:x:0:0::/root:/bin/sh\n"
 GROUPS = ("root:x:0:\nmail:x:8:\nnogroup:x:65534:\npostfix:x:901:\npostdrop:x:906:\nDebian-exim:x:902:\n"
           "opensmtpd:x:903:\nopensmtpq:x:904:\nalice:x:905:\n")
 ALICE, MAILDIR = 905, "/var/alice/Maildir"
+#: alice0, alice1, … are alice too.
+NAMED = 20
 
 
 def missing(name):
     """Why the peer cannot run, or nothing."""
+    if name == "aiosmtpd":
+        found = importlib.util.find_spec("aiosmtpd")
+        return None if found else "aiosmtpd is absent: `pip install aiosmtpd`"
     packages, program = PACKAGES[name]
     path = STORE / name / program
     how = "`python3 e2e/peers.py` fetches it"
@@ -205,6 +213,9 @@ class Peer:
         """What it delivered to alice."""
         return [p.read_bytes() for p in self.root.glob(f"{MAILDIR[1:]}/new/*")]
 
+    #: Lines end as its Maildir has them.
+    line_end = b"\n"
+
     def wait_for(self, *markers):
         """The message for alice that holds all markers."""
         def found():
@@ -232,7 +243,8 @@ class Postfix(Peer):
         lines.append("postlog unix-dgram n - n - 1 postlogd")
         self.write("etc/postfix/master.cf", "\n".join(lines) + "\n")
         self.write("etc/postfix/dynamicmaps.cf", "")
-        self.write("etc/postfix/users", f"alice@{self.domain} Maildir/\n")
+        self.write("etc/postfix/users", f"alice@{self.domain} Maildir/\nпочта@{self.domain} Maildir/\n"
+                   + "".join(f"alice{n}@{self.domain} Maildir/\n" for n in range(NAMED)))
         for name in ("postfix-script", "post-install", "postfix-files"):
             shutil.copy(STORE / "postfix/etc/postfix" / name, self.root / "etc/postfix" / name)
         self.folder("var/spool/postfix", 0, 0o755)
@@ -257,6 +269,8 @@ maillog_file = /dev/stdout
 smtpd_tls_security_level = may
 smtpd_tls_cert_file = /etc/tls/cert.pem
 smtpd_tls_key_file = /etc/tls/key.pem
+smtpd_tls_received_header = yes
+smtpd_tls_loglevel = 1
 smtp_tls_security_level = secure
 smtp_tls_secure_cert_match = hostname
 smtp_tls_CAfile = /etc/tls/ca.pem
@@ -300,10 +314,13 @@ accept_8bitmime = true
 message_size_limit = 40M
 keep_environment =
 never_users =
-acl_smtp_rcpt = everything
+acl_smtp_rcpt = everybody
 acl_smtp_data = everything
 
 begin acl
+everybody:
+  require verify = recipient
+  accept
 everything:
   accept
 
@@ -317,6 +334,7 @@ far:
   no_more
 near:
   driver = accept
+  local_parts = ! nobody
   transport = near
 
 begin transports
@@ -361,7 +379,7 @@ class OpenSmtpd(Peer):
 ca "lab" cert "/etc/tls/ca.pem"
 pki "{self.hostname}" cert "/etc/tls/cert.pem"
 pki "{self.hostname}" key "/etc/tls/key.pem"
-table users {{ "@" = "alice" }}
+table users {{ "alice" = "alice", {", ".join(f'"alice{n}" = "alice"' for n in range(NAMED))} }}
 smtp max-message-size "40M"
 listen on {self.address} port 25 tls pki "{self.hostname}" hostname "{self.hostname}"
 action "near" maildir "{MAILDIR}" virtual <users>
@@ -371,7 +389,57 @@ match from any for any action "far"
 """)
 
 
-KINDS = {kind.name: kind for kind in (Postfix, Exim, OpenSmtpd)}
+class AioSmtpd:
+    """aiosmtpd of PyPI, which speaks SMTP and no more: a receiver that offers neither DSN nor CHUNKING."""
+
+    name = "aiosmtpd"
+    line_end = b"\r\n"
+
+    def __init__(self, folder, domain, address, authority):
+        self.domain, self.address = domain, address
+        self.hostname = f"mail.{domain}"
+        self.made, self.key = authority.issue(self.hostname, f"DNS:{self.hostname}")
+        self.taken, self.sessions, self.controller = [], [], None
+
+    def start(self):
+        from aiosmtpd.controller import Controller
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(self.made, self.key)
+        self.controller = Controller(
+            self, hostname=self.address, port=25, server_hostname=self.hostname, tls_context=tls,
+            enable_SMTPUTF8=True, data_size_limit=40_000_000)
+        self.controller.start()
+
+    def stop(self):
+        if self.controller:
+            self.controller.stop()
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if address.startswith("nobody@"):
+            return "550 5.1.1 No such user here"
+        envelope.rcpt_tos.append(address)
+        envelope.rcpt_options.extend(options)
+        return "250 2.1.5 OK"
+
+    async def handle_DATA(self, server, session, envelope):
+        self.sessions.append({"tls": session.ssl and session.ssl["cipher"], "helo": session.host_name,
+                              "from": envelope.mail_from, "to": list(envelope.rcpt_tos),
+                              "options": list(envelope.mail_options) + list(envelope.rcpt_options)})
+        self.taken.append(envelope.original_content)
+        return "250 2.0.0 taken"
+
+    def said(self):
+        return "\n".join(map(repr, list(self.sessions)))
+
+    logged = said
+
+    def messages(self):
+        return list(self.taken)
+
+    wait_for = Peer.wait_for
+
+
+KINDS = {kind.name: kind for kind in (Postfix, Exim, OpenSmtpd, AioSmtpd)}
 
 if __name__ == "__main__":
     sys.exit(fetch())

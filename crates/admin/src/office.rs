@@ -104,6 +104,7 @@ impl Office {
             Request::Trace { what, limit } => self.trace(&what, limit).await,
             Request::Block(order) => self.block(order).await,
             Request::MtaSts(order) => self.mta_sts(order).await,
+            Request::Suppression(order) => self.suppression(order).await,
             Request::AccountLimit { address, order } => self.limit_account(&address, order).await,
             Request::Audit { deep } => {
                 let report = self.audit(deep, Pace::new(true)).await?;

@@ -120,6 +120,8 @@ pub enum Request {
     Block(BlockOrder),
     /// About MTA-STS policies, of others and our own.
     MtaSts(MtaStsOrder),
+    /// Shows or ends suppressions.
+    Suppression(SuppressionOrder),
     /// Shows what an account has sent today, or gives it limits of its own.
     AccountLimit {
         address: EmailAddress,
@@ -190,6 +192,8 @@ pub enum Response {
     MtaStsOf(Box<MtaStsView>),
     /// The body of the policy that a domain of ours publishes.
     MtaStsPolicy(String),
+    /// A page of suppressed addresses; the next one is behind the last. An empty one is the end.
+    Suppressed(Vec<limits::Suppressed>),
     Today {
         address: EmailAddress,
         today: limits::Today,
@@ -266,6 +270,24 @@ pub struct MtaStsView {
     pub until: Option<Timestamp>,
     /// When the policy may be fetched again, after a fetch that failed.
     pub next_fetch: Option<Timestamp>,
+}
+
+/// What is to be done about suppressed addresses.
+#[derive(Serialize, Deserialize, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum SuppressionOrder {
+    /// Show them, page by page.
+    List {
+        /// The sender and the address behind which the page begins.
+        behind: Option<(String, String)>,
+    },
+    /// End one.
+    Remove {
+        /// Which address.
+        address: EmailAddress,
+        /// For which sender: a login, or `@domain`; without one, for all.
+        sender: Option<String>,
+    },
 }
 
 /// What is to be done about an account's daily limits.

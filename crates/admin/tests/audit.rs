@@ -212,6 +212,7 @@ impl World {
             host: Some("mx.example.net".to_owned()),
             reply: "250 2.0.0 taken".to_owned(),
             status: None,
+            class: None,
         };
         let event = Event::Relayed {
             recipient: claim.errand.recipient.clone(),

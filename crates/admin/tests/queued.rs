@@ -288,6 +288,7 @@ async fn mail_is_dropped_by_sender_age_and_words() {
         host: Some("mx.example.net".into()),
         reply: "451 4.7.1 Greylisted".into(),
         status: Some(mail::EnhancedStatus::new(4, 7, 1)),
+        class: Some("greylisted".into()),
     };
     let deferred = Outcome::Deferred {
         next: now.plus(Duration::from_secs(300)),

@@ -39,6 +39,8 @@ pub(crate) enum Trouble {
     #[error(transparent)]
     Blob(#[from] store::BlobError),
     #[error(transparent)]
+    Limits(#[from] limits::Error),
+    #[error(transparent)]
     Commit(#[from] CommitError),
 }
 
@@ -409,10 +411,12 @@ fn tell_log(claim: &Claim, decision: &Decision) {
         }
         Outcome::Deferred { next, last, .. } => {
             let next = mail::date::iso8601(*next);
-            tracing::info!(%id, %to, host = last.host.as_deref(), reply = %last.reply, next, "deferred");
+            let class = last.class.as_deref();
+            tracing::info!(%id, %to, host = last.host.as_deref(), reply = %last.reply, class, next, "deferred");
         }
         Outcome::Bounced(last) | Outcome::Expired(last) | Outcome::Delivered(last) => {
-            tracing::info!(%id, %to, host = last.host.as_deref(), reply = %last.reply, "ended");
+            let class = last.class.as_deref();
+            tracing::info!(%id, %to, host = last.host.as_deref(), reply = %last.reply, class, "ended");
         }
     }
 }
@@ -474,6 +478,7 @@ async fn try_commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> Result<(),
             together,
         } => {
             ctx.queue.settle(&mut batch, claim, &decision.outcome).await?;
+            suppress(ctx, &mut batch, claim, &decision.outcome, now)?;
             for event in events.iter().chain([&decision.event]) {
                 ctx.journey.record(&mut batch, id, now, event);
             }
@@ -533,6 +538,30 @@ async fn try_commit(ctx: &Context, claim: &Claim, what: &What<'_>) -> Result<(),
     Ok(())
 }
 
+/// An address that its server does not know is not tried again for a sender that wants it so.
+fn suppress(
+    ctx: &Context,
+    batch: &mut Batch,
+    claim: &Claim,
+    outcome: &Outcome,
+    now: Timestamp,
+) -> Result<(), Trouble> {
+    let (Some(limits), Some(login), Outcome::Bounced(last)) = (&ctx.limits, &claim.message.login, outcome)
+    else {
+        return Ok(());
+    };
+    let is_unknown = last.class.as_deref() == Some(crate::explain::UNKNOWN_USER);
+    match &last.host {
+        Some(host) if is_unknown => {
+            let recipient = &claim.errand.recipient;
+            let said = (host.as_str(), last.reply.as_str());
+            let suppressed = limits.suppress(batch, login, recipient, said, now);
+            suppressed.map_err(Trouble::Limits)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What a report tells of an errand.
 fn reported<'a>(claim: &'a Claim, decision: &'a Decision) -> Option<Reported<'a>> {
     let told = decision.report.as_ref()?;
@@ -542,7 +571,7 @@ fn reported<'a>(claim: &'a Claim, decision: &'a Decision) -> Option<Reported<'a>
     | Outcome::Bounced(last)
     | Outcome::Expired(last)) = &decision.outcome;
     let said = match &told.failure {
-        Some(failure) => Said::Failure(failure),
+        Some((failure, explanation)) => Said::Failure { failure, explanation },
         None => Said::Success {
             host: last.host.as_deref(),
             reply: &last.reply,
@@ -577,6 +606,7 @@ async fn send_on_only(
         host: Some(host.clone()),
         reply: format!("250 2.0.0 {words}"),
         status: Some(status),
+        class: None,
     });
     ctx.queue.settle(batch, claim, &outcome).await?;
     let event = Event::Relayed {

@@ -8,6 +8,7 @@
 
 use crate::attempt::{self, Courier};
 use crate::dial::Dialer;
+use crate::explain::Replies;
 use crate::plan::{AddressOrder, Own};
 use crate::pool::Pool;
 use crate::route::Route;
@@ -48,6 +49,8 @@ pub struct Options {
     /// How long attempts may go on at shutdown. Default 30 seconds; what is cut off then is tried
     /// again at the next start.
     pub shutdown_grace: Duration,
+    /// What servers' replies mean. Default: what the program knows.
+    pub replies: Arc<Replies>,
     /// Whether no other process delivers from this store; then leases that an earlier run left
     /// are ended at the start. Default true.
     pub sole_worker: bool,
@@ -67,6 +70,7 @@ impl Options {
             attempts_per_domain_max: 20,
             site_limits: Vec::new(),
             shutdown_grace: Duration::from_secs(30),
+            replies: Replies::built_in(),
             sole_worker: true,
         }
     }
@@ -117,6 +121,8 @@ pub struct Context {
     pub(crate) mta_sts: Option<mtasts::Policies>,
     routes: RwLock<Arc<[Route]>>,
     wake: Notify,
+    /// Where addresses that were refused as unknown are suppressed, if anywhere.
+    pub(crate) limits: Option<limits::Limits>,
 }
 
 impl Context {
@@ -153,6 +159,7 @@ impl Context {
             mta_sts: None,
             routes: RwLock::new(routes.into()),
             wake: Notify::new(),
+            limits: None,
         }
     }
 
@@ -160,6 +167,13 @@ impl Context {
     #[must_use]
     pub fn with_mta_sts(mut self, policies: Option<mtasts::Policies>) -> Self {
         self.mta_sts = policies;
+        self
+    }
+
+    /// The same, which suppresses addresses for the senders that these limits name.
+    #[must_use]
+    pub fn with_limits(mut self, limits: limits::Limits) -> Self {
+        self.limits = Some(limits);
         self
     }
 

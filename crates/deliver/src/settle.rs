@@ -3,9 +3,9 @@
 
 use crate::attempt::{Fate, Taken};
 use crate::dsn::Kind;
-use crate::explain::explain;
+use crate::explain::{Explanation, Replies};
 use crate::failure::Failure;
-use journey::{Event, Reply};
+use journey::{Cause, Event, Reply};
 use mail::delivery::{ByMode, Notify};
 use mail::{EnhancedStatus, Timestamp, date};
 use queue::{Deadline, Errand, LastOutcome, Message, Next, Outcome, Schedule};
@@ -26,38 +26,40 @@ pub struct Decision {
 pub struct Told {
     /// What happened.
     pub kind: Kind,
-    /// Why, when it is a failure.
-    pub failure: Option<Failure>,
+    /// Why, when it is a failure, and what that means.
+    pub failure: Option<(Failure, Explanation)>,
 }
 
-/// Decides. `jitter` is a random number from 0 to 1.
+/// Decides. The jitter is a random number from 0 to 1.
 #[must_use]
 pub fn decide(
     fate: &Fate,
     errand: &Errand,
     message: &Message,
     schedule: &Schedule,
-    now: Timestamp,
-    jitter: f64,
+    replies: &Replies,
+    (now, jitter): (Timestamp, f64),
 ) -> Decision {
+    let ended = |failure: &Failure, bounced| ended(failure, errand, message, replies, now, bounced);
     let failure = match fate {
         Ok(taken) => return relayed(taken, errand, message, now),
         Err(failure) => failure,
     };
     if failure.is_permanent() {
-        return ended(failure, errand, message, now, true);
+        return ended(failure, true);
     }
     if let Some(deadline) = passed(message, now) {
-        return ended(&too_late(deadline, Some(failure)), errand, message, now, false);
+        return ended(&too_late(deadline, Some(failure)), false);
     }
     let attempts = errand.attempts.saturating_add(1);
     match schedule.next(attempts, errand.first_queued, now, jitter) {
-        Next::Expire => ended(failure, errand, message, now, false),
+        Next::Expire => ended(failure, false),
         Next::Retry(next) => {
             // The last try is at the deadline, or the word that it passed comes then.
             let deadline = message.deliver_by.map(|by| by.at).filter(|at| *at > now);
             let next = deadline.map_or(next, |at| next.min(at));
-            deferred(failure, errand, message, schedule, now, next)
+            let explanation = replies.explain(failure);
+            deferred((failure, explanation), errand, message, schedule, now, next)
         }
     }
 }
@@ -90,6 +92,7 @@ fn relayed(taken: &Taken, errand: &Errand, message: &Message, now: Timestamp) ->
         host: Some(taken.host.clone()),
         reply: format!("{} {}", taken.reply.code, taken.reply.text),
         status: taken.reply.status,
+        class: None,
     };
     // RFC 3461 §5.2.2: who reports from here on, when the next server cannot.
     let success = !taken.passed_on.dsn && errand.notify.is_some_and(|notify| notify.success);
@@ -113,37 +116,49 @@ fn relayed(taken: &Taken, errand: &Errand, message: &Message, now: Timestamp) ->
     }
 }
 
-fn ended(failure: &Failure, errand: &Errand, message: &Message, now: Timestamp, bounced: bool) -> Decision {
+fn ended(
+    failure: &Failure,
+    errand: &Errand,
+    message: &Message,
+    replies: &Replies,
+    now: Timestamp,
+    bounced: bool,
+) -> Decision {
     let recipient = errand.recipient.clone();
-    let (reply, remedy) = (reply_of(failure), Some(explain(failure).remedy.to_owned()));
+    let explanation = replies.explain(failure);
+    let (reply, remedy) = (reply_of(failure), Some(explanation.remedy()));
+    let cause = Some(cause(&explanation));
+    let last = last_of(failure, &explanation, now);
     let (outcome, event) = if bounced {
         let event = Event::Bounced {
             recipient,
             reply,
+            cause,
             remedy,
         };
-        (Outcome::Bounced(last_of(failure, now)), event)
+        (Outcome::Bounced(last), event)
     } else {
         let event = Event::Expired {
             recipient,
             attempts: errand.attempts.saturating_add(1),
             reply,
+            cause,
             remedy,
         };
-        (Outcome::Expired(last_of(failure, now)), event)
+        (Outcome::Expired(last), event)
     };
     Decision {
         outcome,
         event,
         report: wants(errand, message, |n| n.failure).then(|| Told {
             kind: Kind::Failed,
-            failure: Some(failure.clone()),
+            failure: Some((failure.clone(), explanation)),
         }),
     }
 }
 
 fn deferred(
-    failure: &Failure,
+    (failure, explanation): (&Failure, Explanation),
     errand: &Errand,
     message: &Message,
     schedule: &Schedule,
@@ -161,7 +176,7 @@ fn deferred(
     Decision {
         outcome: Outcome::Deferred {
             next,
-            last: last_of(failure, now),
+            last: last_of(failure, &explanation, now),
             delay_told,
             deadline_told,
         },
@@ -170,11 +185,12 @@ fn deferred(
             reply: reply_of(failure),
             next_attempt: next,
             expires,
-            remedy: Some(explain(failure).remedy.to_owned()),
+            cause: Some(cause(&explanation)),
+            remedy: Some(explanation.remedy()),
         },
         report: (delay_told || deadline_told).then(|| Told {
             kind: Kind::Delayed { until: expires },
-            failure: Some(failure.clone()),
+            failure: Some((failure.clone(), explanation)),
         }),
     }
 }
@@ -185,12 +201,21 @@ fn wants(errand: &Errand, message: &Message, what: impl Fn(Notify) -> bool) -> b
     !message.reverse_path.is_null() && errand.notify.is_none_or(what)
 }
 
-fn last_of(failure: &Failure, now: Timestamp) -> LastOutcome {
+fn last_of(failure: &Failure, explanation: &Explanation, now: Timestamp) -> LastOutcome {
     LastOutcome {
         at: now,
         host: failure.host().map(str::to_owned),
         reply: failure.reply(),
         status: Some(failure.status),
+        class: Some(explanation.class.name.clone()),
+    }
+}
+
+fn cause(explanation: &Explanation) -> Cause {
+    Cause {
+        class: explanation.class.name.clone(),
+        side: explanation.class.side.words().to_owned(),
+        problem: explanation.problem().to_owned(),
     }
 }
 

@@ -7,12 +7,14 @@ use common::put_blob;
 use deliver::Failure;
 use deliver::attempt::{Fate, Taken};
 use deliver::dsn::Kind;
+use deliver::explain::Replies;
 use deliver::settle::{Told, decide, overdue};
 use journey::{Event, Reply};
 use mail::delivery::{ByMode, Notify};
 use mail::{EmailAddress, EnhancedStatus, QueueId, ReversePath, Timestamp};
 use queue::{Body, Deadline, Errand, Message, NewErrand, Outcome, Queue, Schedule};
 use smtp::client::PassedOn;
+use std::sync::Arc;
 use std::time::Duration;
 use store::{Batch, MemoryStore, Store};
 
@@ -52,6 +54,10 @@ async fn errand(notify: Option<&str>) -> (Errand, Message) {
     store.commit(batch).await.unwrap();
     let errand = queue.show(QueueId(1)).await.unwrap().unwrap().errands.remove(0);
     (errand, message)
+}
+
+fn replies() -> Arc<Replies> {
+    Replies::built_in()
 }
 
 fn refused(code: u16) -> Fate {
@@ -108,7 +114,14 @@ async fn outcome_and_report_by_fate_age_and_wish() {
             message.reverse_path = ReversePath::Null;
         }
         let now = START.plus(Duration::from_secs(age_secs));
-        let decision = decide(&fate, &errand, &message, &Schedule::default(), now, 0.5);
+        let decision = decide(
+            &fate,
+            &errand,
+            &message,
+            &Schedule::default(),
+            &replies(),
+            (now, 0.5),
+        );
         let what = format!("{code} after {age_secs} s, {notify:?}, {from_somebody}");
         assert_eq!(short(&decision.outcome), outcome, "{what}");
         let told = decision.report.as_ref().map(|told| told.kind.action());
@@ -125,7 +138,14 @@ async fn a_deferral_says_when_and_until_when() {
     let (mut errand, message) = errand(None).await;
     errand.attempts = 2;
     let schedule = Schedule::default();
-    let decision = decide(&refused(451), &errand, &message, &schedule, START, 0.5);
+    let decision = decide(
+        &refused(451),
+        &errand,
+        &message,
+        &schedule,
+        &replies(),
+        (START, 0.5),
+    );
     let Event::Deferred {
         next_attempt,
         expires,
@@ -143,10 +163,24 @@ async fn a_deferral_says_when_and_until_when() {
     // Told once.
     errand.delay_told = true;
     let late = START.plus(Duration::from_secs(20_000));
-    let decision = decide(&refused(451), &errand, &message, &schedule, late, 0.5);
+    let decision = decide(
+        &refused(451),
+        &errand,
+        &message,
+        &schedule,
+        &replies(),
+        (late, 0.5),
+    );
     assert_eq!(decision.report, None);
     errand.delay_told = false;
-    let decision = decide(&refused(451), &errand, &message, &schedule, late, 0.5);
+    let decision = decide(
+        &refused(451),
+        &errand,
+        &message,
+        &schedule,
+        &replies(),
+        (late, 0.5),
+    );
     let Some(Told {
         kind: Kind::Delayed { until },
         failure,
@@ -155,7 +189,13 @@ async fn a_deferral_says_when_and_until_when() {
         panic!("a notice");
     };
     assert_eq!(until, schedule.expires(START));
-    assert_eq!(failure.unwrap().status, EnhancedStatus::new(4, 3, 0));
+    let (failure, explanation) = failure.unwrap();
+    assert_eq!(failure.status, EnhancedStatus::new(4, 3, 0));
+    assert_eq!(explanation.class.name, "not-now");
+    let Outcome::Deferred { last, .. } = decision.outcome else {
+        panic!("deferred");
+    };
+    assert_eq!(last.class.as_deref(), Some("not-now"));
 }
 
 /// RFC 3461 §5.2.2, RFC 2852 §4.1: who tells of a hand-over.
@@ -189,7 +229,14 @@ async fn who_tells_of_a_hand_over() {
             reply: Reply::default(),
             passed_on: PassedOn { dsn, deliver_by },
         });
-        let decision = decide(&fate, &errand, &message, &Schedule::default(), START, 0.5);
+        let decision = decide(
+            &fate,
+            &errand,
+            &message,
+            &Schedule::default(),
+            &replies(),
+            (START, 0.5),
+        );
         let relayed = Told {
             kind: Kind::Relayed,
             failure: None,
@@ -197,7 +244,14 @@ async fn who_tells_of_a_hand_over() {
         let what = format!("{notify:?}, {by:?}, {dsn}, {deliver_by}");
         assert_eq!(decision.report, told.then_some(relayed), "{what}");
         message.reverse_path = ReversePath::Null;
-        let decision = decide(&fate, &errand, &message, &Schedule::default(), START, 0.5);
+        let decision = decide(
+            &fate,
+            &errand,
+            &message,
+            &Schedule::default(),
+            &replies(),
+            (START, 0.5),
+        );
         assert_eq!(decision.report, None, "{what}");
     }
 }
@@ -218,13 +272,20 @@ async fn a_deadline_passes() {
     for mode in [ByMode::Return, ByMode::Notify] {
         message.deliver_by = by(mode);
         assert_eq!(overdue(&message, START), None);
-        let decision = decide(&refused(451), &errand, &message, &schedule, START, 0.5);
+        let decision = decide(
+            &refused(451),
+            &errand,
+            &message,
+            &schedule,
+            &replies(),
+            (START, 0.5),
+        );
         let Outcome::Deferred { next, .. } = decision.outcome else {
             panic!("it is not over yet");
         };
         assert_eq!((next, decision.report), (at, None), "tried again at the deadline");
     }
-    let decision = decide(&refused(451), &errand, &message, &schedule, at, 0.5);
+    let decision = decide(&refused(451), &errand, &message, &schedule, &replies(), (at, 0.5));
     let Outcome::Deferred {
         next,
         delay_told: false,
@@ -236,7 +297,7 @@ async fn a_deadline_passes() {
     };
     assert!(next > at && decision.report.is_some());
     errand.deadline_told = true;
-    let decision = decide(&refused(451), &errand, &message, &schedule, at, 0.5);
+    let decision = decide(&refused(451), &errand, &message, &schedule, &replies(), (at, 0.5));
     assert_eq!(decision.report, None, "told once");
 
     message.deliver_by = by(ByMode::Return);
@@ -244,9 +305,9 @@ async fn a_deadline_passes() {
         panic!("it is over");
     };
     assert_eq!(failure.status.to_string(), "5.4.7");
-    let decision = decide(&refused(451), &errand, &message, &schedule, at, 0.5);
+    let decision = decide(&refused(451), &errand, &message, &schedule, &replies(), (at, 0.5));
     assert_eq!(short(&decision.outcome), "expired");
-    let failure = decision.report.unwrap().failure.unwrap();
+    let (failure, _) = decision.report.unwrap().failure.unwrap();
     assert_eq!(failure.status.to_string(), "5.4.7");
     assert!(failure.words.contains("the words"), "{failure}");
 }

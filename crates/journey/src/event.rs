@@ -18,6 +18,20 @@ pub struct Reply {
     pub text: String,
 }
 
+/// What a failure means (`docs/DELIVERY-FAILURES.md`).
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Cause {
+    /// Its class, such as `mailbox-full`.
+    #[serde(default)]
+    pub class: String,
+    /// Whose move it is, in words.
+    #[serde(default)]
+    pub side: String,
+    /// What is wrong, in words.
+    #[serde(default)]
+    pub problem: String,
+}
+
 /// The TLS of a connection.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TlsUsed {
@@ -274,6 +288,9 @@ pub enum Event {
         next_attempt: Timestamp,
         /// When we will give up.
         expires: Timestamp,
+        /// What it means.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
         /// What would help.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         remedy: Option<String>,
@@ -293,6 +310,9 @@ pub enum Event {
         recipient: EmailAddress,
         /// The reply that decided.
         reply: Reply,
+        /// What it means.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
         /// What would help.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         remedy: Option<String>,
@@ -306,6 +326,9 @@ pub enum Event {
         attempts: u32,
         /// The last reply.
         reply: Reply,
+        /// What it means.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
         /// What would help.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         remedy: Option<String>,

@@ -17,7 +17,7 @@ mod tell;
 mod words;
 
 pub use error::Error;
-pub use event::{AttemptOutcome, Check, Event, MxHost, Reply, TlsUsed};
+pub use event::{AttemptOutcome, Cause, Check, Event, MxHost, Reply, TlsUsed};
 pub use find::{FIND_MAX, Query};
 pub use record::{EVENTS_READ_MAX, INDEXED_ADDRESSES_MAX, Record};
 pub use tell::{Step, Story, tell};

@@ -1,6 +1,6 @@
 //! The sentence of each event. Pure.
 
-use crate::{AttemptOutcome, Check, Event, MxHost, Reply, TlsUsed};
+use crate::{AttemptOutcome, Cause, Check, Event, MxHost, Reply, TlsUsed};
 use mail::{EmailAddress, date};
 use std::net::IpAddr;
 
@@ -143,16 +143,16 @@ fn underway(event: &Event) -> Told {
             reply: said,
             next_attempt,
             expires,
+            cause,
             remedy,
         } => {
-            let because = vec![
-                format!("the reason: {}", reply(said)),
-                format!(
-                    "next attempt {}, given up {}",
-                    date::iso8601(*next_attempt),
-                    date::iso8601(*expires)
-                ),
-            ];
+            let mut because = vec![format!("the reason: {}", reply(said))];
+            because.extend(meaning(cause.as_ref()));
+            because.push(format!(
+                "next attempt {}, given up {}",
+                date::iso8601(*next_attempt),
+                date::iso8601(*expires)
+            ));
             Told::plain(format!("For {recipient} it waits and is tried again."))
                 .with(because, remedy.as_ref())
         }
@@ -176,18 +176,22 @@ fn ended(event: &Event) -> Told {
         Event::Bounced {
             recipient,
             reply: said,
+            cause,
             remedy,
         } => {
-            let because = vec![format!("the reason: {}", reply(said))];
+            let mut because = vec![format!("the reason: {}", reply(said))];
+            because.extend(meaning(cause.as_ref()));
             Told::plain(format!("For {recipient} it failed for good.")).with(because, remedy.as_ref())
         }
         Event::Expired {
             recipient,
             attempts,
             reply: said,
+            cause,
             remedy,
         } => {
-            let because = vec![format!("the last reason: {}", reply(said))];
+            let mut because = vec![format!("the last reason: {}", reply(said))];
+            because.extend(meaning(cause.as_ref()));
             let times = if *attempts == 1 { "attempt" } else { "attempts" };
             Told::plain(format!(
                 "For {recipient} it was given up after {attempts} {times}."
@@ -327,6 +331,14 @@ fn attempt(event: &Event) -> Told {
 
 fn rule_line(rule: &str) -> Option<String> {
     (!rule.is_empty()).then(|| format!("the rule that decided: {rule}"))
+}
+
+fn meaning(cause: Option<&Cause>) -> Option<String> {
+    let cause = cause?;
+    Some(format!(
+        "it means ({}): {} The move is that of {}.",
+        cause.class, cause.problem, cause.side
+    ))
 }
 
 fn check(check: &Check) -> String {

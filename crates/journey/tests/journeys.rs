@@ -1,7 +1,7 @@
 //! Journeys recorded, found, told and forgotten.
 #![allow(clippy::unwrap_used)]
 
-use journey::{AttemptOutcome, Check, Event, Journey, MxHost, Query, Reply, TlsUsed, tell};
+use journey::{AttemptOutcome, Cause, Check, Event, Journey, MxHost, Query, Reply, TlsUsed, tell};
 use mail::{AccountId, EmailAddress, EnhancedStatus, MailboxId, QueueId, ReversePath, Timestamp};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -145,6 +145,7 @@ async fn a_journey_that_waits_and_arrives() {
                     reply: reply(0, (4, 4, 1), "connection refused"),
                     next_attempt: at(302),
                     expires: at(432_000),
+                    cause: None,
                     remedy: Some("wait: it is tried again by itself".into()),
                 },
             ),
@@ -286,6 +287,11 @@ async fn ends_that_are_no_success() {
                 Event::Bounced {
                     recipient: address("nobody@example.net"),
                     reply: reply(550, (5, 1, 1), "no such user"),
+                    cause: Some(Cause {
+                        class: "unknown-user".into(),
+                        side: "the message or its addresses".into(),
+                        problem: "The address does not exist there.".into(),
+                    }),
                     remedy: None,
                 },
             ),
@@ -295,6 +301,7 @@ async fn ends_that_are_no_success() {
                     recipient: bob.clone(),
                     attempts: 1,
                     reply: last,
+                    cause: None,
                     remedy: None,
                 },
             ),
@@ -321,6 +328,7 @@ It was accepted: 1 recipient refused elsewhere, and reported to the sender; 1 re
   1970-01-01T00:00:06Z  It was accepted and is on stable storage: 0 for mailboxes here, 3 for other servers.
   1970-01-01T00:00:07Z  For nobody@example.net it failed for good.
       the reason: 550 5.1.1 no such user
+      it means (unknown-user): The address does not exist there. The move is that of the message or its addresses.
   1970-01-01T00:00:08Z  For bob@example.com it was given up after 1 attempt.
       the last reason: 451 4.7.1 greylisted
   1970-01-01T00:00:08Z  The sender alice@gmail.com was told of it: failed.

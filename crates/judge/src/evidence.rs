@@ -5,11 +5,11 @@
 //! clock here: who calls sets a limit on the whole (RFC 7208 §4.6.4 asks for at least 20 seconds).
 
 use crate::arc::{self, ArcOutcome};
-use crate::dkim::{self, DkimOutcome};
+use crate::dkim::{self, DkimOutcome, DkimResult, SignatureOutcome};
 use crate::dmarc::{self, DmarcOutcome};
 use crate::dnsbl::{self, DnsblOutcome};
 use crate::iprev::{self, IprevOutcome};
-use crate::spf::{self, SpfOutcome, SpfQuery};
+use crate::spf::{self, SpfOutcome, SpfQuery, SpfResult};
 use dns::Resolver;
 use futures_util::future::{join, join_all, join3};
 use mail::{Domain, ReversePath, Timestamp};
@@ -113,6 +113,23 @@ async fn check_spf(resolver: &dyn Resolver, inputs: &Inputs<'_>) -> SpfOutcome {
 }
 
 impl Evidence {
+    /// Whether the reverse-path is most likely somebody else's: its domain says by SPF that this client
+    /// does not send for it, and no good signature is by that domain. A report would then reach somebody
+    /// who has nothing to do with the message (RFC 5321 §6.2, RFC 7208 §2.4).
+    #[must_use]
+    pub fn denies_reverse_path(&self) -> bool {
+        let Some(domain) = self.reverse_path.address().and_then(|address| address.domain()) else {
+            return false;
+        };
+        let signs = |signature: &SignatureOutcome| {
+            let signer = signature.domain.as_ref();
+            signature.result == DkimResult::Pass
+                && signer.is_some_and(|signer| domain.is_at_or_below(signer) || signer.is_at_or_below(domain))
+        };
+        matches!(self.spf.result, SpfResult::Fail | SpfResult::SoftFail)
+            && !self.dkim.signatures.iter().any(signs)
+    }
+
     /// Everything that was found, in lines for people.
     #[must_use]
     pub fn explain(&self) -> Vec<String> {

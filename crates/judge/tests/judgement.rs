@@ -626,6 +626,29 @@ fn a_strangers_words_cannot_break_a_field() {
 }
 
 #[test]
+fn who_a_report_would_wrong() {
+    // SPF says that the client does not send for the domain, and nothing else speaks for it.
+    let table = zone("p=none");
+    assert!(evidence(&table, FORGED).denies_reverse_path());
+    let null = Case {
+        mail_from: "",
+        ..FORGED
+    };
+    let signed = Case {
+        signed_by: Some("gmail.com"),
+        ..FORGED
+    };
+    let signed_by_another = Case {
+        signed_by: Some("other.example"),
+        ..FORGED
+    };
+    assert!(evidence(&table, signed_by_another).denies_reverse_path());
+    for case in [null, signed, HONEST] {
+        assert!(!evidence(&table, case).denies_reverse_path());
+    }
+}
+
+#[test]
 fn everything_is_told_in_words_and_in_json() {
     let evidence = evidence(&zone("p=reject"), FORGED);
     let lines = evidence.explain();

@@ -7,7 +7,7 @@
 //! What it brings back (RFC 3461 §4.3): the header section; the whole message where it failed, the
 //! sender asked for that (RET=FULL) and it is small enough ([`FULL_OCTETS_MAX`]).
 
-use crate::explain::explain;
+use crate::explain::Explanation;
 use crate::failure::Failure;
 use mail::delivery::OriginalRecipient;
 use mail::{Domain, EmailAddress, EnhancedStatus, QueueId, Timestamp, date, header};
@@ -85,7 +85,12 @@ impl Kind {
 #[derive(Clone, Copy, Debug)]
 pub enum Said<'a> {
     /// Why it failed, or is late.
-    Failure(&'a Failure),
+    Failure {
+        /// The failure.
+        failure: &'a Failure,
+        /// What it means.
+        explanation: &'a Explanation,
+    },
     /// It went well.
     Success {
         /// The server that took it, when it was another.
@@ -107,14 +112,14 @@ impl Said<'_> {
 
     fn host(&self) -> Option<&str> {
         match self {
-            Said::Failure(failure) => failure.host(),
+            Said::Failure { failure, .. } => failure.host(),
             Said::Success { host, .. } => *host,
         }
     }
 
     fn reply(&self) -> String {
         match self {
-            Said::Failure(failure) => failure.reply(),
+            Said::Failure { failure, .. } => failure.reply(),
             Said::Success { reply, .. } => (*reply).to_owned(),
         }
     }
@@ -279,11 +284,11 @@ impl Report<'_> {
         for r in self.recipients {
             let _ = write!(out, "\r\n  Recipient:   {}\r\n", r.recipient);
             let explanation = match r.said {
-                Said::Failure(failure) => Some(explain(failure)),
+                Said::Failure { explanation, .. } => Some(explanation),
                 Said::Success { .. } => None,
             };
             if let Some(explanation) = explanation {
-                let _ = write!(out, "  Problem:     {}\r\n", explanation.problem);
+                folded(&mut out, "  Problem:     ", explanation.problem());
             }
             let words = plain(&r.said.reply());
             match (r.said.host(), explanation) {
@@ -294,7 +299,8 @@ impl Report<'_> {
                 (None, None) => {}
             }
             if let Some(explanation) = explanation {
-                folded(&mut out, "  What helps:  ", explanation.remedy);
+                folded(&mut out, "  Whose move:  ", explanation.class.side.words());
+                folded(&mut out, "  What helps:  ", &plain(&explanation.remedy()));
             }
             if r.attempts > 1 {
                 let _ = write!(
@@ -360,12 +366,16 @@ impl Report<'_> {
                     let _ = write!(out, "Remote-MTA: dns; {}\r\n", plain(host));
                     folded(&mut out, "Diagnostic-Code: smtp; ", &plain(&said.reply()));
                 }
-                (None, Said::Failure(failure)) => {
+                (None, Said::Failure { failure, .. }) => {
                     folded(&mut out, "Diagnostic-Code: x-local; ", &plain(&failure.words));
                 }
                 (None, Said::Success { .. }) => {}
             }
             let _ = write!(out, "Last-Attempt-Date: {}\r\n", date::rfc5322(r.last_attempt));
+            if let Said::Failure { explanation, .. } = r.said {
+                // RFC 3464 §2.4: a field of our own, for programs.
+                let _ = write!(out, "X-Failure-Class: {}\r\n", explanation.class.name);
+            }
             if let Kind::Delayed { until } = self.kind {
                 let _ = write!(out, "Will-Retry-Until: {}\r\n", date::rfc5322(until));
             }
@@ -376,7 +386,7 @@ impl Report<'_> {
     /// A temporary failure that has become final is reported as a permanent one (RFC 3464 §2.3.4).
     fn status(&self, said: Said<'_>) -> EnhancedStatus {
         let s = match said {
-            Said::Failure(failure) => failure.status,
+            Said::Failure { failure, .. } => failure.status,
             Said::Success { status, .. } => status.unwrap_or(EnhancedStatus::new(2, 0, 0)),
         };
         let class = match self.kind {
@@ -457,6 +467,7 @@ fn folded(out: &mut String, start: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explain::Replies;
     use mail::EnhancedStatus;
 
     const ORIGINAL: &[u8] =
@@ -464,7 +475,11 @@ mod tests {
 
     fn report(kind: Kind, recipient: &str, failure: &Failure, original: &[u8]) -> (String, bool) {
         let whole = false;
-        let said = Said::Failure(failure);
+        let explanation = Replies::built_in().explain(failure);
+        let said = Said::Failure {
+            failure,
+            explanation: &explanation,
+        };
         report_of(kind, recipient, said, (original, whole))
     }
 
@@ -524,6 +539,8 @@ mod tests {
             "multipart/report; report-type=delivery-status;",
             "  Problem:     The address does not exist there.\r\n",
             "  They said:   550 5.1.1 No such user (mx.example.com)\r\n",
+            "  Whose move:  the message or its addresses\r\n",
+            "X-Failure-Class: unknown-user\r\n",
             "Reporting-MTA: dns; mail.gmail.com\r\nOriginal-Envelope-Id: QQ 1\r\n",
             "\r\n\r\nOriginal-Recipient: rfc822; bob@example.com\r\nFinal-Recipient: rfc822; bob@example.com\r\nAction: failed\r\nStatus: 5.1.1\r\n",
             "Remote-MTA: dns; mx.example.com\r\nDiagnostic-Code: smtp; 550 5.1.1 No such user\r\n",
@@ -573,7 +590,11 @@ mod tests {
     #[test]
     fn the_whole_message_comes_back() {
         let failure = refused();
-        let said = Said::Failure(&failure);
+        let explanation = Replies::built_in().explain(&failure);
+        let said = Said::Failure {
+            failure: &failure,
+            explanation: &explanation,
+        };
         let text = b"Subject: Hello!\n\nHi\rB\xf6b\r\n".as_slice();
         let original_recipient = None;
         let recipient = EmailAddress::parse("bob@example.com").unwrap();
@@ -625,6 +646,7 @@ mod tests {
         }
         let (text, _) = report(Kind::Failed, "bob@example.com", &failure, ORIGINAL);
         assert!(text.contains("Status: 5.4.1\r\nDiagnostic-Code: x-local; connection refused\r\n"));
+        assert!(text.contains("X-Failure-Class: no-connection\r\n"));
     }
 
     #[test]

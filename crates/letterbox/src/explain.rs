@@ -1,215 +1,193 @@
-//! What a failure means and what would help, in words that a sender understands. A table by enhanced
-//! status (RFC 3463, RFC 7372, RFC 7505); the reply's own words are shown beside it, never replaced.
+//! What a failure means: its class, whose move it is, and what would help, in words that a sender
+//! understands. The reply's own words are shown beside it, never replaced.
+//!
+//! The knowledge is a file, `data/replies.toml`, before which an operator may put one of his own. Pure;
+//! total over any text, in time linear in it for each pattern: no pattern can backtrack. Never: whether a
+//! message is tried again, which the reply code alone decides (RFC 5321 §4.2.1).
 
-use crate::failure::Failure;
+mod listing;
+mod page;
+mod phrase;
+mod rules;
+
+pub use listing::Listing;
+pub use page::page;
+pub use rules::Error;
+
+use crate::failure::{Failure, Source};
+use phrase::Words;
+use rules::{By, List, Rule};
+use serde::Deserialize;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+/// Octets of an operator's file at most.
+pub const FILE_OCTETS_MAX: usize = 256 * 1024;
+/// Octets of a server's words that are looked at.
+const WORDS_OCTETS_MAX: usize = queue::REPLY_OCTETS_MAX;
+
+/// Whose move it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The author's: the message itself, or whom it is addressed to.
+    Message,
+    /// This server's: its address, its DNS, its settings.
+    Here,
+    /// The receiver's.
+    Receiver,
+    /// The network's between.
+    Network,
+}
+
+impl Side {
+    /// In words, for a sentence.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Side::Message => "the message or its addresses",
+            Side::Here => "the sending server",
+            Side::Receiver => "the receiving server",
+            Side::Network => "the network between",
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
+/// A kind of failure.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    /// Its name, which never changes: it is stored, counted, and read by scripts. Lower-case letters
+    /// and hyphens, 32 at most.
+    pub name: String,
+    /// Whose move it is.
+    pub side: Side,
+    /// What is wrong.
+    pub problem: String,
+    /// What would help.
+    pub remedy: String,
+}
+
+/// The class of the address that does not exist.
+pub const UNKNOWN_USER: &str = "unknown-user";
 
 /// A failure explained.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Explanation {
+    /// Its class.
+    pub class: Arc<Class>,
+    /// The blocklist, where it is one and the reply names it.
+    pub listing: Option<Listing>,
+    /// The provider's own page about it.
+    pub page: Option<String>,
+}
+
+impl Explanation {
     /// What is wrong.
-    pub problem: &'static str,
-    /// What would help.
-    pub remedy: &'static str,
-}
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.class.problem
+    }
 
-/// One line of the table: a subject, its details (none stands for all), and what is said.
-struct Row {
-    subject: u16,
-    details: &'static [u16],
-    said: Explanation,
-}
-
-const fn row(subject: u16, details: &'static [u16], problem: &'static str, remedy: &'static str) -> Row {
-    let said = Explanation { problem, remedy };
-    Row {
-        subject,
-        details,
-        said,
+    /// What would help, with the blocklist's page or the provider's where one is known.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        let mut text = self.class.remedy.clone();
+        if let Some(listing) = &self.listing {
+            text.push_str(&format!(" {listing}"));
+        }
+        if let Some(page) = &self.page {
+            text.push_str(&format!(" The receiver's own page about it: {page}"));
+        }
+        text
     }
 }
 
-/// The first line that fits counts.
-const TABLE: &[Row] = &[
-    row(
-        1,
-        &[1],
-        "The address does not exist there.",
-        "Check the spelling of the address, or ask the recipient for the current one.",
-    ),
-    row(
-        1,
-        &[2],
-        "The domain of the address does not take mail.",
-        "Check the spelling of the part after the @.",
-    ),
-    row(
-        1,
-        &[10],
-        "The domain says in the DNS that it takes no mail at all.",
-        "Reach the recipient another way; no message to this domain can arrive.",
-    ),
-    row(
-        1,
-        &[8, 7],
-        "The receiving server does not accept the sender's address.",
-        "The sender's domain needs MX or address records in the DNS, and the address must exist.",
-    ),
-    row(
-        1,
-        &[],
-        "The receiving server does not accept an address of the message.",
-        "Check the addresses, or ask the recipient how they can be reached.",
-    ),
-    row(
-        2,
-        &[2],
-        "The recipient's mailbox is full.",
-        "Ask the recipient to make room, then send the message again.",
-    ),
-    row(
-        2,
-        &[3],
-        "The message is too large for the receiving server.",
-        "Send it without the large attachment, or share the file another way.",
-    ),
-    row(
-        3,
-        &[4],
-        "The message is too large for the receiving server.",
-        "Send it without the large attachment, or share the file another way.",
-    ),
-    row(
-        2,
-        &[],
-        "The recipient's mailbox does not take the message now.",
-        "If it happens again, ask the recipient to look at their mailbox.",
-    ),
-    row(
-        3,
-        &[1],
-        "The receiving server has no room.",
-        "Nothing on your side; its operator has to make room.",
-    ),
-    row(
-        3,
-        &[2],
-        "The receiving server is not accepting mail now.",
-        "Nothing on your side; it is tried again by itself.",
-    ),
-    row(
-        4,
-        &[1],
-        "No connection to the receiving server could be made.",
-        "The server may be down, or a firewall blocks port 25: from hosting and home networks outgoing port 25 is often closed; a route through the provider's mail server (smarthost) helps then.",
-    ),
-    row(
-        4,
-        &[2],
-        "The connection to the receiving server broke.",
-        "It is tried again by itself; if it goes on, the network between the servers is to be looked at.",
-    ),
-    row(
-        4,
-        &[3],
-        "The DNS could not be asked where the message goes.",
-        "The name servers of the recipient's domain, or ours, do not answer; their operators have to look.",
-    ),
-    row(
-        4,
-        &[4],
-        "No way to the recipient's domain could be found.",
-        "The operator of the recipient's domain has to correct its MX records.",
-    ),
-    row(
-        4,
-        &[6],
-        "The mail would go in circles.",
-        "The operator has to correct the MX records of the recipient's domain, or add the domain to this server.",
-    ),
-    row(
-        4,
-        &[7],
-        "The message could not be delivered in time.",
-        "Send it again later or with more time, or reach the recipient another way.",
-    ),
-    row(
-        6,
-        &[3],
-        "The message holds raw binary parts (BINARYMIME), which the receiving server cannot take.",
-        "Send it with its attachments encoded, as mail programs do by default.",
-    ),
-    row(
-        6,
-        &[7],
-        "The receiving server cannot handle international addresses (SMTPUTF8).",
-        "Use an address with only ASCII letters, for yourself and for the recipient.",
-    ),
-    row(
-        7,
-        &[5, 10, 11],
-        "A secure connection to the receiving server is required, and could not be made.",
-        "The receiving server needs TLS with a certificate that is valid for its name, or the route's TLS setting has to change.",
-    ),
-    row(
-        7,
-        &[30],
-        "The message was sent with the demand for TLS all the way (REQUIRETLS), which the receiving server does not promise.",
-        "Send it without that demand if it may go without, or reach the recipient another way.",
-    ),
-    row(
-        7,
-        &[8],
-        "The next server did not accept our login.",
-        "The operator has to correct user name and password of the route.",
-    ),
-    row(
-        7,
-        &[20, 21, 22, 23, 24, 25, 26],
-        "The receiving server could not tell that the message is really from its sender.",
-        "The operator of the sender's domain has to correct SPF, DKIM or DMARC in its DNS.",
-    ),
-    row(
-        7,
-        &[1],
-        "The receiving server refuses the message by its policy.",
-        "Its words often say why: a blocklist, missing SPF, DKIM or DMARC, a poor reputation of the sending address, or content taken for spam. Show them to the operator of your mail server.",
-    ),
-    row(
-        7,
-        &[],
-        "The receiving server refuses the message for reasons of security or policy.",
-        "Show its words to the operator of your mail server.",
-    ),
-    row(
-        5,
-        &[],
-        "The two servers did not understand each other.",
-        "Show the words to the operator of your mail server.",
-    ),
-];
+/// The patterns of replies, and the classes that they tell.
+#[derive(Debug)]
+pub struct Replies {
+    classes: Vec<Arc<Class>>,
+    lists: Vec<List>,
+    rules: Vec<Rule>,
+    refused: Arc<Class>,
+    not_now: Arc<Class>,
+}
 
-const REFUSED: Explanation = Explanation {
-    problem: "The receiving server refuses the message.",
-    remedy: "Its words may say why; otherwise ask the recipient, another way, to ask their operator.",
-};
+static BUILT_IN: LazyLock<Arc<Replies>> = LazyLock::new(|| {
+    let built = Replies::parse(&[rules::BUILT_IN]);
+    Arc::new(built.expect("data/replies.toml is tested"))
+});
 
-const NOT_NOW: Explanation = Explanation {
-    problem: "The receiving server does not take the message now.",
-    remedy: "It is tried again by itself.",
-};
+impl Replies {
+    /// Those that the program brings.
+    #[must_use]
+    pub fn built_in() -> Arc<Self> {
+        BUILT_IN.clone()
+    }
 
-/// Explains a failure.
-#[must_use]
-pub fn explain(failure: &Failure) -> Explanation {
-    let status = failure.status;
-    let fits = |row: &&Row| {
-        row.subject == status.subject && (row.details.is_empty() || row.details.contains(&status.detail))
+    /// The same behind an operator's own: his patterns are asked first, and may tell classes of his.
+    ///
+    /// # Errors
+    /// [`Error`]: what is wrong with the text, and where.
+    pub fn with(own: &str) -> Result<Self, Error> {
+        Self::parse(&[own, rules::BUILT_IN])
+    }
+
+    /// Every class: an operator's own first.
+    pub fn classes(&self) -> impl Iterator<Item = &Class> {
+        self.classes.iter().map(Arc::as_ref)
+    }
+
+    /// Explains a failure.
+    #[must_use]
+    pub fn explain(&self, failure: &Failure) -> Explanation {
+        let end = failure.words.floor_char_boundary(WORDS_OCTETS_MAX);
+        let words = Words::new(&failure.words[..end]);
+        let list = self.lists.iter().find(|list| words.says_any_in_links(&list.text));
+        let rule = self.rules.iter().find(|r| fits(r, failure, &words, list));
+        let class = match rule {
+            Some(rule) => &self.classes[rule.class],
+            None if failure.is_permanent() => &self.refused,
+            None => &self.not_now,
+        };
+        let is_listed = class.name == rules::BLOCKLISTED;
+        let listing = is_listed.then(|| listing::of(list, &words)).flatten();
+        Explanation {
+            class: class.clone(),
+            page: rule
+                .filter(|_| listing.as_ref().is_none_or(|listing| listing.page.is_none()))
+                .and_then(|rule| rule.page.clone()),
+            listing,
+        }
+    }
+}
+
+fn fits(rule: &Rule, failure: &Failure, words: &Words, list: Option<&List>) -> bool {
+    let by = match rule.by {
+        None => true,
+        Some(By::Us) => failure.source == Source::Us,
+        Some(By::Peer) => failure.source != Source::Us,
     };
-    match TABLE.iter().find(fits) {
-        Some(row) => row.said,
-        None if status.is_permanent() => REFUSED,
-        None => NOT_NOW,
-    }
+    by && (!rule.list || list.is_some())
+        && (rule.code.is_empty() || rule.code.iter().any(|code| code.fits(failure.code)))
+        && (rule.status.is_empty() || rule.status.iter().any(|status| status.fits(failure.status)))
+        && (rule.host.is_empty() || failure.host().is_some_and(|host| is_at(host, &rule.host)))
+        && (rule.text.is_empty() || rule.text.iter().any(|phrase| words.says(phrase)))
+}
+
+/// Whether a server's name is one of these, or below it.
+fn is_at(host: &str, suffixes: &[String]) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    suffixes.iter().any(|suffix| {
+        host.strip_suffix(suffix.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
 }
 
 #[cfg(test)]
@@ -228,7 +206,65 @@ mod tests {
             ((2, 3), "attachment"),
         ] {
             let failure = Failure::ours(550, EnhancedStatus::new(5, subject, detail), "x");
-            assert!(explain(&failure).remedy.contains(wanted), "{subject}.{detail}");
+            let remedy = Replies::built_in().explain(&failure).remedy();
+            assert!(remedy.contains(wanted), "{subject}.{detail}: {remedy}");
         }
+    }
+
+    #[test]
+    fn an_operators_own_patterns_come_first() {
+        let own = r#"
+            [[class]]
+            name = "lunch"
+            side = "receiver"
+            problem = "They are at lunch."
+            remedy = "Wait."
+            [[list]]
+            name = "Our partners' list"
+            text = ["bl.partners.example"]
+            page = "https://partners.example/remove"
+            [[reply]]
+            class = "lunch"
+            host = ["Example.COM"]
+            text = ["Back * at one"]
+        "#;
+        let replies = Replies::with(own).unwrap();
+        let said = |host: &str, words: &str| {
+            let failure = Failure::of_peer(host, 451, None, words);
+            let explanation = replies.explain(&failure);
+            (explanation.class.name.clone(), explanation.remedy())
+        };
+        assert_eq!(said("mx.example.com", "We are  BACK today\tat one").0, "lunch");
+        assert_eq!(said("mx.example.org", "We are back today at one").0, "not-now");
+        assert_eq!(said("notexample.com", "We are back today at one").0, "not-now");
+        let (class, remedy) = said("x", "see bl.partners.example");
+        assert_eq!(class, "blocklisted");
+        assert!(remedy.contains("https://partners.example/remove"), "{remedy}");
+    }
+
+    #[test]
+    fn what_an_operator_writes_wrongly_is_told() {
+        for (own, wanted) in [
+            ("[[reply]]\nclass = \"nonsense\"\n", "nonsense"),
+            ("[[reply]]\nclass = \"loop\"\ntxt = []\n", "txt"),
+            ("[[reply]]\nclass = \"loop\"\nstatus = [\"5.1.x\"]\n", "5.1.x"),
+            ("[[reply]]\nclass = \"loop\"\ncode = [\"5x\"]\n", "5x"),
+            ("[[reply]]\nclass = \"loop\"\ntext = [\" * \"]\n", "phrase"),
+            ("[[reply]]\nclass = \"loop\"\n", "names nothing"),
+            (
+                "[[class]]\nname = \"A b\"\nside = \"here\"\nproblem = \"\"\nremedy = \"\"\n",
+                "A b",
+            ),
+            (
+                "[[class]]\nname = \"loop\"\nside = \"here\"\nproblem = \"x\"\nremedy = \"x\"\n",
+                "twice",
+            ),
+            ("x", "expected"),
+        ] {
+            let error = Replies::with(own).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{own}: {error}");
+        }
+        let long = format!("# {}", "x".repeat(FILE_OCTETS_MAX));
+        assert!(Replies::with(&long).is_err());
     }
 }

@@ -166,5 +166,6 @@ fn delivered(now: Timestamp) -> Outcome {
         host: None,
         reply: "250 2.0.0 in the mailbox".to_owned(),
         status: Some(EnhancedStatus::new(2, 0, 0)),
+        class: None,
     })
 }

@@ -6,6 +6,7 @@
 //! | 0x51 | day (days since 1970, UTC), account id, what (1 messages, 2 first-time recipients) | counter: recipients elsewhere that took a message that day |
 //! | 0x52 | account id, folded address | recipient to whom the account has written: the day of the first time, 4 octets |
 //! | 0x53 | account id | the account's own daily limits |
+//! | 0x54 | sender: a login or `@domain`, folded address | address that is not written to: from, until, which server refused it, its words |
 
 use crate::network::Subject;
 use mail::AccountId;
@@ -44,4 +45,12 @@ pub(crate) fn known_recipient(account: AccountId, folded: &str) -> Key {
 
 pub(crate) fn account(account: AccountId) -> Key {
     Key::table(0x53).u64(account.0)
+}
+
+pub(crate) fn suppressions() -> Key {
+    Key::table(0x54)
+}
+
+pub(crate) fn suppressed(sender: &str, folded: &str) -> Key {
+    suppressions().text(sender).text(folded)
 }

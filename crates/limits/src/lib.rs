@@ -13,6 +13,7 @@ mod keys;
 mod network;
 mod options;
 mod rates;
+mod suppression;
 mod usage;
 
 pub use blocks::{BLOCKS_MAX, BY_LIMITS, Block};
@@ -21,6 +22,7 @@ pub use error::Error;
 pub use network::{Network, NotASubject, Subject};
 pub use options::{Daily, Options, Rate};
 pub use rates::{Over, Scope};
+pub use suppression::{SUPPRESSED_ROWS_MAX, Suppressed, Suppression};
 pub use usage::{Exceeded, Held, KNOWN_DAYS, OwnDaily, Today};
 
 use blocks::Blocks;
@@ -32,7 +34,7 @@ use std::time::Duration;
 use store::{Batch, Store};
 use usage::{Usage, decode, encode};
 
-/// Octets of a block's reason at most.
+/// Octets of a block's reason, and of a reply that led to a suppression, at most.
 const WHY_OCTETS_MAX: usize = 200;
 /// Blocks that are read at once.
 const PAGE: usize = 1_000;
@@ -274,7 +276,7 @@ impl Limits {
         }
     }
 
-    /// Forgets what is over: blocks, days, recipients of long ago.
+    /// Forgets what is over: blocks, days, recipients of long ago, suppressions.
     ///
     /// # Errors
     /// When the store failed.
@@ -289,6 +291,7 @@ impl Limits {
             self.shared.store.commit(batch).await?;
         }
         self.shared.blocks.forget(now);
+        self.forget_suppressed(now).await?;
         self.shared.usage.forget(now).await
     }
 

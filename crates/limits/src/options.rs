@@ -1,6 +1,7 @@
 //! What an operator may set about rates, blocks and days, with the defaults and their reasons.
 
 use crate::network::Network;
+use crate::suppression::Suppression;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub struct Options {
     pub failed_logins_block: Duration,
     /// What an account may send in a day. Default 1,000 messages, 200 first-time recipients.
     pub account: Daily,
+    /// For whom addresses that were refused as unknown are not tried again. Default: for nobody.
+    pub suppression: Suppression,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -110,6 +113,7 @@ impl Default for Options {
                 messages: 1_000,
                 first_recipients: 200,
             },
+            suppression: Suppression::default(),
         }
     }
 }

@@ -60,6 +60,16 @@ pub enum Command {
         #[arg(long)]
         current: bool,
     },
+    /// Explain a reply of another server, or a class of failures; without one, print the page about all
+    /// of them as Markdown.
+    Failures {
+        /// The reply, such as: 550 5.7.1 blocked using zen.spamhaus.org. Or a class, such as: greylisted
+        #[arg(trailing_var_arg = true)]
+        reply: Vec<String>,
+        /// The server that said it.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        host: String,
+    },
     /// The domains that this server takes mail for.
     #[command(subcommand)]
     Domain(Domain),
@@ -69,6 +79,9 @@ pub enum Command {
     /// Who is shut out for a time: addresses, networks, logins.
     #[command(subcommand)]
     Block(block::Block),
+    /// Addresses that were refused as unknown and are not tried again for a sender (limits.suppress_for).
+    #[command(subcommand)]
+    Suppression(block::Suppression),
     /// Addresses that lead to accounts, to other addresses here, and to addresses elsewhere.
     #[command(subcommand)]
     Alias(addresses::Alias),

@@ -8,6 +8,7 @@ mod block;
 mod dkim;
 mod export;
 mod failure;
+mod failures;
 mod init;
 mod lab;
 mod logins;
@@ -20,6 +21,7 @@ mod queue;
 mod queued;
 mod restore;
 pub mod sendmail;
+mod suppression;
 
 pub use failure::Failure;
 
@@ -38,12 +40,14 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Init(order) => init::run(global, &order),
         Command::Check => check(global),
         Command::Settings { current } => print_settings(global, current),
+        Command::Failures { reply, host } => failures::run(global, &reply, &host),
         Command::Auth(question) => auth::run(global, &question),
         Command::Dkim(order) => dkim::run(global, &order),
         Command::Lab(order) => lab::run(&order),
         Command::Domain(order) => office::run(global, office::domain(order)),
         Command::Account(order) => office::run(global, office::account(order)?),
         Command::Block(order) => office::run(global, block::request(order)),
+        Command::Suppression(order) => suppression::run(global, order),
         Command::Alias(order) => office::run(global, addresses::alias(order)),
         Command::Group(order) => office::run(global, addresses::group(order)),
         Command::Address(order) => office::run(global, addresses::address(order)),
@@ -91,6 +95,7 @@ fn check(global: &Global) -> Result<ExitCode, Failure> {
     if settings.tls.certificate.is_some() {
         crate::world::tls_certificates(&settings, &crate::world::SystemClock)?;
     }
+    crate::world::replies(&settings)?;
     match settings_file(global) {
         Some(path) => outln!("{}: good", path.display()),
         None => outln!("no settings file: the defaults are good"),

@@ -144,6 +144,8 @@ pub struct Deliver {
     pub source_addresses: Vec<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra_roots: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replies: Option<PathBuf>,
     pub concurrency_max: usize,
     pub concurrency_per_domain_max: usize,
     pub mta_sts: bool,
@@ -379,6 +381,7 @@ impl Default for Deliver {
             port: 25,
             source_addresses: Vec::new(),
             extra_roots: None,
+            replies: None,
             concurrency_max: 200,
             mta_sts: true,
             concurrency_per_domain_max: 20,
@@ -600,6 +603,7 @@ impl Settings {
             &mut self.tls.key,
             &mut self.deliver.extra_roots,
             &mut self.dns.trust_anchors,
+            &mut self.deliver.replies,
         ]
         .into_iter()
         .chain(

@@ -4,6 +4,7 @@
 use crate::cli::Failure;
 use crate::settings::{Dnssec, Settings};
 use admin::Office;
+use deliver::explain::Replies;
 use directory::Directory;
 use dns::hickory::Checking;
 use journey::Journey;
@@ -140,6 +141,17 @@ pub fn make_private(folder: &std::path::Path) -> std::io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(folder)
+}
+
+/// What other servers' replies mean: the operator's own patterns, then the program's.
+pub fn replies(settings: &Settings) -> Result<Arc<Replies>, Failure> {
+    let Some(file) = &settings.deliver.replies else {
+        return Ok(Replies::built_in());
+    };
+    let wrong = |what: String| Failure::Settings(format!("deliver.replies: {}: {what}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
+    let replies = Replies::with(&text).map_err(|e| wrong(e.to_string()))?;
+    Ok(Arc::new(replies))
 }
 
 /// Our own name; the settings have checked it.

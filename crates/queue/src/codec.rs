@@ -21,7 +21,7 @@
 //! |---|---|
 //! | 1 | version: 3, or 4 when further bits follow or the state is 6 |
 //! | 1 | bits: 0 told of the delay, 1 ORCPT, 2 NOTIFY, 3 last outcome, 4 its host, 5 its status, 6 priority there; 7 told of the deadline |
-//! | 1 | further bits, in version 4: 0 put back as suspended, 1 another way there |
+//! | 1 | further bits, in version 4: 0 put back as suspended, 1 another way there, 2 class of the last outcome there |
 //! | 1, 8 | state: 0 waiting, 1 delivered, 2 relayed, 3 bounced, 4 expired, 5 dropped, 6 held; its time |
 //! | text | by whom it was dropped or is held, when it was or is |
 //! | 8 | when it entered the queue or is released, microseconds |
@@ -33,6 +33,7 @@
 //! | 8, text | last outcome, when it is there: when, reply |
 //! | text | its host, when it is there |
 //! | 1, 2, 2 | its status, when it is there |
+//! | text | its class, when it is there |
 //! | text, 2 | the other way, when it is there: host, port |
 //!
 //! Version 2 had neither further bits nor bits 6 and 7 of an errand; RET and NOTIFY were texts as the
@@ -160,7 +161,8 @@ pub(crate) fn encode_errand(e: &Errand) -> Vec<u8> {
     let last = e.last.as_ref();
     let priority = (e.priority != Priority::NORMAL).then_some(e.priority);
     let mut out = Vec::with_capacity(96 + last.map_or(0, |l| l.reply.len()));
-    let further = bits([e.suspended, e.via.is_some()]);
+    let class = last.and_then(|last| last.class.as_deref());
+    let further = bits([e.suspended, e.via.is_some(), class.is_some()]);
     let has_further = further != 0 || e.state.is_held();
     out.push(if has_further { VERSION_FURTHER } else { VERSION });
     out.push(bits([
@@ -209,6 +211,9 @@ pub(crate) fn encode_errand(e: &Errand) -> Vec<u8> {
             out.extend_from_slice(&status.detail.to_be_bytes());
         }
     }
+    if let Some(class) = class {
+        put_text(&mut out, class);
+    }
     if let Some(via) = &e.via {
         put_text(&mut out, &via.host);
         out.extend_from_slice(&via.port.to_be_bytes());
@@ -245,10 +250,13 @@ fn errand(message: QueueId, no: u32, version: u8, value: &[u8]) -> Option<Errand
     if version == VERSION_TEXTS && (priority || deadline_told) {
         return None;
     }
-    let [suspended, via] = match version {
+    let [suspended, via, class] = match version {
         VERSION_FURTHER => r.bits()?,
-        _ => [false; 2],
+        _ => [false; 3],
     };
+    if class && !last {
+        return None;
+    }
     let (tag, at) = (r.u8()?, r.time()?);
     let errand = Errand {
         message,
@@ -285,7 +293,7 @@ fn errand(message: QueueId, no: u32, version: u8, value: &[u8]) -> Option<Errand
         priority: r.priority_if(priority)?,
         sender: 0,
         last: if last {
-            Some(r.outcome(host, status)?)
+            Some(r.outcome(host, status, class)?)
         } else {
             None
         },
@@ -425,12 +433,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn outcome(&mut self, host: bool, status: bool) -> Option<LastOutcome> {
+    fn outcome(&mut self, host: bool, status: bool, class: bool) -> Option<LastOutcome> {
         Some(LastOutcome {
             at: self.time()?,
             reply: self.text()?.to_owned(),
             host: self.text_if(host)?,
             status: if status { Some(self.status()?) } else { None },
+            class: self.text_if(class)?,
         })
     }
 
@@ -579,6 +588,7 @@ mod tests {
                 host: Some("mx.example.com".into()),
                 reply: "451 4.7.1 später".into(),
                 status: Some(EnhancedStatus::new(4, 7, 1)),
+                class: None,
             }),
             ..waiting.clone()
         };
@@ -611,7 +621,16 @@ mod tests {
         ] {
             assert_eq!(decode_errand(&key, stored).as_ref(), Ok(expected));
         }
-        for (errand, stored) in [(&waiting, WAITING_3), (&wishes, DROPPED_3), (&held, HELD_4)] {
+        let mut classed = wishes.clone();
+        classed.last.as_mut().unwrap().class = Some("greylisted".into());
+        let with_class = [&b"\x04\xff\x04\x05"[..], &DROPPED_3[3..], b"\x0agreylisted"].concat();
+        assert_eq!(decode_errand(&key, &with_class).as_ref(), Ok(&classed));
+        for (errand, stored) in [
+            (&waiting, WAITING_3),
+            (&wishes, DROPPED_3),
+            (&held, HELD_4),
+            (&classed, with_class.as_slice()),
+        ] {
             assert_eq!(
                 encode_errand(errand).escape_ascii().to_string(),
                 stored.escape_ascii().to_string()
@@ -717,6 +736,7 @@ mod tests {
                     host,
                     reply: by.unwrap_or_default(),
                     status: bools[1].then(|| EnhancedStatus::new(5, n[0] as u16, n[2] as u16)),
+                    class: require_tls.then(|| "mailbox-full".to_owned()),
                 }),
                 ..sample_errand()
             };

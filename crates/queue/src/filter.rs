@@ -276,6 +276,7 @@ mod tests {
                 host: Some("mx1.Example.com".into()),
                 reply: "451 4.7.1 Greylisted, come back later".into(),
                 status: Some(EnhancedStatus::new(4, 7, 1)),
+                class: None,
             }),
             ..Errand::new(&message(), 0, &new)
         }

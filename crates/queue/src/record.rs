@@ -251,6 +251,10 @@ pub struct LastOutcome {
     /// The enhanced status that stands for it.
     #[serde(default)]
     pub status: Option<EnhancedStatus>,
+    /// The class of the failure (`docs/DELIVERY-FAILURES.md`); none for a success, and for what an older
+    /// version recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
 }
 
 /// One recipient's delivery.

@@ -98,6 +98,7 @@ fn outcome(kind: u8, now: Timestamp) -> Outcome {
         host: None,
         reply: "as it went".to_owned(),
         status: None,
+        class: None,
     };
     match kind {
         0 => Outcome::Delivered(last),

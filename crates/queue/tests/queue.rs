@@ -49,6 +49,7 @@ fn last(now: Timestamp) -> LastOutcome {
         host: Some("mx.example.com".into()),
         reply: "451 4.7.1 later".into(),
         status: Some(EnhancedStatus::new(4, 7, 1)),
+        class: None,
     }
 }
 

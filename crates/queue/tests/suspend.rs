@@ -150,6 +150,7 @@ async fn a_lapsed_lease_is_put_back_with_its_epoch() {
         host: None,
         reply: "250 2.0.0 ok".into(),
         status: Some(EnhancedStatus::new(2, 0, 0)),
+        class: None,
     });
     let late = queue.settle_now(&claim, &done, &|_| {}).await;
     assert_eq!(late, Err(Error::ClaimLost));

@@ -115,6 +115,9 @@ impl Session {
             ));
         };
         let judgement = judge::judge(&evidence, &self.ctx.policy);
+        if evidence.denies_reverse_path() {
+            transaction.report_to_nobody();
+        }
         let now = self.ctx.parts.clock.now();
         let judged = (now, judged_event(&judgement));
         let mut refusal = disposition_reply(&judgement.disposition);

@@ -72,6 +72,22 @@ impl Session {
         Some(replies::blocked(block.until, block.why))
     }
 
+    /// Whether a recipient elsewhere was refused as unknown before, and is not to be tried again for the
+    /// login. `None`: it may be tried.
+    pub(crate) async fn suppressed(&self, recipient: &EmailAddress) -> Result<Option<Reply>, Reply> {
+        let Some(login) = &self.login else {
+            return Ok(None);
+        };
+        let now = self.ctx.parts.clock.now();
+        let login = login.address.to_string();
+        let found = self.ctx.limits.suppressed(&login, recipient, now).await;
+        let found = found.map_err(|error| {
+            tracing::error!(%error, "the suppressed addresses could not be read");
+            replies::LOOKUP_FAILED
+        })?;
+        Ok(found.map(|s| replies::suppressed(recipient, &s.host, s.from, s.until)))
+    }
+
     /// Takes a recipient elsewhere from what the login may send today. Strangers have no such day.
     pub(crate) async fn take_of_today(&mut self, recipient: &EmailAddress) -> Result<(), Reply> {
         let (Some(login), Some(transaction)) = (&self.login, &mut self.transaction) else {

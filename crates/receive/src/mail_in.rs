@@ -18,6 +18,8 @@ const MEMORY_STEP_UNITS: usize = 64;
 pub(crate) const UNKNOWN_USER: &str = "unknown user";
 /// The rule by which a stranger's mail to elsewhere is refused.
 pub(crate) const RELAYING_DENIED: &str = "no relaying for strangers";
+/// The rule by which an address elsewhere is refused that its server did not know.
+pub(crate) const SUPPRESSED: &str = "suppressed after it was refused as unknown";
 /// The rule by which a recipient is refused that leads to more than one message may go to.
 pub(crate) const TOO_MANY_PLACES: &str = "places that one message may go to";
 
@@ -95,6 +97,18 @@ impl Session {
         match self.target(&address).await {
             Ok(target) => {
                 self.filter_rcpt(&address, &target, rcpt).await?;
+                if target == Target::Remote
+                    && let Some(reply) = self.suppressed(&address).await?
+                {
+                    let refused = RefusedRecipient {
+                        reply,
+                        rule: SUPPRESSED,
+                        remedy: Some(format!(
+                            "take it off the list of recipients, or, if it exists now: posthaste suppression remove {address}"
+                        )),
+                    };
+                    return Err(self.refuse_recipient("RCPT", &address, refused));
+                }
                 if target == Target::Remote
                     && let Err(reply) = self.take_of_today(&address).await
                 {

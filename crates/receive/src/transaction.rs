@@ -3,6 +3,7 @@
 use crate::asked::{Asked, Wishes};
 use directory::Spread;
 use journey::Event;
+use mail::delivery::Notify;
 use mail::{AccountId, EmailAddress, QueueId, ReversePath, Timestamp};
 use smtp::Reply;
 use smtp::command::MailFrom;
@@ -63,6 +64,13 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
+    /// Nobody hears what becomes of the message.
+    pub(crate) fn report_to_nobody(&mut self) {
+        for recipient in &mut self.recipients {
+            recipient.wishes.notify = Some(Notify::NEVER);
+        }
+    }
+
     pub(crate) fn new(id: QueueId, began: Timestamp, helo: &str, mail: &MailFrom) -> Self {
         Self {
             id,

@@ -4,8 +4,10 @@
 mod common;
 
 use common::{Setup, Talker, World};
-use limits::{Daily, Limits, Network, Options, OwnDaily, Rate};
+use limits::{Daily, Limits, Network, Options, OwnDaily, Rate, Suppression};
+use mail::EmailAddress;
 use smtp::Role;
+use store::Batch;
 
 /// Limits that count this machine too.
 fn strict() -> Options {
@@ -180,4 +182,51 @@ fn a_stolen_password_does_little_harm() {
         assert!(talker.ask(&format!("RCPT TO:<{to}>")).starts_with("250 "));
     }
     serving.end(&world);
+}
+
+/// An address that its server did not know is refused to the login that wrote to it, and to no other.
+#[test]
+fn a_suppressed_address_is_refused_with_its_reason() {
+    let world = World::new();
+    world.account("mia@example.com", Some("secret"));
+    world.account("bob@example.com", None);
+    let limits = limits_of(
+        &world,
+        Options {
+            suppression: Suppression {
+                senders: vec!["mia@example.com".to_owned()],
+                ..Suppression::default()
+            },
+            ..strict()
+        },
+    );
+    let gone = EmailAddress::parse("gone@far.example").unwrap();
+    let said = ("mx.far.example", "550 5.1.1 no such user");
+    let mut batch = Batch::new();
+    let now = world.clock.now();
+    limits
+        .suppress(&mut batch, "mia@example.com", &gone, said, now)
+        .unwrap();
+    world.runtime.block_on(world.store.commit(batch)).unwrap();
+    let setup = Setup {
+        role: Role::Submission,
+        ..Setup::default()
+    };
+    let serving = world.serve_limited(setup, limits.clone());
+    let mut talker = Talker::connect(serving.address).into_tls();
+    let login = talker.ask("AUTH PLAIN AG1pYUBleGFtcGxlLmNvbQBzZWNyZXQ=");
+    assert!(login.starts_with("235 "), "{login}");
+    talker.ask("MAIL FROM:<mia@example.com>");
+    let refused = talker.ask("RCPT TO:<gone@far.example>");
+    for part in [
+        "550 5.1.1 gone@far.example does not exist, mx.far.example said on ",
+        "posthaste suppression remove gone@far.example",
+        "(reference ",
+    ] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    assert!(talker.ask("RCPT TO:<there@far.example>").starts_with("250 "));
+    let removed = world.runtime.block_on(limits.unsuppress(None, &gone));
+    assert_eq!(removed.unwrap(), 1);
+    assert!(talker.ask("RCPT TO:<gone@far.example>").starts_with("250 "));
 }

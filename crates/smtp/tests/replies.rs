@@ -88,6 +88,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "account_first_recipients_per_day",
         "the driver's: crates/receive/tests/limits.rs",
     ),
+    ("suppressed", "the driver's: crates/receive/tests/limits.rs"),
     (
         "message_too_slow",
         "the driver's: crates/receive/tests/patience.rs",

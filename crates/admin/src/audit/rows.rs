@@ -52,6 +52,7 @@ const TABLES: &[(u8, &str, &str)] = &[
     (0x51, "limits", "recipients of day {4} of {a}, count {1}"),
     (0x52, "limits", "first letter of {a} to {t}"),
     (0x53, "limits", "daily limits of {a}"),
+    (0x54, "limits", "suppression for {t} of {t}"),
     (0x60, "admin", "state of the scrub"),
     (0x90, "mtasts", "MTA-STS policy of {t}"),
 ];

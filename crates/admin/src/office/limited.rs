@@ -1,7 +1,7 @@
 //! Orders about blocks and about what accounts may send in a day.
 
 use super::Office;
-use crate::words::{BlockOrder, LimitOrder, Refusal, Response};
+use crate::words::{BlockOrder, LimitOrder, Refusal, Response, SuppressionOrder};
 use limits::{Block, OwnDaily, Subject};
 use mail::{EmailAddress, date};
 use std::time::Duration;
@@ -53,6 +53,26 @@ impl Office {
         Err(Refusal::not_found(format!(
             "{subject} is not blocked; see: posthaste block list"
         )))
+    }
+
+    pub(super) async fn suppression(&self, order: SuppressionOrder) -> Result<Response, Refusal> {
+        match order {
+            SuppressionOrder::List { behind } => {
+                let behind = behind.as_ref().map(|(s, r)| (s.as_str(), r.as_str()));
+                Ok(Response::Suppressed(self.limits.suppressions(behind).await?))
+            }
+            SuppressionOrder::Remove { address, sender } => {
+                match self.limits.unsuppress(sender.as_deref(), &address).await? {
+                    0 => Err(Refusal::not_found(format!(
+                        "{address} is not suppressed; see: posthaste suppression list"
+                    ))),
+                    1 => Ok(Response::Done(format!("{address} is not suppressed any more"))),
+                    n => Ok(Response::Done(format!(
+                        "{address} is not suppressed any more, for {n} senders"
+                    ))),
+                }
+            }
+        }
     }
 
     pub(super) async fn limit_account(

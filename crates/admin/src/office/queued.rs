@@ -229,6 +229,7 @@ impl Office {
                     host: None,
                     reply: failure.reply(),
                     status: Some(failure.status),
+                    class: None,
                 }),
             };
             let ended = self.queue.end(&mut batch, id, &met, &end, walk.now).await?;
@@ -290,13 +291,19 @@ impl Office {
                     status: Some(failure.status),
                     text: failure.words.clone(),
                 },
+                cause: None,
                 remedy: None,
             };
             self.journey.record(batch, id, now, &event);
         }
         let wants = |errand: &&Errand| errand.notify.is_none_or(|notify| notify.failure);
         let wanting = ended.iter().filter(wants);
-        let told: Vec<Reported<'_>> = wanting.map(|errand| reported(errand, failure, now)).collect();
+        let explanation = Replies::built_in().explain(failure);
+        let said = Said::Failure {
+            failure,
+            explanation: &explanation,
+        };
+        let told: Vec<Reported<'_>> = wanting.map(|errand| reported(errand, said, now)).collect();
         if told.is_empty() || message.reverse_path.is_null() {
             return Ok(());
         }
@@ -317,11 +324,11 @@ impl Office {
     }
 }
 
-fn reported<'a>(errand: &'a Errand, failure: &'a Failure, now: Timestamp) -> Reported<'a> {
+fn reported<'a>(errand: &'a Errand, said: Said<'a>, now: Timestamp) -> Reported<'a> {
     Reported {
         recipient: &errand.recipient,
         original_recipient: errand.original_recipient.as_ref(),
-        said: Said::Failure(failure),
+        said,
         last_attempt: now,
         attempts: errand.attempts,
     }
@@ -358,10 +365,12 @@ fn action(what: &QueueDo) -> String {
     }
 }
 
-/// What was said last, by class.
+/// The class of what was said last (docs/DELIVERY-FAILURES.md); of what an older version recorded, the
+/// enhanced status.
 fn class_of(last: &LastOutcome) -> String {
-    last.status
-        .map_or_else(|| "unknown".to_owned(), |status| status.to_string())
+    let status = || last.status.map(|status| status.to_string());
+    let class = last.class.clone().or_else(status);
+    class.unwrap_or_else(|| "unknown".to_owned())
 }
 
 fn check(filter: &Filter) -> Result<(), Refusal> {

@@ -1,6 +1,7 @@
-//! `posthaste block`, as clap reads it.
+//! `posthaste block` and `posthaste suppression`, as clap reads them.
 
 use clap::Subcommand;
+use mail::EmailAddress;
 use std::time::Duration;
 
 #[derive(Subcommand, Debug)]
@@ -22,6 +23,19 @@ pub enum Block {
     Remove {
         /// As `block list` shows it.
         subject: limits::Subject,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Suppression {
+    /// List the suppressed addresses, with the server that refused each and its words.
+    List,
+    /// Let an address be tried again.
+    Remove {
+        address: EmailAddress,
+        /// For that login or @domain alone, as `suppression list` shows it.
+        #[arg(long)]
+        sender: Option<String>,
     },
 }
 

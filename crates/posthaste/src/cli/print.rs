@@ -51,6 +51,7 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
             }
         }
         Response::LoginLog(rows) => super::logins::log(rows),
+        Response::Suppressed(rows) => table(&super::suppression::HEADINGS, super::suppression::rows(rows)),
         Response::Blocks(blocks) if blocks.is_empty() => outln!("nobody is blocked"),
         Response::Blocks(blocks) => table(&super::block::HEADINGS, super::block::rows(blocks)),
         Response::MtaSts(page) => super::mta_sts::table(&page.rows),

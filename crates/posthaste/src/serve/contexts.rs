@@ -169,6 +169,7 @@ pub fn deliver(
         attempt,
         attempts_max: settings.deliver.concurrency_max,
         attempts_per_domain_max: settings.deliver.concurrency_per_domain_max,
+        replies: world::replies(settings)?,
         ..deliver::Options::new(name)
     };
     let roots = world::roots(settings)?;
@@ -197,7 +198,8 @@ pub fn deliver(
         .collect::<Result<_, _>>()?;
     let policies = world.office.policies.clone().filter(|_| settings.deliver.mta_sts);
     let context = deliver::Context::new(parts, options, routes);
-    Ok(Arc::new(context.with_mta_sts(policies)))
+    let context = context.with_mta_sts(policies);
+    Ok(Arc::new(context.with_limits(office.limits.clone())))
 }
 
 /// The TLSA record of the certificate that is shown when it is asked for.

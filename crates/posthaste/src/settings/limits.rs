@@ -31,6 +31,8 @@ pub struct Limits {
     pub failed_logins_block_secs: u64,
     pub account_messages_per_day: u32,
     pub account_first_recipients_per_day: u32,
+    pub suppress_for: Vec<String>,
+    pub suppress_days: u64,
 }
 
 impl Default for Limits {
@@ -59,6 +61,8 @@ impl Default for Limits {
             failed_logins_block_secs: o.failed_logins_block.as_secs(),
             account_messages_per_day: o.account.messages,
             account_first_recipients_per_day: o.account.first_recipients,
+            suppress_for: o.suppression.senders,
+            suppress_days: o.suppression.lasts.as_secs() / DAY_SECS,
         }
     }
 }
@@ -109,6 +113,10 @@ impl Limits {
                 messages: self.account_messages_per_day,
                 first_recipients: self.account_first_recipients_per_day,
             },
+            suppression: limits::Suppression {
+                senders: self.suppress_for.clone(),
+                lasts: Duration::from_secs(self.suppress_days.saturating_mul(DAY_SECS)),
+            },
         }
     }
 
@@ -125,6 +133,16 @@ impl Limits {
     pub fn check(&self) -> Result<(), String> {
         if self.ipv4_prefix > 32 || self.ipv6_prefix > 128 {
             return Err("limits.ipv4_prefix is at most 32, limits.ipv6_prefix at most 128".to_owned());
+        }
+        if !(1..=SUPPRESS_DAYS_MAX).contains(&self.suppress_days) {
+            return Err(format!(
+                "limits.suppress_days must be from 1 to {SUPPRESS_DAYS_MAX}"
+            ));
+        }
+        if let Some(wrong) = self.suppress_for.iter().find(|s| *s != "*" && !s.contains('@')) {
+            return Err(format!(
+                "limits.suppress_for: \"{wrong}\" is neither a login such as news@example.com, nor @domain, nor *"
+            ));
         }
         for (name, secs) in [
             (
@@ -146,6 +164,9 @@ impl Limits {
     }
 }
 
+const DAY_SECS: u64 = 86_400;
+/// An address is suppressed for ten years at most.
+const SUPPRESS_DAYS_MAX: u64 = 3_660;
 /// A window or a block lasts a year at most.
 const SECS_MAX: u64 = 366 * 86_400;
 
@@ -256,5 +277,15 @@ pub const KEYS: &[Key] = &[
         "limits.account_first_recipients_per_day",
         "200",
         "Recipients elsewhere to whom an account has not written within a year, in a day of UTC; further ones get 452 4.7.1. So a stolen password does little harm.",
+    ),
+    key(
+        "limits.suppress_for",
+        "[]",
+        "For bulk senders: logins such as `\"news@example.com\"`, each with a list of its own, domains such as `\"@example.com\"`, whose logins share one, or `\"*\"`. An address that another server refused as unknown is then refused at RCPT for that sender, with 550 5.1.1 and the reason; `posthaste suppression` lists and ends it.",
+    ),
+    key(
+        "limits.suppress_days",
+        "30",
+        "Days that an address stays suppressed.",
     ),
 ];

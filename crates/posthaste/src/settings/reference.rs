@@ -321,6 +321,10 @@ const KEYS: &[Key] = &[
         "deliver.extra_roots",
         "PEM file with certificate authorities that are trusted in addition to the public ones when another server's certificate is verified.",
     ),
+    unset(
+        "deliver.replies",
+        "TOML file with patterns of other servers' replies, asked before the program's own, for servers with words of their own (docs/DELIVERY-FAILURES.md).",
+    ),
     key("deliver.concurrency_max", "200", "Deliveries at the same time."),
     key(
         "deliver.concurrency_per_domain_max",
@@ -489,7 +493,8 @@ mod tests {
     #[test]
     fn every_key_of_the_table_can_be_set() {
         for k in KEYS.iter().filter(|k| k.default.is_none()) {
-            let both = "[tls]\ncertificate = \"a\"\nkey = \"b\"\n[deliver]\nextra_roots = \"c\"\n";
+            let both =
+                "[tls]\ncertificate = \"a\"\nkey = \"b\"\n[deliver]\nextra_roots = \"c\"\nreplies = \"d\"\n";
             assert!(
                 Settings::parse(both, std::path::Path::new("x")).is_ok(),
                 "{}",

@@ -198,6 +198,7 @@ async fn settle(world: &World, claims: Vec<Claim>) -> Result<(), String> {
             host: Some("mx1.example.net".to_owned()),
             reply: "250 2.0.0 Ok: queued as 4bXyZ12345".to_owned(),
             status: None,
+            class: None,
         });
         let settled = world.0.settle_now(&claim, &outcome, &|_| {}).await;
         settled.map(drop).map_err(text)

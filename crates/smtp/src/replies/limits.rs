@@ -79,6 +79,21 @@ pub fn account_messages_per_day(login: impl Display, max: u32, until: Timestamp)
     )
 }
 
+/// The address was refused as unknown, and is not tried again for this sender.
+#[must_use]
+pub fn suppressed(address: impl Display, host: &str, from: Timestamp, until: Timestamp) -> Reply {
+    Reply::made(
+        550,
+        s(5, 1, 1),
+        format!(
+            "{address} does not exist, {host} said on {}; it is not tried again for you until {}. \
+             If it exists now, the operator can end that: posthaste suppression remove {address}",
+            date::iso8601(from),
+            date::iso8601(until)
+        ),
+    )
+}
+
 /// The account has written to its new recipients of the day.
 #[must_use]
 pub fn account_first_recipients_per_day(login: impl Display, max: u32, until: Timestamp) -> Reply {
@@ -122,6 +137,8 @@ mod tests {
             assert_eq!(u16::from(reply.status.unwrap().class), 4, "{reply}");
             assert!(reply.text.contains("2026-11-23T"), "{reply}");
         }
+        let reply = suppressed("bob@example.com", "mx.example.com", until, until);
+        assert_eq!((reply.code, reply.status), (550, Some(s(5, 1, 1))));
         assert!(message_too_slow(50).text.contains("50 octets"));
     }
 }
