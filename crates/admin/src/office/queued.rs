@@ -9,6 +9,7 @@ use crate::words::{
 };
 use journey::{Event, Reply};
 use letterbox::dsn::{Kind, Reported, Said};
+use letterbox::explain::Replies;
 use letterbox::{Failure, Letterbox, Original, Reporter};
 use mail::delivery::ByMode;
 use mail::{EnhancedStatus, QueueId, Timestamp};
