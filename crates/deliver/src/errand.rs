@@ -367,7 +367,8 @@ fn letter(claims: &[Claim], message: &Message, now: Timestamp) -> Letter {
 
 fn decide(ctx: &Context, claim: &Claim, fate: &Fate, now: Timestamp) -> Decision {
     let schedule = ctx.queue.schedule().of(&claim.message.reverse_path);
-    settle::decide(fate, &claim.errand, &claim.message, &schedule, now, ctx.jitter())
+    let (errand, message, replies) = (&claim.errand, &claim.message, &ctx.options.replies);
+    settle::decide(fate, errand, message, &schedule, replies, (now, ctx.jitter()))
 }
 
 /// Settles what is known of errands of one message, each in a batch of its own. What the sender is to
