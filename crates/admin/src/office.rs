@@ -8,6 +8,7 @@ mod mta_sts;
 mod queued;
 mod signing;
 mod suspended;
+mod webhooks;
 
 use crate::audit::Pace;
 use crate::words::{Refusal, Request, Response};
@@ -48,6 +49,10 @@ pub struct Office {
     pub mta_sts: mtasts::Memory,
     /// Fetches them; only where a server runs.
     pub policies: Option<mtasts::Policies>,
+    /// What webhooks are to hear of.
+    pub outbox: webhook::Outbox,
+    /// Who tells them; only where the server runs.
+    pub webhooks: Option<webhook::Sender>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// The server's own name, for the zone file.
@@ -100,6 +105,8 @@ impl Office {
             Request::Queue(order) => self.order_queued(&order).await,
             Request::Suspend { what, secs, why, by } => self.suspend_mail(what, secs, why, by).await,
             Request::Resume { what } => self.resume_mail(&what).await,
+            Request::Webhooks => Ok(Response::Webhooks(self.webhooks_now().await?)),
+            Request::WebhookRetry { name } => self.retry_webhook(&name),
             Request::Suspensions => self.suspensions().await,
             Request::Trace { what, limit } => self.trace(&what, limit).await,
             Request::Block(order) => self.block(order).await,

@@ -108,6 +108,12 @@ pub enum Request {
     },
     /// What is suspended.
     Suspensions,
+    /// Who hears of delivery events, and whether they listen.
+    Webhooks,
+    /// Tries a webhook now.
+    WebhookRetry {
+        name: String,
+    },
     Trace {
         what: String,
         limit: usize,
@@ -178,6 +184,7 @@ pub enum Response {
     Ordered(OrderedStep),
     QueueStatus(Box<QueueStatus>),
     Suspensions(Vec<queue::Suspension>),
+    Webhooks(Vec<WebhookRow>),
     Message(QueueRow),
     Stories(Vec<Told>),
     Audit(Box<crate::audit::AuditReport>),
@@ -514,6 +521,25 @@ pub struct QueuePage {
     pub errands: u64,
 }
 
+/// A webhook.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct WebhookRow {
+    /// Its name.
+    pub name: String,
+    /// Where requests go.
+    pub url: String,
+    /// What it hears of.
+    pub events: Vec<webhook::Kind>,
+    /// Only of mail from these domains; none: from all.
+    pub from_domains: Vec<Domain>,
+    /// What waits for it, and what became of the rest.
+    #[serde(flatten)]
+    pub waiting: webhook::Waiting,
+    /// Whether it listens; nothing when no server runs.
+    #[serde(default)]
+    pub standing: Option<webhook::Standing>,
+}
+
 /// How the queue stands.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct QueueStatus {
@@ -522,6 +548,9 @@ pub struct QueueStatus {
     pub counted: queue::Counted,
     /// What is suspended.
     pub suspensions: Vec<queue::Suspension>,
+    /// Delivery events that wait for webhooks.
+    #[serde(default)]
+    pub webhooks: Vec<WebhookRow>,
 }
 
 /// What is to be done with queued mail, and with which.

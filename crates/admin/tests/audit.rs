@@ -69,6 +69,8 @@ fn open(folder: &Path) -> World {
         limits: limits::Limits::new(store.clone(), limits::Options::off()),
         mta_sts: mtasts::Memory::new(store.clone()),
         policies: None,
+        outbox: webhook::Outbox::new(store.clone(), Vec::new()),
+        webhooks: None,
         clock: clock.clone(),
         hostname: Domain::parse("mail.example.org").unwrap(),
         own_tlsa: None,

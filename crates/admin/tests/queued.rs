@@ -60,6 +60,8 @@ impl World {
             limits: limits::Limits::new(store.clone(), limits::Options::off()),
             mta_sts: mtasts::Memory::new(store.clone()),
             policies: None,
+            outbox: webhook::Outbox::new(store.clone(), Vec::new()),
+            webhooks: None,
             clock: clock.clone(),
             hostname: Domain::parse("mail.example.org").unwrap(),
             auditing: Arc::default(),

@@ -94,6 +94,9 @@ pub enum Command {
     /// MTA-STS: what other domains ask of TLS when mail goes there (docs/MTA-STS.md).
     #[command(subcommand)]
     MtaSts(mta_sts::MtaSts),
+    /// Web addresses that hear of delivery events.
+    #[command(subcommand)]
+    Webhook(Webhook),
     /// The messages that wait for delivery.
     #[command(subcommand)]
     Queue(queue::Queue),
@@ -324,6 +327,22 @@ pub enum Scope {
     Smtp,
     Imap,
     Pop3,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Webhook {
+    /// List them: what waits for each, and whether it listens.
+    List,
+    /// Send a signed request with an event of the kind `test`, and say what was answered.
+    Test {
+        /// As the settings name it.
+        name: String,
+    },
+    /// Try what waits now, whatever the wait after failures.
+    Retry {
+        /// As the settings name it.
+        name: String,
+    },
 }
 
 /// Where questions go.

@@ -22,6 +22,7 @@ mod queued;
 mod restore;
 pub mod sendmail;
 mod suppression;
+mod webhook;
 
 pub use failure::Failure;
 
@@ -52,6 +53,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Group(order) => office::run(global, addresses::group(order)),
         Command::Address(order) => office::run(global, addresses::address(order)),
         Command::MtaSts(order) => mta_sts::run(global, order),
+        Command::Webhook(order) => webhook::run(global, order),
         Command::Queue(order) => queue::run(global, order),
         Command::Trace { what, limit } => office::run(global, admin::Request::Trace { what, limit }),
         Command::Audit { deep } => audit::run(global, deep),

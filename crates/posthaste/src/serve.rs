@@ -6,6 +6,7 @@ mod scrub;
 #[cfg(test)]
 mod two_servers;
 mod upkeep;
+pub mod webhooks;
 
 use crate::cli::Failure;
 use crate::settings::Settings;
@@ -84,6 +85,8 @@ impl Server {
         let resolver: Arc<dyn dns::Resolver> = Arc::new(resolver);
         let policies = world::mta_sts(settings, &world, &resolver)?;
         world.office.policies = Some(policies.clone());
+        let teller = webhook_sender(settings, &world)?;
+        world.office.webhooks = Some(teller.clone());
         let listeners = Listeners::bind_all(settings).await?;
         let senders = doors::local_senders(settings)?;
         let control = control_listener(settings)?;
@@ -136,6 +139,7 @@ impl Server {
             Arc::new(world.office.clone()),
             stopped.clone(),
         ));
+        services.spawn(teller.run(stopped.clone()));
         services.spawn(scrub::run(
             world.office.clone(),
             settings.data.join("store"),
@@ -205,6 +209,19 @@ impl Server {
         self.world.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// Who tells webhooks what happens to mail.
+fn webhook_sender(settings: &Settings, world: &World) -> Result<webhook::Sender, Failure> {
+    let office = &world.office;
+    let poster = webhooks::Poster::new(world::web_client(settings)?);
+    Ok(webhook::Sender::new(
+        office.outbox.clone(),
+        office.journey.clone(),
+        Arc::new(poster),
+        world.clock.clone(),
+        webhook::Options::default(),
+    ))
 }
 
 fn cannot_bind(name: &str, address: SocketAddr, error: &std::io::Error) -> Failure {

@@ -11,6 +11,7 @@ pub mod milter;
 pub mod pace;
 pub mod problem;
 pub mod reference;
+pub mod webhook;
 
 pub use logins::Login;
 
@@ -32,6 +33,7 @@ pub struct Settings {
     pub hostname: String,
     pub data: PathBuf,
     pub milter: Vec<milter::Milter>,
+    pub webhook: Vec<webhook::Webhook>,
     pub listen: Listen,
     pub sockets: Sockets,
     pub sendmail: Sendmail,
@@ -225,6 +227,7 @@ impl Default for Settings {
             hostname: "localhost".to_owned(),
             data: PathBuf::from("data"),
             milter: Vec::new(),
+            webhook: Vec::new(),
             listen: Listen::default(),
             sockets: Sockets::default(),
             sendmail: Sendmail::default(),
@@ -509,6 +512,9 @@ impl Settings {
         if let Some(why) = self.milter.iter().find_map(|m| m.filter().err()) {
             return said(why);
         }
+        if let Err(why) = webhook::check(&self.webhook) {
+            return said(why);
+        }
         for (key, at_least_one) in [
             ("dns.timeout_secs", self.dns.timeout_secs > 0),
             ("smtp.connections_max", self.smtp.connections_max > 0),
@@ -592,6 +598,7 @@ impl Settings {
             }
         };
         resolve(&mut self.data);
+        self.webhook.iter_mut().for_each(|w| resolve(&mut w.secret_file));
         let sockets = &mut self.sockets;
         [&mut sockets.smtp, &mut sockets.submission, &mut sockets.lmtp]
             .into_iter()

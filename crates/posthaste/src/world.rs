@@ -2,7 +2,7 @@
 //! the settings. The only place below the demo that knows both settings and crates.
 
 use crate::cli::Failure;
-use crate::settings::{Dnssec, Settings};
+use crate::settings::{self, Dnssec, Settings};
 use admin::Office;
 use deliver::explain::Replies;
 use directory::Directory;
@@ -100,6 +100,8 @@ impl World {
         let directory = Directory::new(shared.clone(), options, Arc::new(directory::SystemRandom))
             .map_err(|e| Failure::store(e.to_string()))?;
         let ids = Arc::new(IdSource::new(clock.clone()));
+        let endpoints = settings::webhook::endpoints(&settings.webhook).map_err(Failure::Settings)?;
+        let outbox = webhook::Outbox::new(shared.clone(), endpoints);
         let office = Office {
             store: store.clone(),
             directory,
@@ -108,7 +110,9 @@ impl World {
             limits: limits::Limits::new(shared.clone(), settings.limits.options()),
             mta_sts: mtasts::Memory::new(shared.clone()),
             policies: None,
-            journey: Journey::new(shared),
+            journey: Journey::new(shared).with_also(Arc::new(outbox.clone())),
+            outbox,
+            webhooks: None,
             ids: ids.clone(),
             clock: clock.clone(),
             hostname: hostname(settings)?,
@@ -201,6 +205,13 @@ pub fn resolver(
         ..dns::hickory::Options::default()
     };
     dns::hickory::HickoryResolver::new(&options).map_err(|e| Failure::Settings(format!("[dns]: {e}")))
+}
+
+/// Asks hosts by HTTPS.
+pub fn web_client(settings: &Settings) -> Result<web::Client, Failure> {
+    let resolver: Arc<dyn dns::Resolver> = Arc::new(resolver(&settings.dns.servers, settings)?);
+    let tls = tls::Client::new(&roots(settings)?).map_err(|e| Failure::Settings(e.to_string()))?;
+    Ok(web::Client::new(resolver, Arc::new(tls), "Posthaste"))
 }
 
 /// The policies of other domains, fetched by HTTPS and remembered in the store.

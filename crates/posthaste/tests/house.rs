@@ -25,6 +25,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("limits", 2),
     ("mtasts", 2),
     ("listen", 3),
+    ("webhook", 3),
     ("letterbox", 3),
     ("receive", 4),
     ("deliver", 4),

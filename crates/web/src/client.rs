@@ -35,6 +35,8 @@ pub struct Ask {
     pub path: String,
     /// What is sent, and of which type; `None` makes it a GET, otherwise it is a POST.
     pub body: Option<(String, Vec<u8>)>,
+    /// Further header fields.
+    pub headers: Vec<(&'static str, String)>,
     /// Octets of the answer's body at most.
     pub answer_octets_max: usize,
     /// For all of it.
@@ -184,11 +186,14 @@ impl Client {
             HTTPS_PORT => ask.host.to_string(),
             port => format!("{}:{port}", ask.host),
         };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .uri(&ask.path)
             .header(HOST, authority)
             .header(USER_AGENT, &*self.name)
             .header(CONNECTION, "close");
+        for (name, value) in &ask.headers {
+            request = request.header(*name, value);
+        }
         match &ask.body {
             None => request.method(Method::GET).body(Full::default()),
             Some((content_type, body)) => request

@@ -44,6 +44,7 @@ impl PolicyFetcher {
             port: self.port,
             path: POLICY_PATH.to_owned(),
             body: None,
+            headers: Vec::new(),
             answer_octets_max: BODY_OCTETS_MAX,
             within: FETCH_TIMEOUT,
         };
@@ -88,6 +89,7 @@ mod tests {
             port: HTTPS_PORT,
             path: POLICY_PATH.to_owned(),
             body: None,
+            headers: Vec::new(),
             answer_octets_max: 1,
             within: FETCH_TIMEOUT,
         };

@@ -106,6 +106,7 @@ async fn hosts_that_cannot_be_asked() {
         port,
         path: "/".to_owned(),
         body: None,
+        headers: Vec::new(),
         answer_octets_max: 1_000,
         within,
     };

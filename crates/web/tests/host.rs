@@ -70,6 +70,7 @@ impl World {
             port: self.address.port(),
             path: path.to_owned(),
             body,
+            headers: Vec::new(),
             answer_octets_max: 100_000,
             within: Duration::from_secs(60),
         };

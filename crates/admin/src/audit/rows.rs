@@ -55,6 +55,8 @@ const TABLES: &[(u8, &str, &str)] = &[
     (0x54, "limits", "suppression for {t} of {t}"),
     (0x60, "admin", "state of the scrub"),
     (0x90, "mtasts", "MTA-STS policy of {t}"),
+    (0xb0, "webhook", "event for the webhook {t}, of {@}"),
+    (0xb1, "webhook", "count {1} of the webhook {t}"),
 ];
 
 /// How things that keys know by number are called.

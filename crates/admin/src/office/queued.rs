@@ -76,6 +76,7 @@ impl Office {
         Ok(Response::QueueStatus(Box::new(QueueStatus {
             counted,
             suspensions: self.suspensions_now().await?,
+            webhooks: self.webhooks_now().await?,
         })))
     }
 

@@ -36,6 +36,7 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
              (posthaste account app-password {address}). For an authenticator, shown once:\n{otpauth_url}"
         ),
         Response::Queue(page) => queue(&page.rows, true),
+        Response::Webhooks(rows) => super::webhook::in_words(rows),
         Response::Suspensions(rows) if rows.is_empty() => outln!("nothing is suspended"),
         Response::Suspensions(rows) => super::queued::suspensions(rows),
         Response::QueueStatus(status) => super::queued::status(status),

@@ -115,6 +115,17 @@ pub fn status(status: &QueueStatus) {
         outln!();
         suspensions(&status.suspensions);
     }
+    for webhook in &status.webhooks {
+        let waiting = &webhook.waiting;
+        if waiting.waiting > 0 || waiting.thrown_away > 0 {
+            outln!(
+                "\nwebhook {}: {} events wait, {} were thrown away untold",
+                webhook.name,
+                grouped(waiting.waiting as u64),
+                waiting.thrown_away
+            );
+        }
+    }
 }
 
 /// Where it goes, and why it is still here.

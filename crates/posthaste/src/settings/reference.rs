@@ -32,6 +32,7 @@ const fn unset(path: &'static str, meaning: &'static str) -> Key {
 /// The keys of sections that have a file of their own, and before which section each stands.
 const SECTIONS: &[(&str, &[Key])] = &[
     ("listen.", super::milter::KEYS),
+    ("listen.", super::webhook::KEYS),
     ("login.", super::logins::KEYS),
     ("judge.", super::limits::KEYS),
 ];
@@ -41,7 +42,7 @@ pub fn keys() -> Vec<&'static Key> {
     let mut all: Vec<&Key> = Vec::new();
     let mut sections = SECTIONS.iter().peekable();
     for key in KEYS {
-        if let Some((_, more)) = sections.next_if(|(before, _)| key.path.starts_with(before)) {
+        while let Some((_, more)) = sections.next_if(|(before, _)| key.path.starts_with(before)) {
             all.extend(*more);
         }
         all.push(key);
@@ -419,6 +420,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
             "from",
         ])
         .chain(super::milter::NAMES.iter().copied())
+        .chain(super::webhook::NAMES.iter().copied())
 }
 
 /// The reference as Markdown: `docs/CONFIGURATION.md`.
