@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("journey", 2),
     ("limits", 2),
     ("mtasts", 2),
+    ("tlsrpt", 2),
     ("listen", 3),
     ("webhook", 3),
     ("letterbox", 3),

@@ -55,6 +55,8 @@ const TABLES: &[(u8, &str, &str)] = &[
     (0x54, "limits", "suppression for {t} of {t}"),
     (0x60, "admin", "state of the scrub"),
     (0x90, "mtasts", "MTA-STS policy of {t}"),
+    (0xa0, "tlsrpt", "results of TLS of day {4} with {t}"),
+    (0xa1, "tlsrpt", "TLS report about {t} of day {4}, number {8}"),
     (0xb0, "webhook", "event for the webhook {t}, of {@}"),
     (0xb1, "webhook", "count {1} of the webhook {t}"),
 ];
