@@ -21,6 +21,7 @@ use crate::plan::{Hop, Plan};
 use crate::pool::{Keep, Pool, Terms};
 use crate::security::Level;
 use crate::sts;
+use crate::tls_result::{self, TlsResult};
 use journey::{AttemptOutcome, Event, Reply};
 use mail::delivery::DeliverBy;
 use mail::{EmailAddress, EnhancedStatus, Recipient, ReversePath};
@@ -147,6 +148,7 @@ struct Open {
     hops_after_deferral_max: usize,
     failures: Vec<Failure>,
     events: Vec<Event>,
+    tls_results: Vec<TlsResult>,
     began: Instant,
     /// The site that it counts for.
     site: Option<Site>,
@@ -222,6 +224,11 @@ impl<'a> UnderWay<'a> {
         std::mem::take(&mut self.open.events)
     }
 
+    /// What the conversations since this was asked last came to as far as TLS goes, in order.
+    pub fn take_tls_results(&mut self) -> Vec<TlsResult> {
+        std::mem::take(&mut self.open.tls_results)
+    }
+
     fn newly_decided(&mut self) -> Vec<(usize, Fate)> {
         let fates = self.open.fates.iter().zip(&mut self.told).enumerate();
         fates
@@ -282,6 +289,7 @@ impl Courier {
                 hops_after_deferral_max: self.options.hops_after_deferral_max,
                 failures: Vec::new(),
                 events: Vec::new(),
+                tls_results: Vec::new(),
                 began: Instant::now(),
                 site: None,
                 opened: 0,
@@ -315,6 +323,7 @@ impl Courier {
             _ => false,
         };
         open.note(hop, letter, &held);
+        open.tls_results.extend(tls_result::of(hop, wish, &held));
         if handshake_failed && wish == TlsWish::IfOffered {
             // RFC 7435 §3: opportunistic security never makes mail worse off than without it.
             let held = self.hold(plan, hop, letter, open, &level, TlsWish::Never).await;

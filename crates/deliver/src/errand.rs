@@ -9,6 +9,7 @@ use crate::service::Context;
 use crate::settle::{self, Decision};
 use crate::sts;
 use crate::suspended;
+use crate::tls_result;
 use crate::way;
 use directory::{Flaw, Forward, Resolution, Spread};
 use journey::Event;
@@ -229,6 +230,7 @@ async fn carry(ctx: &Context, claims: &[Claim], site: &Site, end: &(dyn Fn(Heard
     };
     let letter = letter(claims, &first.message, ctx.clock.now());
     let mut under_way = ctx.courier.begin(&plan, &letter).at(site.clone());
+    let tls_tally = ctx.tls_tally(tls_result::policy_domain(&plan, host), &first.message);
     while let Some(decided) = under_way.next().await {
         if under_way.is_over() {
             let (heard, opened) = under_way.heard();
@@ -236,6 +238,7 @@ async fn carry(ctx: &Context, claims: &[Claim], site: &Site, end: &(dyn Fn(Heard
             end(heard.filter(first.errand.via.is_none()), opened);
         }
         events.extend(under_way.take_events());
+        tls_tally.count(under_way.take_tls_results(), ctx.clock.now());
         let fates: Vec<(&Claim, &Fate)> = decided.iter().map(|(i, fate)| (&claims[*i], fate)).collect();
         settle_fates(ctx, &fates, &mut events).await;
     }

@@ -25,6 +25,8 @@ pub mod sts;
 mod sites;
 mod suspended;
 mod waiting;
+pub mod tls_reports;
+mod tls_result;
 pub mod way;
 mod work;
 
@@ -33,3 +35,5 @@ pub use letterbox::{Failure, dsn, explain, failure};
 pub use route::{Login, Route, RouteFor, ServerName, TlsPolicy};
 pub use service::{Context, Options, Parts, run};
 pub use sites::SiteLimit;
+pub use tls_reports::{Post, TlsReportOptions, TlsReports};
+pub use tls_result::TlsResult;

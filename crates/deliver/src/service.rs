@@ -13,6 +13,7 @@ use crate::plan::{AddressOrder, Own};
 use crate::pool::Pool;
 use crate::route::Route;
 use crate::sites::SiteLimit;
+use crate::tls_result::TlsTally;
 use crate::work::{PAUSE, Work};
 use directory::{Directory, Random};
 use dns::Resolver;
@@ -24,6 +25,7 @@ use queue::{IdSource, Queue};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use store::Store;
+use tlsrpt::Collector;
 use tokio::sync::{Notify, watch};
 
 /// How the service behaves.
@@ -123,6 +125,7 @@ pub struct Context {
     wake: Notify,
     /// Where addresses that were refused as unknown are suppressed, if anywhere.
     pub(crate) limits: Option<limits::Limits>,
+    tls_results: Option<Arc<Collector>>,
 }
 
 impl Context {
@@ -160,6 +163,7 @@ impl Context {
             routes: RwLock::new(routes.into()),
             wake: Notify::new(),
             limits: None,
+            tls_results: None,
         }
     }
 
@@ -175,6 +179,27 @@ impl Context {
     pub fn with_limits(mut self, limits: limits::Limits) -> Self {
         self.limits = Some(limits);
         self
+    }
+
+    /// Counts there how conversations with the servers of other domains fare with TLS.
+    #[must_use]
+    pub fn with_tls_results(mut self, collector: Arc<Collector>) -> Self {
+        self.tls_results = Some(collector);
+        self
+    }
+
+    /// Where the conversations about one message are counted: for the domain whose servers they are
+    /// with, if they are to be counted at all.
+    pub(crate) fn tls_tally(&self, domain: Option<&Domain>, message: &queue::Message) -> TlsTally<'_> {
+        // RFC 8460 §3: reports are not reported about, or two servers would do so for ever.
+        let is_report = message.login.is_none()
+            && message.reverse_path.is_null()
+            && message
+                .message_id
+                .as_deref()
+                .is_some_and(tlsrpt::message::is_ours);
+        let collector = self.tls_results.as_deref().filter(|_| !is_report);
+        TlsTally::new(collector, domain)
     }
 
     /// The way into mailboxes here.

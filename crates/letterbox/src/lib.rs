@@ -13,10 +13,12 @@
 pub mod dsn;
 pub mod explain;
 pub mod failure;
+mod notice;
 mod onward;
 mod report;
 
 pub use failure::Failure;
+pub use notice::{Notice, Noticed};
 pub use onward::{DELIVERED_TO, Onward, keeps_sender};
 pub use report::{Octets, Original, Reporter};
 

@@ -92,6 +92,16 @@ impl Octets<'_> {
     }
 }
 
+/// What is to be known of a message of ours to send it.
+pub(crate) struct Ours<'a> {
+    pub(crate) id: QueueId,
+    pub(crate) to: &'a EmailAddress,
+    /// Without brackets.
+    pub(crate) message_id: String,
+    pub(crate) smtputf8: bool,
+    pub(crate) now: Timestamp,
+}
+
 impl Reporter<'_> {
     /// Adds a report about recipients of one message to the batch.
     ///
@@ -149,14 +159,21 @@ impl Reporter<'_> {
             report: Some(report.id),
         };
         journey.record(batch, original.id, now, &event);
-        self.bring(batch, &report, &message, resolution).await
+        let ours = Ours {
+            id: report.id,
+            to: report.to,
+            message_id: format!("{}@{}", report.id, report.host_name),
+            smtputf8: report.needs_smtputf8(),
+            now,
+        };
+        self.bring(batch, &ours, &message, resolution).await
     }
 
-    /// Stores the report, and puts it into the mailboxes or the queue.
-    async fn bring(
+    /// Stores a message of ours, and puts it into the mailboxes or the queue.
+    pub(crate) async fn bring(
         &self,
         batch: &mut Batch,
-        report: &Report<'_>,
+        ours: &Ours<'_>,
         message: &[u8],
         resolution: Resolution,
     ) -> Result<(), Error> {
@@ -165,11 +182,11 @@ impl Reporter<'_> {
         let staged = writer.finish().await?;
         let (blob, blob_len) = (staged.id, staged.len);
         batch.blob(staged);
-        self.record_birth(batch, report, blob_len);
+        self.record_birth(batch, ours, blob_len);
         match resolution {
             Resolution::Local(accounts) => {
                 let letter = Letter {
-                    id: report.id,
+                    id: ours.id,
                     reverse_path: &ReversePath::Null,
                     prefix: &[],
                     blob,
@@ -177,15 +194,15 @@ impl Reporter<'_> {
                     junk: None,
                 };
                 let of = |account: &mail::AccountId| To {
-                    recipient: report.to,
+                    recipient: ours.to,
                     account: *account,
                 };
                 let to: Vec<To<'_>> = accounts.iter().map(of).collect();
                 let errands = Errands::New;
-                self.letterbox.put(batch, &letter, &to, errands, report.now).await
+                self.letterbox.put(batch, &letter, &to, errands, ours.now).await
             }
             // What leads further is followed when the errand's turn comes.
-            _ => self.enqueue(batch, report, blob, blob_len, message.is_ascii()),
+            _ => self.enqueue(batch, ours, blob, blob_len, message.is_ascii()),
         }
     }
 
@@ -205,7 +222,12 @@ impl Reporter<'_> {
 
     /// A signature by each key of the domain that the report comes from, so that it passes where its
     /// null reverse-path gives SPF nothing to go by. A key that cannot be used is told in the log.
-    async fn signatures(&self, domain: &Domain, message: &[u8], now: Timestamp) -> Result<String, Error> {
+    pub(crate) async fn signatures(
+        &self,
+        domain: &Domain,
+        message: &[u8],
+        now: Timestamp,
+    ) -> Result<String, Error> {
         let record = self.letterbox.directory.domain(domain).await?;
         let mut fields = String::new();
         for stored in record.map(|record| record.signing_keys).unwrap_or_default() {
@@ -225,11 +247,10 @@ impl Reporter<'_> {
         Ok(fields)
     }
 
-    /// A report is a message of its own and has its own journey.
-    fn record_birth(&self, batch: &mut Batch, report: &Report<'_>, size: u64) {
+    /// A message of ours has its own journey.
+    fn record_birth(&self, batch: &mut Batch, ours: &Ours<'_>, size: u64) {
         let journey = self.letterbox.journey;
-        let message_id = message_id(report);
-        journey.index(batch, report.id, report.now, Some(&message_id), &[report.to]);
+        journey.index(batch, ours.id, ours.now, Some(&ours.message_id), &[ours.to]);
         let event = Event::Received {
             service: "local".to_owned(),
             peer_ip: None,
@@ -238,52 +259,50 @@ impl Reporter<'_> {
             tls: None,
             login: None,
             reverse_path: Some(ReversePath::Null),
-            recipients: vec![report.to.clone()],
+            recipients: vec![ours.to.clone()],
             size,
-            message_id: Some(message_id),
+            message_id: Some(ours.message_id.clone()),
         };
-        journey.record(batch, report.id, report.now, &event);
+        journey.record(batch, ours.id, ours.now, &event);
     }
 
     fn enqueue(
         &self,
         batch: &mut Batch,
-        report: &Report<'_>,
+        ours: &Ours<'_>,
         blob: BlobId,
         blob_len: u64,
         is_ascii: bool,
     ) -> Result<(), Error> {
         let message = queue::Message {
-            id: report.id,
+            id: ours.id,
             reverse_path: ReversePath::Null,
             blob,
             blob_len,
             prefix: Vec::new(),
-            received_at: report.now,
-            message_id: Some(message_id(report)),
+            received_at: ours.now,
+            message_id: Some(ours.message_id.clone()),
             login: None,
             body: if is_ascii {
                 queue::Body::SevenBit
             } else {
                 queue::Body::EightBit
             },
-            smtputf8: report.needs_smtputf8(),
+            smtputf8: ours.smtputf8,
             envid: None,
             ret: None,
             require_tls: false,
             deliver_by: None,
             priority: mail::delivery::Priority::NORMAL,
         };
-        let errand = NewErrand::to(report.to.clone(), report.now);
+        let errand = NewErrand::to(ours.to.clone(), ours.now);
         let queue = self.letterbox.queue;
         queue.accept(batch, &message, std::slice::from_ref(&errand))?;
         let event = Event::Queued {
-            recipient: report.to.clone(),
-            next_attempt: report.now,
+            recipient: ours.to.clone(),
+            next_attempt: ours.now,
         };
-        self.letterbox
-            .journey
-            .record(batch, report.id, report.now, &event);
+        self.letterbox.journey.record(batch, ours.id, ours.now, &event);
         Ok(())
     }
 
@@ -325,12 +344,8 @@ impl Reporter<'_> {
     }
 }
 
-fn message_id(report: &Report<'_>) -> String {
-    format!("{}@{}", report.id, report.host_name)
-}
-
 /// Whether a report can be sent to what the sender's address leads to.
-fn leads_somewhere(resolution: &Resolution) -> bool {
+pub(crate) fn leads_somewhere(resolution: &Resolution) -> bool {
     matches!(
         resolution,
         Resolution::Local(_) | Resolution::Spread(_) | Resolution::NotOurs

@@ -51,6 +51,7 @@ pub struct World {
     pub ids: Arc<IdSource>,
     pub clock: Arc<TokioClock>,
     pub alice: AccountId,
+    pub tls_results: Arc<tlsrpt::Collector>,
     pub ctx: Arc<Context>,
     pub stop: watch::Sender<bool>,
     pub service: Option<JoinHandle<()>>,
@@ -164,7 +165,10 @@ impl World {
         };
         let mut options = Options::new(domain("mail.gmail.com"));
         change(&mut options);
-        let ctx = Arc::new(Context::new(parts, options, routes).with_mta_sts(policies));
+        let tls_results = Arc::new(tlsrpt::Collector::new(store.clone()));
+        let context = Context::new(parts, options, routes).with_tls_results(tls_results.clone());
+        let context = context.with_mta_sts(policies);
+        let ctx = Arc::new(context);
         let (stop, stopped) = watch::channel(false);
         let service = tokio::spawn(deliver::run(ctx.clone(), stopped));
         Self {
@@ -178,6 +182,7 @@ impl World {
             ids,
             clock,
             alice,
+            tls_results,
             ctx,
             stop,
             service: Some(service),
