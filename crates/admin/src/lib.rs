@@ -13,6 +13,7 @@ mod keys;
 pub mod long;
 pub mod office;
 pub mod scrub;
+pub mod tls_reports;
 pub mod words;
 pub mod zone;
 

@@ -9,6 +9,7 @@ mod queued;
 mod signing;
 mod suspended;
 mod webhooks;
+mod tls_reports;
 
 use crate::audit::Pace;
 use crate::words::{Refusal, Request, Response};
@@ -20,6 +21,8 @@ use mailbox::Mailboxes;
 use queue::{IdSource, Queue};
 use std::sync::Arc;
 use store::LogStore;
+
+pub use tls_reports::TLS_ROWS_MAX;
 
 /// Accounts, aliases or messages that are read at once.
 const PAGE: usize = 500;
@@ -113,6 +116,7 @@ impl Office {
             Request::MtaSts(order) => self.mta_sts(order).await,
             Request::Suppression(order) => self.suppression(order).await,
             Request::AccountLimit { address, order } => self.limit_account(&address, order).await,
+            Request::TlsReports(order) => self.tls_reports(order).await,
             Request::Audit { deep } => {
                 let report = self.audit(deep, Pace::new(true)).await?;
                 Ok(Response::Audit(Box::new(report)))

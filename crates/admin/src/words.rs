@@ -133,6 +133,8 @@ pub enum Request {
         address: EmailAddress,
         order: LimitOrder,
     },
+    /// TLS reports that came, and what is counted for those that go.
+    TlsReports(crate::tls_reports::TlsReportsOrder),
     Zone {
         domain: Domain,
         addresses: Vec<IpAddr>,
@@ -201,6 +203,8 @@ pub enum Response {
     MtaStsPolicy(String),
     /// A page of suppressed addresses; the next one is behind the last. An empty one is the end.
     Suppressed(Vec<limits::Suppressed>),
+    TlsReports(Vec<crate::tls_reports::ReceivedRow>),
+    TlsOutgoing(crate::tls_reports::OutgoingView),
     Today {
         address: EmailAddress,
         today: limits::Today,

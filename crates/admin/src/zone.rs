@@ -63,6 +63,14 @@ impl Zone<'_> {
              _dmarc IN TXT \"v=DMARC1; p=reject; rua=mailto:postmaster@{domain}\""
         );
         self.write_mta_sts(&mut out);
+        if let Some(record) = tlsrpt::Record::of_ours(domain) {
+            let _ = writeln!(
+                out,
+                "\n; TLS reports: other servers tell once a day whether their mail came over TLS: posthaste tlsrpt\n\
+                 _smtp._tls IN TXT {}",
+                character_strings(&record.to_string())
+            );
+        }
         out
     }
 
@@ -193,6 +201,7 @@ mod tests {
             "_dmarc IN TXT \"v=DMARC1; p=reject; rua=mailto:postmaster@example.com\"",
             "mta-sts IN CNAME mail.example.com.",
             &format!("_mta-sts IN TXT \"v=STSv1; id={id};\""),
+            "_smtp._tls IN TXT \"v=TLSRPTv1; rua=mailto:postmaster@example.com\"",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }

@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod block;
 pub mod mta_sts;
 pub mod queue;
+pub mod tlsrpt;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -146,6 +147,10 @@ pub enum Command {
     /// What to publish in the DNS.
     #[command(subcommand)]
     Dns(Dns),
+    /// Reports about TLS between mail servers (RFC 8460): those that others sent about us, and what is
+    /// counted for those that go to others.
+    #[command(subcommand)]
+    Tlsrpt(tlsrpt::Tlsrpt),
     /// Send a message from standard input, as local programs do with sendmail(8): -t -i -f -F -bs -bp
     /// -N -R -V -B -v and the recipients; docs/LOCAL-PROGRAMS.md has all. Exit codes are those of
     /// sysexits.h.

@@ -23,6 +23,7 @@ mod restore;
 pub mod sendmail;
 mod suppression;
 mod webhook;
+mod tlsrpt;
 
 pub use failure::Failure;
 
@@ -62,6 +63,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Export { what, format } => export::run(global, &what, format),
         Command::Sendmail { args } => Ok(sendmail::run(global, "sendmail", &args)),
         Command::Dns(order) => office::run(global, office::dns(order)),
+        Command::Tlsrpt(order) => tlsrpt::run(global, order),
     }
 }
 

@@ -133,6 +133,10 @@ impl Server {
             services.spawn(web::serve(policy_host.clone(), listener, stopped.clone()));
         }
         let deliver = contexts::deliver(settings, &world, &resolver, &hooks)?;
+        if settings.tls_reports.send {
+            let reports = contexts::tls_reports(settings, &world, &deliver)?;
+            services.spawn(deliver::tls_reports::run(reports, stopped.clone()));
+        }
         services.spawn(deliver::run(deliver, stopped.clone()));
         services.spawn(admin::control::serve(
             control,
@@ -206,6 +210,9 @@ impl Server {
             }
         }
         self.logins.write_log().await;
+        if let Err(error) = self.world.tls_results.flush().await {
+            tracing::warn!(%error, "the last results of TLS could not be written down");
+        }
         self.world.close().await;
         tracing::info!("stopped");
     }

@@ -12,6 +12,7 @@ pub mod pace;
 pub mod problem;
 pub mod reference;
 pub mod webhook;
+pub mod tls_reports;
 
 pub use logins::Login;
 
@@ -44,6 +45,7 @@ pub struct Settings {
     pub limits: limits::Limits,
     pub judge: Judge,
     pub deliver: Deliver,
+    pub tls_reports: tls_reports::TlsReports,
     pub queue: Queue,
     pub mailbox: mailbox::Mailbox,
     pub store: Store,
@@ -238,6 +240,7 @@ impl Default for Settings {
             limits: limits::Limits::default(),
             judge: Judge::default(),
             deliver: Deliver::default(),
+            tls_reports: tls_reports::TlsReports::default(),
             queue: Queue::default(),
             mailbox: mailbox::Mailbox::default(),
             store: Store::default(),
@@ -507,6 +510,9 @@ impl Settings {
             return said(why);
         }
         if let Err(why) = self.smtp.check() {
+            return said(why);
+        }
+        if let Err(why) = self.tls_reports.options() {
             return said(why);
         }
         if let Some(why) = self.milter.iter().find_map(|m| m.filter().err()) {

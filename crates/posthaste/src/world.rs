@@ -54,6 +54,8 @@ pub struct World {
     /// Names transactions; one for the whole process.
     pub ids: Arc<IdSource>,
     pub office: Office,
+    /// How conversations with other servers fare with TLS.
+    pub tls_results: Arc<tlsrpt::Collector>,
 }
 
 impl World {
@@ -110,7 +112,7 @@ impl World {
             limits: limits::Limits::new(shared.clone(), settings.limits.options()),
             mta_sts: mtasts::Memory::new(shared.clone()),
             policies: None,
-            journey: Journey::new(shared).with_also(Arc::new(outbox.clone())),
+            journey: Journey::new(shared.clone()).with_also(Arc::new(outbox.clone())),
             outbox,
             webhooks: None,
             ids: ids.clone(),
@@ -124,6 +126,7 @@ impl World {
             clock,
             ids,
             office,
+            tls_results: Arc::new(tlsrpt::Collector::new(shared)),
         })
     }
 

@@ -150,6 +150,7 @@ impl Session {
             judge::headers::received_spf(&evidence.spf, &sender, name),
             self.received_field(transaction, now),
         ];
+        let tls_reports = self.tls_reports(transaction, &body, &evidence).await;
         let junk = (judgement.disposition == Disposition::Junk).then_some(judgement.because);
         let ready = Ready {
             top: top.concat(),
@@ -158,6 +159,7 @@ impl Session {
             junk,
             events: vec![judged],
             discarded_by: None,
+            tls_reports,
         };
         Ok(with_filtered(ready, filtered, now))
     }
@@ -210,6 +212,7 @@ impl Session {
             junk: None,
             events: Vec::new(),
             discarded_by: None,
+            tls_reports: Vec::new(),
         };
         Ok(with_filtered(ready, filtered, now))
     }
@@ -245,6 +248,7 @@ impl Session {
             junk: None,
             events: Vec::new(),
             discarded_by: None,
+            tls_reports: Vec::new(),
         };
         let mut ready = with_filtered(ready, filtered, now);
         ready

@@ -29,6 +29,8 @@ pub(crate) struct Ready {
     pub(crate) events: Vec<(Timestamp, Event)>,
     /// The filter that throws it away.
     pub(crate) discarded_by: Option<String>,
+    /// What it reports about TLS to domains of ours.
+    pub(crate) tls_reports: Vec<tlsrpt::Kept>,
 }
 
 impl Session {
@@ -74,6 +76,9 @@ impl Session {
         }
         if let Some(held) = &transaction.held {
             held.record(&mut batch);
+        }
+        if ready.junk.is_none() {
+            self.keep_tls_reports(&mut batch, &ready.tls_reports).await;
         }
         parts.journey.pack(&mut batch);
         parts

@@ -27,6 +27,7 @@ mod serve;
 mod session;
 mod sign;
 mod spill;
+mod tls_report;
 mod transaction;
 mod wire;
 mod xclient;
@@ -100,6 +101,9 @@ pub struct Options {
     /// Networks whose mail is not judged: servers of the same operator, which judged it. They may relay no
     /// more than strangers. Default none.
     pub unjudged_from: Vec<limits::Network>,
+    /// Whether TLS reports (RFC 8460) to the address that our domains name for them are read. Default
+    /// true.
+    pub read_tls_reports: bool,
     /// How long connections may take to end at shutdown before they are cut. Default 10 seconds.
     pub shutdown_grace: Duration,
 }
@@ -131,6 +135,7 @@ impl Options {
             refusals_recorded_per_second: 20,
             xclient_from: Vec::new(),
             unjudged_from: Vec::new(),
+            read_tls_reports: true,
             shutdown_grace: Duration::from_secs(10),
         }
     }

@@ -58,6 +58,8 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
         Response::MtaSts(page) => super::mta_sts::table(&page.rows),
         Response::MtaStsOf(view) => super::mta_sts::in_words(view),
         Response::MtaStsPolicy(text) => out!("{text}"),
+        Response::TlsReports(rows) => super::tlsrpt::list(rows),
+        Response::TlsOutgoing(view) => super::tlsrpt::outgoing(view),
         Response::Today { address, today } => super::block::today(address, today),
         Response::Audit(report) => super::audit::report_in_words(report),
         Response::Backup(view) => super::backup::in_words(view),

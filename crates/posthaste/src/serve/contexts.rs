@@ -31,6 +31,7 @@ pub fn receive(
     options.xclient_from =
         doors::networks("smtp.xclient_from", &settings.smtp.xclient_from).map_err(Failure::Settings)?;
     options.spill = spilling(settings)?;
+    options.read_tls_reports = settings.tls_reports.read;
     let policy = judge::Policy {
         spf_fail: if settings.judge.refuse_spf_fail {
             judge::judgement::Action::Refuse
@@ -197,9 +198,25 @@ pub fn deliver(
         .map(route)
         .collect::<Result<_, _>>()?;
     let policies = world.office.policies.clone().filter(|_| settings.deliver.mta_sts);
-    let context = deliver::Context::new(parts, options, routes);
-    let context = context.with_mta_sts(policies);
-    Ok(Arc::new(context.with_limits(office.limits.clone())))
+    let context = deliver::Context::new(parts, options, routes).with_mta_sts(policies);
+    let context = context.with_limits(office.limits.clone());
+    Ok(Arc::new(match settings.tls_reports.send {
+        true => context.with_tls_results(world.tls_results.clone()),
+        false => context,
+    }))
+}
+
+pub fn tls_reports(
+    settings: &Settings,
+    world: &World,
+    deliver: &Arc<deliver::Context>,
+) -> Result<deliver::TlsReports, Failure> {
+    Ok(deliver::TlsReports {
+        deliver: deliver.clone(),
+        collector: world.tls_results.clone(),
+        options: settings.tls_reports.options().map_err(Failure::Settings)?,
+        post: None,
+    })
 }
 
 /// The TLSA record of the certificate that is shown when it is asked for.

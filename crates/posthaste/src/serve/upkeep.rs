@@ -38,6 +38,10 @@ pub async fn run(office: Office, certificates: Arc<tls::Certificates>, mut stopp
                 "old blocks and days could not be forgotten",
                 office.limits.forget(office.clock.now()).await,
             );
+            told(
+                "old TLS reports could not be forgotten",
+                tlsrpt::forget_received(office.store.as_ref(), office.clock.now()).await,
+            );
             if round % ROUNDS_PER_WALK == 0 {
                 told(
                     "old expunges could not be forgotten",

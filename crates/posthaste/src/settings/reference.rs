@@ -35,6 +35,7 @@ const SECTIONS: &[(&str, &[Key])] = &[
     ("listen.", super::webhook::KEYS),
     ("login.", super::logins::KEYS),
     ("judge.", super::limits::KEYS),
+    ("queue.", super::tls_reports::KEYS),
 ];
 
 /// Every key, in the order of the reference.
