@@ -217,6 +217,18 @@ impl Life {
         }
     }
 
+    /// The journeys of messages with a recipient that stands in these words.
+    async fn journeys_of(&self, words: &[String]) -> Vec<String> {
+        let mut journeys = Vec::new();
+        let ids = self.ids.lock().unwrap().clone();
+        for (no, id) in ids.into_iter().enumerate() {
+            if words.iter().any(|words| words.contains(&format!("-{no}-"))) {
+                journeys.push(format!("message {no}: {:#?}", self.world.told(id).await));
+            }
+        }
+        journeys
+    }
+
     /// What the journeys and the sender's INBOX say of each recipient.
     async fn told(&self) -> BTreeMap<String, Told> {
         let mut told: BTreeMap<String, Told> = BTreeMap::new();
@@ -302,6 +314,8 @@ pub async fn run(seed: u64, tls: &Arc<rustls::ServerConfig>) -> Run {
     if ledger.accounted_for() != ledger.accepted() || ledger.expired != 0 {
         account.wrong.push(format!("the queue's own ledger: {ledger:?}"));
     }
+    let journeys = life.journeys_of(&account.wrong).await;
+    account.wrong.extend(journeys);
     account
         .wrong
         .iter_mut()
