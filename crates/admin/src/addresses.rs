@@ -136,4 +136,7 @@ pub struct ExplanationView {
     pub forwards: Vec<EmailAddress>,
     /// Whether it is taken from strangers.
     pub taken_from_strangers: bool,
+    /// Whether its domain is not served here.
+    #[serde(default)]
+    pub elsewhere: bool,
 }

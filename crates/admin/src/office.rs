@@ -6,6 +6,7 @@ mod limited;
 mod messages;
 mod mta_sts;
 mod queued;
+mod routes;
 mod signing;
 mod suspended;
 mod webhooks;
@@ -115,6 +116,7 @@ impl Office {
             Request::Block(order) => self.block(order).await,
             Request::MtaSts(order) => self.mta_sts(order).await,
             Request::Suppression(order) => self.suppression(order).await,
+            Request::Routes(order) => self.routes(order).await,
             Request::AccountLimit { address, order } => self.limit_account(&address, order).await,
             Request::TlsReports(order) => self.tls_reports(order).await,
             Request::Audit { deep } => {

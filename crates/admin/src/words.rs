@@ -128,6 +128,8 @@ pub enum Request {
     MtaSts(MtaStsOrder),
     /// Shows or ends suppressions.
     Suppression(SuppressionOrder),
+    /// Shows or changes the routes of the store.
+    Routes(RouteOrder),
     /// Shows what an account has sent today, or gives it limits of its own.
     AccountLimit {
         address: EmailAddress,
@@ -205,10 +207,43 @@ pub enum Response {
     Suppressed(Vec<limits::Suppressed>),
     TlsReports(Vec<crate::tls_reports::ReceivedRow>),
     TlsOutgoing(crate::tls_reports::OutgoingView),
+    Routes(Vec<RouteRow>),
     Today {
         address: EmailAddress,
         today: limits::Today,
     },
+}
+
+/// What is to be done about the routes of the store.
+#[derive(Serialize, Deserialize, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteOrder {
+    /// Show them.
+    List,
+    /// Set the route for `example.com`, `.example.com` or `*`, in place of one that was there.
+    Set {
+        /// For which domains.
+        domain: String,
+        /// What is done.
+        spec: directory::RouteSpec,
+    },
+    /// Take a route away.
+    Remove {
+        /// For which domains.
+        domain: String,
+    },
+}
+
+/// A route of the store.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct RouteRow {
+    /// For which domains.
+    pub domain: String,
+    /// What is done; nothing when it cannot be read.
+    pub spec: Option<directory::RouteSpec>,
+    /// Why it cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// What is to be done about blocks.

@@ -12,13 +12,14 @@
 use crate::chunking::Chunking;
 use crate::control::Heard;
 use crate::conversation::{self, Broken, Connection, Held, Manner, Text};
-use crate::dial::Dialer;
+use crate::dial::{Dialer, Stream};
 use crate::failure::Failure;
 use crate::health::Health;
 use crate::heard::{broken_outcome, failure_of, of_peer, outcome_of, session_failure, session_stage, told};
 use crate::lanes::Site;
 use crate::plan::{Hop, Plan};
 use crate::pool::{Keep, Pool, Terms};
+use crate::race::{self, Families, Raced};
 use crate::security::Level;
 use crate::sts;
 use crate::tls_result::{self, TlsResult};
@@ -43,6 +44,9 @@ pub struct Options {
     pub helo: String,
     /// For each connection. Default 30 seconds: there are other addresses and a later attempt.
     pub connect_timeout: Duration,
+    /// How long an address has before the next one of the same host is dialled beside it. Default
+    /// [`race::STAGGER`].
+    pub stagger: Duration,
     /// For a TLS handshake. Default 60 seconds.
     pub handshake_timeout: Duration,
     /// For the steps of the conversation (RFC 5321 §4.5.3.2).
@@ -65,6 +69,7 @@ impl Options {
         Self {
             helo: helo.into(),
             connect_timeout: Duration::from_secs(30),
+            stagger: race::STAGGER,
             handshake_timeout: Duration::from_secs(60),
             timeouts: smtp::client::Timeouts::default(),
             attempt_time_max: Duration::from_secs(25 * 60),
@@ -88,6 +93,8 @@ pub struct Courier {
     pub chunking: Chunking,
     /// Connections that wait for the next message.
     pub pool: Arc<Pool>,
+    /// What is known of families that do not answer.
+    pub families: Families,
     /// How.
     pub options: Options,
 }
@@ -164,8 +171,8 @@ pub struct UnderWay<'a> {
     plan: &'a Plan,
     letter: &'a Letter,
     deadline: Instant,
-    /// Those that were not tried yet.
-    hops: Vec<&'a Hop>,
+    /// What was not dialled yet.
+    left: Vec<&'a Hop>,
     /// By recipient, whether the caller has its fate.
     told: Vec<bool>,
     open: Open,
@@ -183,23 +190,28 @@ impl<'a> UnderWay<'a> {
             if self.told.iter().all(|told| *told) {
                 return None;
             }
-            match self.next_hop() {
-                Some(hop) => self.try_hop(hop).await,
-                None => self.open.close(),
+            match self.next_host() {
+                hops if hops.is_empty() => self.open.close(),
+                hops => self.try_host(&hops).await,
             }
         }
     }
 
-    /// The next in order; among those that are equally preferred one to which a connection is kept.
-    fn next_hop(&mut self) -> Option<&'a Hop> {
-        let preference = self.hops.first()?.preference;
-        let equal = self.hops.iter().take_while(|hop| hop.preference == preference);
-        let kept = |hop: &&'a Hop| self.courier.pool.has(hop.address);
-        let place = match preference {
-            Some(_) => equal.copied().position(|hop| kept(&hop)).unwrap_or(0),
-            None => 0,
+    /// The addresses of the next host that were not dialled yet: the next in order; among those that are
+    /// equally preferred one to which a connection is kept.
+    fn next_host(&self) -> Vec<&'a Hop> {
+        let Some(first) = self.left.first() else {
+            return Vec::new();
         };
-        Some(self.hops.remove(place))
+        let equal = self.left.iter().take_while(|hop| {
+            first.preference.is_some() && hop.preference == first.preference
+        });
+        let host = equal
+            .copied()
+            .find(|hop| self.courier.pool.has(hop.address))
+            .unwrap_or(first);
+        let of_host = self.left.iter().filter(|hop| hop.is_beside(host));
+        of_host.copied().collect()
     }
 
     /// Counts for this site.
@@ -240,18 +252,25 @@ impl<'a> UnderWay<'a> {
             .collect()
     }
 
-    async fn try_hop(&mut self, hop: &'a Hop) {
-        let tried = self.courier.try_hop(self.plan, hop, self.letter, &mut self.open);
-        if timeout_at(self.deadline, tried).await.is_err() {
-            let words = format!(
-                "{} took too long; the attempt was given up after {} minutes",
-                hop.host,
-                self.courier.options.attempt_time_max.as_secs() / 60
-            );
-            let failure = Failure::ours(451, EnhancedStatus::new(4, 4, 2), words);
-            self.open.health.trouble(failure.clone());
-            self.open.failures.push(failure);
-            self.hops.clear();
+    async fn try_host(&mut self, hops: &[&'a Hop]) {
+        let tried = self
+            .courier
+            .try_host(self.plan, hops, self.letter, &mut self.open);
+        match timeout_at(self.deadline, tried).await {
+            Ok(dialled) => self
+                .left
+                .retain(|hop| !dialled.iter().any(|d| d.address == hop.address)),
+            Err(_) => {
+                let words = format!(
+                    "{} took too long; the attempt was given up after {} minutes",
+                    hops[0].host,
+                    self.courier.options.attempt_time_max.as_secs() / 60
+                );
+                let failure = Failure::ours(451, EnhancedStatus::new(4, 4, 2), words);
+                self.open.health.trouble(failure.clone());
+                self.open.failures.push(failure);
+                self.left.clear();
+            }
         }
     }
 }
@@ -281,7 +300,7 @@ impl Courier {
             plan,
             letter,
             deadline: Instant::now() + self.options.attempt_time_max,
-            hops: plan.hops.iter().collect(),
+            left: plan.hops.iter().collect(),
             told: vec![false; count],
             open: Open {
                 fates: vec![None; count],
@@ -298,83 +317,141 @@ impl Courier {
         }
     }
 
-    /// Tries one server; in clear after a TLS handshake that failed, where the policy lets it.
-    async fn try_hop(&self, plan: &Plan, hop: &Hop, letter: &Letter, open: &mut Open) {
-        let level = match plan.security(hop, letter.wishes.require_tls) {
+    /// Tries one host: over a connection that is kept, or by its addresses. Answers those that need not be
+    /// dialled any more.
+    async fn try_host<'a>(
+        &self,
+        plan: &Plan,
+        hops: &[&'a Hop],
+        letter: &Letter,
+        open: &mut Open,
+    ) -> Vec<&'a Hop> {
+        let Some(first) = hops.first() else {
+            return Vec::new();
+        };
+        // Of one host all addresses are as safe.
+        let level = match plan.security(first, letter.wishes.require_tls) {
             Ok(decision) => decision.level,
             Err(failure) => {
                 let held = Held::not_begun(Broken::Unsafe(failure));
-                open.note(hop, letter, &held);
-                return open.take(hop, held);
+                open.note(plan, first, letter, &held);
+                open.take(first, held);
+                return hops.to_vec();
             }
         };
-        let wish = level.wish();
+        let way = Way {
+            plan,
+            letter,
+            level: &level,
+        };
         let before = open.failures.len();
-        let mut held = self.hold(plan, hop, letter, open, &level, wish).await;
+        let hops = self.families.in_order(hops);
+        let used = match self.over_kept(way, &hops, open).await {
+            Some((hop, held)) => {
+                self.conclude(way, hop, held, open).await;
+                vec![hop]
+            }
+            None => self.over_new(way, &hops, open).await,
+        };
+        sts::explain(plan, &level, &mut open.failures[before..]);
+        used
+    }
+
+    /// Over new connections: the first address that answers.
+    async fn over_new<'a>(&self, way: Way<'_>, hops: &[&'a Hop], open: &mut Open) -> Vec<&'a Hop> {
+        let raced = self.race(way.plan, hops, open).await;
+        self.families.learn(&raced);
+        for (hop, broken) in raced.failed {
+            let held = Held::not_begun(broken);
+            open.note(way.plan, hop, way.letter, &held);
+            open.take(hop, held);
+        }
+        if let Some((hop, io)) = raced.won {
+            let held = self.speak(way, hop, io, way.level.wish(), open).await;
+            self.conclude(way, hop, held, open).await;
+        }
+        raced.dialled
+    }
+
+    async fn race<'a>(&self, plan: &Plan, hops: &[&'a Hop], open: &mut Open) -> Raced<'a> {
+        let options = &self.options;
+        let (stagger, within) = (options.stagger, options.connect_timeout);
+        let raced = race::race(self.dialer.as_ref(), hops, &plan.departures, stagger, within).await;
+        open.opened += raced.dialled.len();
+        raced
+    }
+
+    /// Draws the conclusions from a conversation; speaks once more without BDAT where only that was
+    /// refused, and in clear after a TLS handshake that failed, where the policy lets it.
+    async fn conclude(&self, way: Way<'_>, hop: &Hop, mut held: Held, open: &mut Open) {
+        let wish = way.level.wish();
         if is_chunking_denied(&held) {
             // That is remembered, so this time it goes by DATA.
-            open.note(hop, letter, &held);
+            open.note(way.plan, hop, way.letter, &held);
             open.take(hop, held);
-            held = self.hold(plan, hop, letter, open, &level, wish).await;
+            held = self.speak_again(way, hop, wish, open).await;
         }
         let handshake_failed = match &held.result {
             Err(Broken::Handshake(_)) => true,
             Err(Broken::Session(f)) => session_stage(f) == Some(Stage::StartTls),
             _ => false,
         };
-        open.note(hop, letter, &held);
+        open.note(way.plan, hop, way.letter, &held);
         open.tls_results.extend(tls_result::of(hop, wish, &held));
         if handshake_failed && wish == TlsWish::IfOffered {
             // RFC 7435 §3: opportunistic security never makes mail worse off than without it.
-            let held = self.hold(plan, hop, letter, open, &level, TlsWish::Never).await;
-            open.note(hop, letter, &held);
+            let held = self.speak_again(way, hop, TlsWish::Never, open).await;
+            open.note(way.plan, hop, way.letter, &held);
             open.take(hop, held);
         } else {
             open.take(hop, held);
         }
-        sts::explain(plan, &level, &mut open.failures[before..]);
     }
 
-    async fn hold(
-        &self,
-        plan: &Plan,
-        hop: &Hop,
-        letter: &Letter,
-        open: &Open,
-        level: &Level,
-        wish: TlsWish,
-    ) -> Held {
-        let mut client = smtp::client::Options::new(self.options.helo.clone());
-        client.tls = wish;
-        client.timeouts = self.options.timeouts;
-        client.chunking = self.chunking.is_allowed(hop.address);
-        client.login = plan.login.as_ref().map(|l| (l.user.clone(), l.password.clone()));
-        // In clear a password may only go where nobody listens.
-        client.allow_plaintext_auth = *level == Level::Clear && hop.address.ip().is_loopback();
-        let manner = Manner {
-            client,
-            verification: level.verification(),
-            verified_as: level.label(),
-            connect_timeout: self.options.connect_timeout,
-            handshake_timeout: self.options.handshake_timeout,
-            tap: self.tap.clone(),
-            site: open.site.clone(),
-            name: format!("{} to {} at {}", letter.name, hop.host, hop.address),
-        };
-        let outgoing = outgoing(letter, open);
-        let text = Text {
-            prefix: &letter.prefix,
-            blob: letter.blob,
-            blob_len: letter.blob_len,
-            blobs: self.store.as_ref(),
-        };
-        let held = self.converse(hop, &manner, outgoing, text).await;
-        if let Ok(outcome) = &held.result {
-            self.chunking.learn(hop.address, outcome);
+    /// Sends over a connection that was kept, if there is one. One that is of no use any more shows before
+    /// its server has answered MAIL, when nothing was taken: that is no failure.
+    async fn over_kept<'a>(&self, way: Way<'_>, hops: &[&'a Hop], open: &Open) -> Option<(&'a Hop, Held)> {
+        for hop in hops {
+            let manner = self.manner(way, hop, way.level.wish(), open);
+            while let Some(mut connection) = self.pool.take(hop, &manner) {
+                connection.take_up(&manner.name);
+                let held = self.send(way, hop, &manner, connection, open).await;
+                if !is_stale(&held.result) {
+                    return Some((hop, held));
+                }
+                tracing::debug!(host = %hop.host, address = %hop.address, "a kept connection was closed");
+            }
         }
+        None
+    }
+
+    /// The same server once more.
+    async fn speak_again(&self, way: Way<'_>, hop: &Hop, wish: TlsWish, open: &mut Open) -> Held {
+        let mut raced = self.race(way.plan, &[hop], open).await;
+        match (raced.won, raced.failed.pop()) {
+            (Some((_, io)), _) => self.speak(way, hop, io, wish, open).await,
+            (None, Some((_, broken))) => Held::not_begun(broken),
+            (None, None) => Held::not_begun(Broken::ConnectTimeout(self.options.connect_timeout)),
+        }
+    }
+
+    /// Over a new connection.
+    async fn speak(
+        &self,
+        way: Way<'_>,
+        hop: &Hop,
+        io: Box<dyn Stream>,
+        wish: TlsWish,
+        open: &Open,
+    ) -> Held {
+        let manner = self.manner(way, hop, wish, open);
+        let held = match conversation::open(io, &self.tls, hop, &manner).await {
+            Ok(connection) => self.send(way, hop, &manner, connection, open).await,
+            Err(held) => *held,
+        };
         match held.result {
             // What a route requires may be mended there; what the sender requires goes no other way.
-            Err(Broken::Session(SessionFailure::TlsNotOffered)) if letter.wishes.require_tls => Held {
+            Err(Broken::Session(SessionFailure::TlsNotOffered)) if way.letter.wishes.require_tls => Held {
                 result: Err(Broken::Cannot(CannotSend::NeedsTls)),
                 ..held
             },
@@ -382,42 +459,72 @@ impl Courier {
         }
     }
 
-    /// Sends over a connection that was kept, or over a new one. A kept one that is of no use any more
-    /// shows before its server has answered MAIL, when nothing was taken: that is no failure.
-    async fn converse(&self, hop: &Hop, manner: &Manner, outgoing: Outgoing, text: Text<'_>) -> Held {
-        while let Some(mut connection) = self.pool.take(hop, manner) {
-            connection.take_up(&manner.name);
-            let held = self.send(hop, manner, connection, outgoing.clone(), text).await;
-            if !is_stale(&held.result) {
-                return held;
-            }
-            tracing::debug!(host = %hop.host, address = %hop.address, "a kept connection was closed");
-        }
-        match conversation::open(self.dialer.as_ref(), &self.tls, hop, manner).await {
-            Ok(connection) => {
-                let held = self.send(hop, manner, connection, outgoing, text).await;
-                Held { opened: 1, ..held }
-            }
-            Err(held) => *held,
-        }
-    }
-
     async fn send(
         &self,
+        way: Way<'_>,
         hop: &Hop,
         manner: &Manner,
         mut connection: Connection,
-        outgoing: Outgoing,
-        text: Text<'_>,
+        open: &Open,
     ) -> Held {
-        let result = connection.send(outgoing, text).await;
+        let letter = way.letter;
+        let text = Text {
+            prefix: &letter.prefix,
+            blob: letter.blob,
+            blob_len: letter.blob_len,
+            blobs: self.store.as_ref(),
+        };
+        let result = connection.send(outgoing(letter, open), text).await;
+        if let Ok(outcome) = &result {
+            self.chunking.learn(hop.address, outcome);
+        }
         let tls = connection.tls().cloned();
         self.pool.put(hop.address, connection, Terms::of(hop, manner));
-        Held {
-            tls,
-            opened: 0,
-            result,
-        }
+        Held { tls, result }
+    }
+
+    fn manner(&self, way: Way<'_>, hop: &Hop, wish: TlsWish, open: &Open) -> Manner {
+        let mut manner = manner(&self.options, way.plan, hop, way.level, wish);
+        manner.client.chunking = self.chunking.is_allowed(hop.address);
+        manner.tap = self.tap.clone();
+        manner.name = format!("{} to {} at {}", way.letter.name, hop.host, hop.address);
+        manner.site = open.site.clone();
+        manner
+    }
+}
+
+/// What a host is tried with.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    plan: &'a Plan,
+    letter: &'a Letter,
+    level: &'a Level,
+}
+
+fn helo(options: &Options, plan: &Plan, hop: &Hop) -> String {
+    match plan.departures.to(hop.address) {
+        Some(departure) => departure.helo.clone(),
+        None => options.helo.clone(),
+    }
+}
+
+/// How a conversation with a server of the plan is held, unheard by anybody and for no site.
+pub(crate) fn manner(options: &Options, plan: &Plan, hop: &Hop, level: &Level, wish: TlsWish) -> Manner {
+    let mut client = smtp::client::Options::new(helo(options, plan, hop));
+    client.tls = wish;
+    client.timeouts = options.timeouts;
+    client.login = plan.login.as_ref().map(|l| (l.user.clone(), l.password.clone()));
+    // In clear a password may only go where nobody listens.
+    client.allow_plaintext_auth = *level == Level::Clear && hop.address.ip().is_loopback();
+    Manner {
+        client,
+        verification: level.verification(),
+        verified_as: level.label(),
+        handshake_timeout: options.handshake_timeout,
+        source: plan.departures.to(hop.address).map(|departure| departure.address),
+        tap: None,
+        name: String::new(),
+        site: None,
     }
 }
 
@@ -520,8 +627,7 @@ impl Open {
     }
 
     /// Records a conversation for the journey: one event for recipients with the same outcome.
-    fn note(&mut self, hop: &Hop, letter: &Letter, held: &Held) {
-        self.opened += held.opened;
+    fn note(&mut self, plan: &Plan, hop: &Hop, letter: &Letter, held: &Held) {
         self.health.hear(hop, &held.result);
         let waiting: Vec<usize> = self.waiting().collect();
         let mut groups: Vec<(AttemptOutcome, Vec<EmailAddress>)> = Vec::new();
@@ -539,12 +645,15 @@ impl Open {
                 None => groups.push((outcome, vec![recipient])),
             }
         }
+        let departure = plan.departures.to(hop.address);
         for (outcome, recipients) in groups {
             self.events.push(Event::Attempt {
                 recipients,
                 host: hop.host.to_string(),
                 ip: Some(hop.address.ip()),
                 port: hop.address.port(),
+                source: departure.map(|d| d.address),
+                helo: departure.map(|d| d.helo.clone()),
                 tls: held.tls.clone(),
                 outcome,
             });
@@ -559,7 +668,7 @@ fn put_off(deferrals: &[Failure]) -> Option<Fate> {
 }
 
 /// What stands for several hops that all failed: only when every one refused for good is it for good.
-fn strongest(mut failures: Vec<Failure>) -> Failure {
+pub(crate) fn strongest(mut failures: Vec<Failure>) -> Failure {
     let temporary = failures.iter().rposition(|f| !f.is_permanent());
     match temporary {
         Some(i) => failures.swap_remove(i),

@@ -5,7 +5,7 @@
 //! still writing; the caller learns of the server's answer before QUIT is said, because until it is
 //! recorded the message could be sent twice (RFC 1047).
 
-use crate::dial::{Dialer, Stream};
+use crate::dial::Stream;
 use crate::plan::Hop;
 use smtp::client::{CannotSend, Client, Failure as SessionFailure, Outcome, Outgoing, Stage, Step};
 use std::io;
@@ -63,7 +63,6 @@ pub(crate) struct Manner {
     pub(crate) verification: Verification,
     /// By what a certificate that an authority vouches for is said to be verified.
     pub(crate) verified_as: &'static str,
-    pub(crate) connect_timeout: Duration,
     pub(crate) handshake_timeout: Duration,
     pub(crate) tap: Option<Arc<dyn smtp::Tap>>,
     /// The conversation's name, for the tap.
@@ -99,32 +98,44 @@ pub(crate) struct Connection {
     messages: usize,
 }
 
-struct Talk {
-    io: Box<dyn Stream>,
-    client: Client,
+/// The session of `smtp` over a connection.
+pub(crate) struct Talk {
+    pub(crate) io: Box<dyn Stream>,
+    pub(crate) client: Client,
     input: Vec<u8>,
 }
 
-/// Connects, greets, and goes as far as the first message. What broke it off comes with the TLS that
-/// there was by then.
+/// Greets, and goes as far as the first message. What broke it off comes with the TLS that there was by
+/// then.
 pub(crate) async fn open(
-    dialer: &dyn Dialer,
+    io: Box<dyn Stream>,
     tls: &tls::Client,
     hop: &Hop,
     manner: &Manner,
 ) -> Result<Connection, Box<Held>> {
-    let failed = |tls, broken| {
-        Err(Box::new(Held {
-            tls,
-            opened: 1,
+    let (talk, handshake) = begin(io, tls, hop, manner);
+    let mut used = None;
+    match talk.greet(&handshake, &mut used).await {
+        Ok(talk) => Ok(Connection {
+            talk,
+            tls: used,
+            began: Instant::now(),
+            messages: 0,
+        }),
+        Err(broken) => Err(Box::new(Held {
+            tls: used,
             result: Err(broken),
-        }))
-    };
-    let io = match timeout(manner.connect_timeout, dialer.dial(hop.address)).await {
-        Err(_) => return failed(None, Broken::ConnectTimeout(manner.connect_timeout)),
-        Ok(Err(e)) => return failed(None, Broken::Connect(e)),
-        Ok(Ok(io)) => io,
-    };
+        })),
+    }
+}
+
+/// A talk that waits for the greeting, and how it turns to TLS.
+pub(crate) fn begin<'a>(
+    io: Box<dyn Stream>,
+    tls: &'a tls::Client,
+    hop: &Hop,
+    manner: &Manner,
+) -> (Talk, Handshake<'a>) {
     let tap = manner.tap.clone().map(|tap| (tap, manner.name.clone()));
     let talk = Talk {
         io,
@@ -138,16 +149,7 @@ pub(crate) async fn open(
         verified_as: manner.verified_as,
         within: manner.handshake_timeout,
     };
-    let mut used = None;
-    match talk.greet(&handshake, &mut used).await {
-        Ok(talk) => Ok(Connection {
-            talk,
-            tls: used,
-            began: Instant::now(),
-            messages: 0,
-        }),
-        Err(broken) => failed(used, broken),
-    }
+    (talk, handshake)
 }
 
 impl Connection {
@@ -211,7 +213,7 @@ fn tls_name(hop: &Hop, verification: &Verification) -> String {
     }
 }
 
-struct Handshake<'a> {
+pub(crate) struct Handshake<'a> {
     tls: &'a tls::Client,
     verification: Verification,
     verified_as: &'static str,
@@ -220,7 +222,10 @@ struct Handshake<'a> {
 }
 
 impl Handshake<'_> {
-    async fn shake(&self, io: Box<dyn Stream>) -> Result<(Box<dyn Stream>, journey::TlsUsed), String> {
+    pub(crate) async fn shake(
+        &self,
+        io: Box<dyn Stream>,
+    ) -> Result<(Box<dyn Stream>, journey::TlsUsed), String> {
         let name = tls::server_name(&self.host).map_err(|e| e.to_string())?;
         let (config, verdict) = self.tls.config(self.verification.clone());
         let connector = tokio_rustls::TlsConnector::from(config);
@@ -299,7 +304,7 @@ impl Talk {
         }
     }
 
-    fn step(&mut self) -> Step {
+    pub(crate) fn step(&mut self) -> Step {
         let mut rest = &self.input[..];
         let step = self.client.step(&mut rest);
         let taken = self.input.len() - rest.len();
@@ -308,7 +313,7 @@ impl Talk {
     }
 
     /// Writes what waits and reads what comes; a failure is told to the session.
-    async fn exchange(&mut self) {
+    pub(crate) async fn exchange(&mut self) {
         if let Err(e) = self.flush().await {
             return self.lost_while_writing(&e).await;
         }
@@ -320,7 +325,7 @@ impl Talk {
         }
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
         let output = self.client.take_output();
         if output.is_empty() {
             return Ok(());
@@ -341,7 +346,7 @@ impl Talk {
     }
 
     /// A server that refuses may close while we still write. Its reply may wait to be read.
-    async fn lost_while_writing(&mut self, e: &io::Error) {
+    pub(crate) async fn lost_while_writing(&mut self, e: &io::Error) {
         self.client.unwritten();
         if e.kind() == io::ErrorKind::TimedOut {
             return self.client.timed_out();

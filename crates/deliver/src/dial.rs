@@ -17,6 +17,13 @@ pub type Dialing<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> 
 pub trait Dialer: Send + Sync {
     /// Connects. Time limits are the caller's; dropping the future gives up.
     fn dial(&self, to: SocketAddr) -> Dialing<'_>;
+
+    /// Connects from an address of ours, where one is given. A network that has no such addresses need
+    /// not mind it.
+    fn dial_from(&self, to: SocketAddr, from: Option<IpAddr>) -> Dialing<'_> {
+        let _ = from;
+        self.dial(to)
+    }
 }
 
 /// Connections by TCP.
@@ -27,13 +34,22 @@ pub struct TcpDialer {
     pub sources: Vec<IpAddr>,
 }
 
+impl TcpDialer {
+    /// The address of ours from which a connection to there is made; `None`: the system chooses.
+    #[must_use]
+    pub fn source_for(&self, to: SocketAddr) -> Option<IpAddr> {
+        let fits = |ip: &&IpAddr| ip.is_ipv4() == to.is_ipv4();
+        self.sources.iter().find(fits).copied()
+    }
+}
+
 impl Dialer for TcpDialer {
     fn dial(&self, to: SocketAddr) -> Dialing<'_> {
-        let source = self
-            .sources
-            .iter()
-            .find(|ip| ip.is_ipv4() == to.is_ipv4())
-            .copied();
+        self.dial_from(to, None)
+    }
+
+    fn dial_from(&self, to: SocketAddr, from: Option<IpAddr>) -> Dialing<'_> {
+        let source = from.or_else(|| self.source_for(to));
         Box::pin(async move {
             let stream = match source {
                 None => TcpStream::connect(to).await?,

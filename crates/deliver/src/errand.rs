@@ -5,6 +5,7 @@ use crate::control::Heard;
 use crate::dsn::{Kind, Reported, Said};
 use crate::failure::Failure;
 use crate::lanes::Site;
+use crate::route::Route;
 use crate::service::Context;
 use crate::settle::{self, Decision};
 use crate::sts;
@@ -208,15 +209,24 @@ async fn carry(ctx: &Context, claims: &[Claim], site: &Site, end: &(dyn Fn(Heard
         return;
     };
     let host = first.errand.recipient.host();
+    let routes = ctx.routes();
+    // An order for this very errand goes before routes.
+    if first.errand.via.is_none()
+        && let Some(route) = way::discarding(&routes, host)
+    {
+        return discard(ctx, claims, route).await;
+    }
     let mut random = |n: usize| ctx.below(n);
     let found = match &first.errand.via {
         Some(via) => way::find_by_order(ctx.resolver.as_ref(), via, &ctx.own).await,
-        None => way::find(ctx.resolver.as_ref(), &ctx.routes(), &ctx.own, host, &mut random).await,
+        None => way::find(ctx.resolver.as_ref(), &routes, &ctx.own, host, &mut random).await,
     };
     let found = match (found, &ctx.mta_sts) {
         (Ok(mut plan), Some(policies)) => sts::look_up(policies, &mut plan, host).await.map(|()| plan),
         (found, _) => found,
     };
+    let sender = first.message.reverse_path.address().and_then(|a| a.domain());
+    let found = found.and_then(|plan| ctx.options.sources.depart(plan, sender, &mut random));
     let mut events = vec![way::event(host, &found)];
     let plan = match found {
         Ok(plan) => plan,
@@ -337,6 +347,21 @@ fn in_words(time: Duration) -> String {
     }
 }
 
+/// Throws errands away, as a route orders.
+async fn discard(ctx: &Context, claims: &[Claim], route: &Route) {
+    for claim in claims {
+        let decision = settle::discarded(&claim.errand, route, ctx.clock.now());
+        tell_log(claim, &decision);
+        let what = What::Decided {
+            decision: &decision,
+            events: &[],
+            kind: None,
+            together: &[],
+        };
+        commit(ctx, claim, &what).await;
+    }
+}
+
 fn letter(claims: &[Claim], message: &Message, now: Timestamp) -> Letter {
     let wishes = |claim: &Claim| RecipientWishes {
         notify: claim.errand.notify,
@@ -418,7 +443,10 @@ fn tell_log(claim: &Claim, decision: &Decision) {
             let class = last.class.as_deref();
             tracing::info!(%id, %to, host = last.host.as_deref(), reply = %last.reply, class, next, "deferred");
         }
-        Outcome::Bounced(last) | Outcome::Expired(last) | Outcome::Delivered(last) => {
+        Outcome::Bounced(last)
+        | Outcome::Expired(last)
+        | Outcome::Delivered(last)
+        | Outcome::Dropped { last, .. } => {
             let class = last.class.as_deref();
             tracing::info!(%id, %to, host = last.host.as_deref(), reply = %last.reply, class, "ended");
         }
@@ -573,7 +601,8 @@ fn reported<'a>(claim: &'a Claim, decision: &'a Decision) -> Option<Reported<'a>
     | Outcome::Delivered(last)
     | Outcome::Deferred { last, .. }
     | Outcome::Bounced(last)
-    | Outcome::Expired(last)) = &decision.outcome;
+    | Outcome::Expired(last)
+    | Outcome::Dropped { last, .. }) = &decision.outcome;
     let said = match &told.failure {
         Some((failure, explanation)) => Said::Failure { failure, explanation },
         None => Said::Success {

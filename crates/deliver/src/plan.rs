@@ -5,8 +5,9 @@
 //! delivery to a host of our own or behind it), RFC 7505 (null MX); DNS trouble never bounces.
 
 use crate::failure::Failure;
-use crate::route::{Route, ServerName, TlsPolicy};
+use crate::route::{Login, Route, ServerName, Target, TlsPolicy};
 use crate::security::{self, Asked, Evidence};
+use crate::source::Departures;
 use dns::{DnsError, Mx};
 use mail::{Domain, EnhancedStatus};
 use std::collections::BTreeMap;
@@ -40,6 +41,33 @@ pub struct Own {
     pub port: u16,
     /// Which addresses are tried first.
     pub order: AddressOrder,
+    /// Where this server takes mail from others.
+    pub listening: Listening,
+}
+
+/// The addresses at which this server takes mail from others: mail that is sent there comes back.
+#[derive(Clone, Debug, Default)]
+pub struct Listening {
+    /// What was bound; an unspecified address stands for every address of this machine.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether an address is one of this machine's. Without it only loopback is.
+    pub is_here: Option<fn(IpAddr) -> bool>,
+}
+
+impl Listening {
+    /// Whether whoever connects there is answered by this server.
+    #[must_use]
+    pub fn is_us(&self, to: SocketAddr) -> bool {
+        let is_here = |ip: IpAddr| match self.is_here {
+            _ if ip.is_loopback() || ip.is_unspecified() => true,
+            Some(is_here) => is_here(ip),
+            None => false,
+        };
+        self.addresses.iter().any(|own| {
+            own.port() == to.port()
+                && (own.ip() == to.ip() || (own.ip().is_unspecified() && is_here(to.ip())))
+        })
+    }
 }
 
 /// What the DNS says of one host.
@@ -65,6 +93,13 @@ pub struct Hop {
     pub preference: Option<u16>,
 }
 
+impl Hop {
+    /// Whether both are addresses of one server.
+    pub(crate) fn is_beside(&self, other: &Hop) -> bool {
+        self.host == other.host && self.address.port() == other.address.port()
+    }
+}
+
 /// How the hops were found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum By {
@@ -76,7 +111,7 @@ pub enum By {
     Literal,
     /// The operator's order for this very errand.
     Order,
-    /// A route in the settings, by its pattern.
+    /// A route: for whom, and where it was written down.
     Route(String),
 }
 
@@ -90,11 +125,13 @@ pub struct Plan {
     /// What is asked of TLS.
     pub tls: TlsPolicy,
     /// The login there.
-    pub login: Option<crate::route::Login>,
+    pub login: Option<Login>,
     /// What is known for [`crate::security::decide`]; whoever makes the plan fills it in afterwards.
     pub evidence: Evidence,
     /// What was found of the domain's MTA-STS policy, for the TLS report; likewise.
     pub mta_sts: mtasts::Found,
+    /// Whence connections are made; see [`crate::source::Sources::depart`].
+    pub departures: Departures,
     /// What was left out and why, in words.
     pub notes: Vec<String>,
 }
@@ -134,7 +171,7 @@ impl Plan {
             By::AddressFallback => "no MX records, so the domain's own address".to_owned(),
             By::Literal => "the address that the recipient's address names".to_owned(),
             By::Order => "the operator's order".to_owned(),
-            By::Route(pattern) => format!("the route for {pattern} in the settings"),
+            By::Route(pattern) => format!("the route for {pattern}"),
         };
         let mut text = format!("{by}; {}", self.security_in_words());
         for note in &self.notes {
@@ -147,7 +184,8 @@ impl Plan {
 
 impl Plan {
     /// What is asked of TLS: once for all servers, where they do not differ.
-    fn security_in_words(&self) -> String {
+    #[must_use]
+    pub fn security_in_words(&self) -> String {
         let mut hosts: Vec<(&ServerName, String)> = Vec::new();
         for hop in &self.hops {
             if hosts.iter().all(|(host, _)| **host != hop.host) {
@@ -173,34 +211,80 @@ impl Plan {
 #[derive(Clone, Debug)]
 pub struct Hosts {
     by: By,
-    hosts: Vec<(ServerName, Option<u16>)>,
-    port: u16,
+    hosts: Vec<Candidate>,
     tls: TlsPolicy,
-    login: Option<crate::route::Login>,
+    login: Option<Login>,
     notes: Vec<String>,
+}
+
+/// A server, before its addresses are known.
+#[derive(Clone, Debug)]
+struct Candidate {
+    host: ServerName,
+    preference: Option<u16>,
+    port: u16,
 }
 
 impl Hosts {
     /// The names whose addresses are wanted.
     pub fn names(&self) -> impl Iterator<Item = &Domain> {
-        self.hosts.iter().filter_map(|(host, _)| match host {
+        self.hosts.iter().filter_map(|c| match &c.host {
             ServerName::Name(name) => Some(name),
             ServerName::Ip(_) => None,
         })
     }
 }
 
-/// The hosts that a route names.
+/// The servers that a route names. `random` shuffles those of equal preference.
 #[must_use]
-pub fn hosts_by_route(route: &Route) -> Hosts {
+pub fn hosts_by_route(route: &Route, targets: &[Target], random: &mut dyn FnMut(usize) -> usize) -> Hosts {
+    let mut targets = targets.to_vec();
+    shuffle(&mut targets, random);
+    targets.sort_by_key(|target| target.preference);
+    let several = targets.len() > 1;
+    let candidates = targets.into_iter().map(|target| Candidate {
+        host: target.host,
+        preference: several.then_some(target.preference),
+        port: target.port,
+    });
     Hosts {
-        by: By::Route(route.for_domains.to_string()),
-        hosts: vec![(route.host.clone(), None)],
-        port: route.port,
+        by: By::Route(route.named()),
+        hosts: candidates.collect(),
         tls: route.tls,
         login: route.login.clone(),
         notes: Vec::new(),
     }
+}
+
+/// The hosts that the DNS names for the domain that a route stands for.
+///
+/// # Errors
+/// What [`hosts_by_mx`] says, but never for good: a route is the operator's to correct.
+pub fn hosts_by_mx_of(
+    route: &Route,
+    domain: &Domain,
+    answer: Result<Vec<Mx>, DnsError>,
+    own: &Own,
+    random: &mut dyn FnMut(usize) -> usize,
+) -> Result<Hosts, Failure> {
+    let hosts = hosts_by_mx(domain, answer, own, random).map_err(|e| misled(&route.named(), e))?;
+    Ok(Hosts {
+        notes: [vec![format!("the mail exchangers of {domain}")], hosts.notes].concat(),
+        by: By::Route(route.named()),
+        tls: route.tls,
+        login: route.login.clone(),
+        ..hosts
+    })
+}
+
+/// A setting of ours that leads nowhere is ours to correct; the sender's mail waits for it.
+fn misled(route: &str, failure: Failure) -> Failure {
+    if !failure.is_permanent() {
+        return failure;
+    }
+    let status = EnhancedStatus::new(4, failure.status.subject, failure.status.detail);
+    let words = format!("the route for {route}: {}; correct the route", failure.words);
+    Failure::ours(451, status, words)
 }
 
 /// The host that an address literal names (RFC 5321 §4.1.3).
@@ -226,10 +310,14 @@ pub fn hosts_by_order(via: &queue::Via, own: &Own) -> Result<Hosts, Failure> {
 }
 
 fn found(by: By, hosts: Vec<(ServerName, Option<u16>)>, own: &Own) -> Hosts {
+    let candidates = hosts.into_iter().map(|(host, preference)| Candidate {
+        host,
+        preference,
+        port: own.port,
+    });
     Hosts {
         by,
-        hosts,
-        port: own.port,
+        hosts: candidates.collect(),
         tls: TlsPolicy::Opportunistic,
         login: None,
         notes: Vec::new(),
@@ -328,15 +416,17 @@ fn dns_failure(domain: &Domain, e: &DnsError) -> Failure {
 /// The second half: the hosts' addresses make it a plan.
 ///
 /// # Errors
-/// When no host has an address: permanent if that is certain, temporary if the DNS could not say.
-pub fn plan(hosts: Hosts, book: &AddressBook, order: AddressOrder) -> Result<Plan, Failure> {
+/// When no host has an address: permanent if that is certain, temporary if the DNS could not say. When
+/// the way leads to this server itself.
+pub fn plan(hosts: Hosts, book: &AddressBook, own: &Own) -> Result<Plan, Failure> {
     let mut notes = hosts.notes;
     let mut hops: Vec<Hop> = Vec::new();
     let mut trouble: Option<DnsError> = None;
-    for (host, preference) in &hosts.hosts {
+    for candidate in &hosts.hosts {
+        let host = &candidate.host;
         let ips = match host {
             ServerName::Ip(ip) => vec![*ip],
-            ServerName::Name(name) => match host_addresses(book.get(name), order) {
+            ServerName::Name(name) => match host_addresses(book.get(name), own.order) {
                 Ok(ips) => ips,
                 Err(None) => {
                     notes.push(format!("{name} has no address"));
@@ -350,13 +440,13 @@ pub fn plan(hosts: Hosts, book: &AddressBook, order: AddressOrder) -> Result<Pla
             },
         };
         for ip in ips {
-            let address = SocketAddr::new(ip, hosts.port);
+            let address = SocketAddr::new(ip, candidate.port);
             // Two names of one machine are one hop.
             if hops.len() < ADDRESSES_MAX && !hops.iter().any(|h| h.address == address) {
                 hops.push(Hop {
                     host: host.clone(),
                     address,
-                    preference: *preference,
+                    preference: candidate.preference,
                 });
             }
         }
@@ -364,6 +454,7 @@ pub fn plan(hosts: Hosts, book: &AddressBook, order: AddressOrder) -> Result<Pla
     if hops.is_empty() {
         return Err(no_address(&hosts.by, &hosts.hosts, trouble));
     }
+    notes.extend(cut_at_us(&hosts.by, &mut hops, own)?);
     Ok(Plan {
         by: hosts.by,
         hops,
@@ -371,15 +462,53 @@ pub fn plan(hosts: Hosts, book: &AddressBook, order: AddressOrder) -> Result<Pla
         login: hosts.login,
         evidence: Evidence::default(),
         mta_sts: mtasts::Found::default(),
+        departures: Departures::default(),
         notes,
     })
 }
 
-fn no_address(by: &By, hosts: &[(ServerName, Option<u16>)], trouble: Option<DnsError>) -> Failure {
+/// Whoever connects to an address at which we listen ourselves gets us again: as where an MX record
+/// names us (RFC 5321 §5.1), only hosts that are preferred to that one may be tried.
+fn cut_at_us(by: &By, hops: &mut Vec<Hop>, own: &Own) -> Result<Option<String>, Failure> {
+    let Some(us) = hops.iter().find(|hop| own.listening.is_us(hop.address)).cloned() else {
+        return Ok(None);
+    };
+    hops.retain(|hop| hop.preference < us.preference);
+    if !hops.is_empty() {
+        let preference = us.preference.unwrap_or(0);
+        return Ok(Some(format!(
+            "hosts with preference {preference} and above left out, because {} at {} is this server",
+            us.host, us.address
+        )));
+    }
+    let words = format!(
+        "{} at {} is this server itself, but the recipient's domain is not one of its own: the mail would loop",
+        us.host, us.address
+    );
+    let failure = Failure::ours(550, EnhancedStatus::new(5, 4, 6), words);
+    Err(match by {
+        By::Route(route) => misled(route, failure),
+        By::Order => Failure {
+            code: 451,
+            status: EnhancedStatus::new(4, 4, 6),
+            words: format!("{}; order another way: posthaste queue reroute", failure.words),
+            ..failure
+        },
+        _ => Failure {
+            words: format!(
+                "{}; add the domain here or correct its DNS records",
+                failure.words
+            ),
+            ..failure
+        },
+    })
+}
+
+fn no_address(by: &By, hosts: &[Candidate], trouble: Option<DnsError>) -> Failure {
     if let Some(e) = trouble {
         return Failure::ours(451, EnhancedStatus::new(4, 4, 3), e.to_string());
     }
-    let names: Vec<String> = hosts.iter().map(|(host, _)| host.to_string()).collect();
+    let names: Vec<String> = hosts.iter().map(|candidate| candidate.host.to_string()).collect();
     let names = names.join(", ");
     match by {
         // An order that leads nowhere is the operator's to correct; the sender's mail waits for it.
@@ -399,7 +528,7 @@ fn no_address(by: &By, hosts: &[(ServerName, Option<u16>)], trouble: Option<DnsE
         By::Route(pattern) => Failure::ours(
             451,
             EnhancedStatus::new(4, 4, 4),
-            format!("the route for {pattern} names {names}, which has no address; correct the settings"),
+            format!("the route for {pattern} names {names}, which has no address; correct the route"),
         ),
         _ => Failure::ours(
             550,
@@ -409,24 +538,19 @@ fn no_address(by: &By, hosts: &[(ServerName, Option<u16>)], trouble: Option<DnsE
     }
 }
 
-/// A host's addresses in the wanted order. `Err(None)`: it has none. `Err(Some)`: could not find out.
+/// A host's addresses in the wanted order: the families take turns, so that a dead one is passed by
+/// after one address (RFC 8305 §4). `Err(None)`: it has none. `Err(Some)`: could not find out.
 fn host_addresses(found: Option<&Addresses>, order: AddressOrder) -> Result<Vec<IpAddr>, Option<DnsError>> {
     let Some(found) = found else { return Err(None) };
-    let v4 = found.v4.as_ref().map(|ips| ips.iter().copied().map(IpAddr::V4));
-    let v6 = found.v6.as_ref().map(|ips| ips.iter().copied().map(IpAddr::V6));
-    let mut ips: Vec<IpAddr> = Vec::new();
     let (use_v4, use_v6) = (order != AddressOrder::V6Only, order != AddressOrder::V4Only);
-    if let (Ok(v4), true) = (v4, use_v4) {
-        ips.extend(v4);
-    }
-    if let (Ok(v6), true) = (v6, use_v6) {
-        let at = if order == AddressOrder::V6First {
-            0
-        } else {
-            ips.len()
-        };
-        ips.splice(at..at, v6);
-    }
+    let v4 = found.v4.iter().flatten().copied().map(IpAddr::V4);
+    let v6 = found.v6.iter().flatten().copied().map(IpAddr::V6);
+    let v4: Vec<IpAddr> = v4.filter(|_| use_v4).collect();
+    let v6: Vec<IpAddr> = v6.filter(|_| use_v6).collect();
+    let ips = match order {
+        AddressOrder::V6First => in_turns(v6, v4),
+        _ => in_turns(v4, v6),
+    };
     if !ips.is_empty() {
         return Ok(ips);
     }
@@ -435,4 +559,15 @@ fn host_addresses(found: Option<&Addresses>, order: AddressOrder) -> Result<Vec<
         found.v6.as_ref().err().filter(|_| use_v6),
     ];
     Err(errors.into_iter().flatten().find(|e| e.is_temporary()).cloned())
+}
+
+fn in_turns(first: Vec<IpAddr>, second: Vec<IpAddr>) -> Vec<IpAddr> {
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut ips = Vec::new();
+    loop {
+        match (first.next(), second.next()) {
+            (None, None) => return ips,
+            (a, b) => ips.extend(a.into_iter().chain(b)),
+        }
+    }
 }

@@ -14,6 +14,9 @@ use crate::pool::Pool;
 use crate::route::Route;
 use crate::sites::SiteLimit;
 use crate::tls_result::TlsTally;
+use crate::plan::{AddressOrder, Listening, Own};
+use crate::route::Route;
+use crate::source::Sources;
 use crate::work::{PAUSE, Work};
 use directory::{Directory, Random};
 use dns::Resolver;
@@ -39,6 +42,10 @@ pub struct Options {
     pub port: u16,
     /// Which addresses are tried first. Default IPv4.
     pub order: AddressOrder,
+    /// Where this server takes mail from others, so that mail does not go in circles. Default nowhere.
+    pub listening: Listening,
+    /// From which addresses of ours. Default none: the system chooses.
+    pub sources: Sources,
     /// How attempts are made.
     pub attempt: attempt::Options,
     /// Attempts at the same time. Default 200.
@@ -68,6 +75,8 @@ impl Options {
             own_names: Vec::new(),
             port: crate::route::SMTP_PORT,
             order: AddressOrder::default(),
+            listening: Listening::default(),
+            sources: Sources::default(),
             attempts_max: 200,
             attempts_per_domain_max: 20,
             site_limits: Vec::new(),
@@ -139,6 +148,7 @@ impl Context {
                 names,
                 port: options.port,
                 order: options.order,
+                listening: options.listening.clone(),
             },
             courier: Courier {
                 dialer: parts.dialer,
@@ -147,6 +157,7 @@ impl Context {
                 tap: parts.tap,
                 chunking: crate::chunking::Chunking::default(),
                 pool: Pool::new(options.attempt.keep),
+                families: crate::race::Families::default(),
                 options: options.attempt.clone(),
             },
             store: parts.store,

@@ -5,6 +5,7 @@ use crate::attempt::{Fate, Taken};
 use crate::dsn::Kind;
 use crate::explain::{Explanation, Replies};
 use crate::failure::Failure;
+use crate::route::Route;
 use journey::{Cause, Event, Reply};
 use mail::delivery::{ByMode, Notify};
 use mail::{EnhancedStatus, Timestamp, date};
@@ -69,6 +70,31 @@ pub fn decide(
 #[must_use]
 pub fn overdue(message: &Message, now: Timestamp) -> Option<Fate> {
     passed(message, now).map(|deadline| Err(too_late(deadline, None)))
+}
+
+/// By what the ledger counts errands that a route threw away.
+const BY_ROUTE: &str = "route";
+
+/// The end of an errand that a route throws away: nobody is told, but the journey.
+#[must_use]
+pub fn discarded(errand: &Errand, route: &Route, now: Timestamp) -> Decision {
+    let by = format!("the route for {}", route.named());
+    Decision {
+        outcome: Outcome::Dropped {
+            last: LastOutcome {
+                at: now,
+                host: None,
+                reply: format!("250 2.0.0 thrown away by {by}"),
+                status: Some(EnhancedStatus::new(2, 0, 0)),
+            },
+            by: BY_ROUTE,
+        },
+        event: Event::Dropped {
+            recipient: Some(errand.recipient.clone()),
+            by,
+        },
+        report: None,
+    }
 }
 
 fn passed(message: &Message, now: Timestamp) -> Option<Deadline> {

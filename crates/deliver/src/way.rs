@@ -1,19 +1,19 @@
 //! Finding the way to a destination: asks the DNS what the plan must know.
 
 use crate::failure::Failure;
-use crate::plan::{self, AddressBook, AddressOrder, Addresses, Own, Plan};
-use crate::route::{Route, ServerName, TlsPolicy, route_for};
+use crate::plan::{self, AddressBook, AddressOrder, Addresses, Hosts, Own, Plan};
+use crate::route::{Action, Route, ServerName, TlsPolicy, route_for};
 use crate::security::{Evidence, TlsaFound};
 use dns::{Answer, Dnssec, Resolver};
 use futures_util::future::{join, join_all};
 use journey::{Event, MxHost};
-use mail::{Domain, Host};
+use mail::{Domain, EnhancedStatus, Host};
 use std::collections::BTreeMap;
 
 /// The plan for a recipient's host. `random` gives numbers below its argument.
 ///
 /// # Errors
-/// Why there is no way, for now or for good.
+/// Why there is no way, for now or for good. A route that discards is no way; see [`discarding`].
 pub async fn find(
     resolver: &dyn Resolver,
     routes: &[Route],
@@ -22,8 +22,13 @@ pub async fn find(
     random: &mut (dyn FnMut(usize) -> usize + Send),
 ) -> Result<Plan, Failure> {
     let mut mx = None;
-    let hosts = match (route_for(routes, host.domain()), host) {
-        (Some(route), _) => plan::hosts_by_route(route),
+    let route = route_for(routes, host.domain());
+    let hosts = match (route, host) {
+        (Some(route), _) => {
+            let (hosts, of_mx) = by_route(resolver, route, own, random).await?;
+            mx = of_mx;
+            hosts
+        }
         (None, Host::Literal(ip)) => plan::hosts_by_literal(*ip, own),
         (None, Host::Domain(domain)) => {
             let answer = resolver.mx(domain).await;
@@ -39,10 +44,10 @@ pub async fn find(
         .zip(found.iter().map(|f| f.1.clone()))
         .collect();
     let book: AddressBook = names.into_iter().zip(found.into_iter().map(|f| f.0)).collect();
-    let mut plan = plan::plan(hosts, &book, own.order)?;
+    let mut plan = plan::plan(hosts, &book, own)?;
     plan.evidence = Evidence {
         mx,
-        domain: host.domain().filter(|_| mx.is_some()).cloned(),
+        domain: host.domain().filter(|_| route.is_none() && mx.is_some()).cloned(),
         hosts: tlsa_of_hosts(resolver, &plan, mx, &safe).await,
         sts: None,
     };
@@ -58,7 +63,43 @@ pub async fn find_by_order(resolver: &dyn Resolver, via: &queue::Via, own: &Own)
     let names: Vec<Domain> = hosts.names().cloned().collect();
     let found = join_all(names.iter().map(|name| addresses(resolver, name, own.order))).await;
     let book: AddressBook = names.into_iter().zip(found.into_iter().map(|f| f.0)).collect();
-    plan::plan(hosts, &book, own.order)
+    plan::plan(hosts, &book, own)
+}
+
+/// The servers of a route, and what DNSSEC says of the MX records, where it asks for some.
+async fn by_route(
+    resolver: &dyn Resolver,
+    route: &Route,
+    own: &Own,
+    random: &mut (dyn FnMut(usize) -> usize + Send),
+) -> Result<(Hosts, Option<Dnssec>), Failure> {
+    match &route.action {
+        Action::Relay(targets) => Ok((plan::hosts_by_route(route, targets, random), None)),
+        Action::MxOf { domain, port } => {
+            let answer = resolver.mx(domain).await;
+            let mx = answer.as_ref().ok().map(|answer| answer.dnssec);
+            let own = Own {
+                port: *port,
+                ..own.clone()
+            };
+            let answer = answer.map(|answer| answer.records);
+            Ok((plan::hosts_by_mx_of(route, domain, answer, &own, random)?, mx))
+        }
+        Action::Fail(refusal) => {
+            let words = refusal.words.clone();
+            Err(Failure::ours(refusal.code, refusal.status, words))
+        }
+        Action::Discard => {
+            let words = format!("the route for {} throws the mail away", route.named());
+            Err(Failure::ours(451, EnhancedStatus::new(4, 4, 4), words))
+        }
+    }
+}
+
+/// The route that throws mail for this host away, if there is one.
+#[must_use]
+pub fn discarding<'a>(routes: &'a [Route], host: &Host) -> Option<&'a Route> {
+    route_for(routes, host.domain()).filter(|route| route.action == Action::Discard)
 }
 
 /// Whether a host's addresses are secure, and what its name is an alias of.

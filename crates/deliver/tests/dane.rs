@@ -64,6 +64,7 @@ async fn find(stage: &mut Stage, table: &TableResolver, routes: &[Route]) -> Res
         names: vec![domain("mail.gmail.com")],
         port: 25,
         order: AddressOrder::V4First,
+        listening: deliver::plan::Listening::default(),
     };
     let host = Host::Domain(domain("example.com"));
     stage.plan = way::find(table, routes, &own, &host, &mut |_| 0).await?;
@@ -301,13 +302,8 @@ async fn hosts_that_no_mx_record_names() {
         .with_signed_zone("smart.example.net")
         .with_address("smart.example.net", Ipv4Addr::new(192, 0, 2, 9))
         .with_tlsa("_587._tcp.smart.example.net", right(&stage));
-    let route = |tls| Route {
-        for_domains: RouteFor::Everything,
-        host: ServerName::parse("smart.example.net").unwrap(),
-        port: 587,
-        tls,
-        login: None,
-    };
+    let smart = ServerName::parse("smart.example.net").unwrap();
+    let route = |tls| Route::to(RouteFor::Everything, smart.clone(), 587, tls);
     for (policy, wanted) in [
         (TlsPolicy::Opportunistic, Some("DANE-EE")),
         (TlsPolicy::Required, Some("DANE-EE")),

@@ -68,6 +68,7 @@ impl Lab {
             names: vec![domain("mail.gmail.com")],
             port: 25,
             order: AddressOrder::V4First,
+            listening: deliver::plan::Listening::default(),
         };
         let host = Host::Domain(domain("example.com"));
         let found = way::find(&self.resolver, &[], &own, &host, &mut |_| 0).await;
@@ -203,6 +204,7 @@ async fn a_zone_with_forged_keys_has_no_way_to_it() {
         names: Vec::new(),
         port: 25,
         order: AddressOrder::V4First,
+        listening: deliver::plan::Listening::default(),
     };
     let host = Host::Domain(domain("example.com"));
     let failure = way::find(&lab.resolver, &[], &own, &host, &mut |_| 0)

@@ -1,8 +1,9 @@
 //! Where mail goes: tables of DNS answers and what follows from them.
 #![allow(clippy::unwrap_used)]
 
-use deliver::plan::{self, AddressBook, AddressOrder, Addresses, By, HOSTS_MAX, Own, Plan};
-use deliver::{Failure, Route, RouteFor, ServerName, TlsPolicy};
+use deliver::plan::{self, AddressBook, AddressOrder, Addresses, By, HOSTS_MAX, Listening, Own, Plan};
+use deliver::route::Target;
+use deliver::{Action, Failure, Route, RouteFor, ServerName, TlsPolicy};
 use dns::{DnsError, Mx};
 use mail::Domain;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -23,6 +24,7 @@ fn own() -> Own {
         names: vec![d("mail.ours.example")],
         port: 25,
         order: AddressOrder::V4First,
+        listening: Listening::default(),
     }
 }
 
@@ -47,7 +49,7 @@ fn book(names: &[&str]) -> AddressBook {
 
 fn planned(answer: Result<Vec<Mx>, DnsError>, book: &AddressBook) -> Result<Plan, Failure> {
     let hosts = plan::hosts_by_mx(&d("example.com"), answer, &own(), &mut |_| 0)?;
-    plan::plan(hosts, book, own().order)
+    plan::plan(hosts, book, &own())
 }
 
 fn hop_names(plan: &Plan) -> Vec<String> {
@@ -130,7 +132,7 @@ fn equal_preferences_are_shuffled() {
             state % n
         };
         let hosts = plan::hosts_by_mx(&d("example.com"), Ok(answer), &own(), &mut random).unwrap();
-        let plan = plan::plan(hosts, &book, AddressOrder::V4First).unwrap();
+        let plan = plan::plan(hosts, &book, &own()).unwrap();
         let order = hop_names(&plan);
         assert_eq!(order[0], "a.example", "the lower preference stays first");
         seen.insert(order);
@@ -189,7 +191,38 @@ fn address_families_in_the_wanted_order() {
             &mut |_| 0,
         )
         .unwrap();
-        let plan = plan::plan(hosts, &book, order).unwrap();
+        let plan = plan::plan(hosts, &book, &Own { order, ..own() }).unwrap();
+        let got: Vec<String> = plan.hops.iter().map(|h| h.address.ip().to_string()).collect();
+        assert_eq!(got, wanted);
+    }
+}
+
+/// A family that is dead is passed by after one address (RFC 8305 §4).
+#[test]
+fn the_families_take_turns() {
+    let v4 = |n| Ipv4Addr::new(192, 0, 2, n);
+    let v6 = |n| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n);
+    let book: AddressBook = [(
+        d("a.example"),
+        Addresses {
+            v4: Ok(vec![v4(1), v4(2), v4(3)]),
+            v6: Ok(vec![v6(1)]),
+        },
+    )]
+    .into();
+    for (order, wanted) in [
+        (
+            AddressOrder::V4First,
+            ["192.0.2.1", "2001:db8::1", "192.0.2.2", "192.0.2.3"],
+        ),
+        (
+            AddressOrder::V6First,
+            ["2001:db8::1", "192.0.2.1", "192.0.2.2", "192.0.2.3"],
+        ),
+    ] {
+        let answer = Ok(vec![mx(1, "a.example")]);
+        let hosts = plan::hosts_by_mx(&d("example.com"), answer, &own(), &mut |_| 0).unwrap();
+        let plan = plan::plan(hosts, &book, &Own { order, ..own() }).unwrap();
         let got: Vec<String> = plan.hops.iter().map(|h| h.address.ip().to_string()).collect();
         assert_eq!(got, wanted);
     }
@@ -208,31 +241,139 @@ fn many_hosts_are_bounded() {
 #[test]
 fn literals_and_routes() {
     let hosts = plan::hosts_by_literal("192.0.2.9".parse().unwrap(), &own());
-    let plan = plan::plan(hosts, &AddressBook::new(), AddressOrder::V4First).unwrap();
+    let plan = plan::plan(hosts, &AddressBook::new(), &own()).unwrap();
     assert_eq!(plan.hops[0].address.to_string(), "192.0.2.9:25");
 
-    let route = Route {
-        for_domains: RouteFor::Everything,
-        host: ServerName::parse("relay.example").unwrap(),
-        port: 2525,
-        tls: TlsPolicy::Required,
-        login: None,
-    };
-    let plan = plan::plan(
-        plan::hosts_by_route(&route),
-        &book(&["relay.example"]),
-        AddressOrder::V4First,
-    )
-    .unwrap();
+    let relay = ServerName::parse("relay.example").unwrap();
+    let route = Route::to(RouteFor::Everything, relay, 2525, TlsPolicy::Required);
+    let hosts = || plan::hosts_by_route(&route, targets(&route), &mut |_| 0);
+    let plan = plan::plan(hosts(), &book(&["relay.example"]), &own()).unwrap();
     assert_eq!(plan.hops[0].address.to_string(), "192.0.2.1:2525");
-    assert_eq!(plan.tls, TlsPolicy::Required);
+    assert_eq!((plan.hops[0].preference, plan.tls), (None, TlsPolicy::Required));
 
     // A route that leads nowhere is the operator's fault: the mail waits.
-    let failure = plan::plan(
-        plan::hosts_by_route(&route),
-        &AddressBook::new(),
-        AddressOrder::V4First,
-    )
-    .unwrap_err();
+    let failure = plan::plan(hosts(), &AddressBook::new(), &own()).unwrap_err();
     assert!(!failure.is_permanent());
+    assert!(
+        failure.words.contains("the route for * in the settings"),
+        "{failure}"
+    );
+}
+
+fn targets(route: &Route) -> &[Target] {
+    match &route.action {
+        Action::Relay(targets) => targets,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_route_with_several_hosts_keeps_their_preference_and_their_ports() {
+    let target = |text| Target::parse(text, 25).unwrap();
+    let mut route = Route::to(
+        RouteFor::Everything,
+        ServerName::parse("c.example").unwrap(),
+        25,
+        TlsPolicy::Off,
+    );
+    route.action = Action::Relay(vec![
+        target("20 c.example"),
+        target("10 a.example:26"),
+        target("10 b.example"),
+    ]);
+    let book = book(&["a.example", "b.example", "c.example"]);
+    let mut seen = std::collections::BTreeSet::new();
+    for pick in 0..3 {
+        let hosts = plan::hosts_by_route(&route, targets(&route), &mut |n| pick % n);
+        let plan = plan::plan(hosts, &book, &own()).unwrap();
+        let hops = plan.hops.iter().map(|hop| hop.address.to_string());
+        let hops: Vec<String> = hops.collect();
+        assert_eq!(hops[2], "192.0.2.3:25", "the less preferred one is last");
+        seen.insert(hops);
+    }
+    assert_eq!(seen.len(), 2, "a and b come in both orders: {seen:?}");
+}
+
+#[test]
+fn a_route_to_the_exchangers_of_another_domain() {
+    let route = Route::to(
+        RouteFor::Everything,
+        ServerName::parse("x.example").unwrap(),
+        25,
+        TlsPolicy::Required,
+    );
+    let by = |answer| plan::hosts_by_mx_of(&route, &d("example.net"), answer, &own(), &mut |_| 0);
+    let hosts = by(Ok(vec![mx(20, "b.example"), mx(10, "a.example")])).unwrap();
+    let plan = plan::plan(hosts, &book(&["a.example", "b.example"]), &own()).unwrap();
+    assert_eq!(hop_names(&plan), ["a.example", "b.example"]);
+    assert_eq!(plan.tls, TlsPolicy::Required);
+    let words = plan.in_words();
+    assert!(words.contains("the mail exchangers of example.net"), "{words}");
+
+    // What would be for good without a route waits for its correction with one.
+    for answer in [
+        Ok(vec![mx(0, ".")]),
+        Err(DnsError::NoSuchName("example.net".to_owned())),
+        Ok(vec![mx(10, "mail.ours.example")]),
+    ] {
+        let failure = by(answer).unwrap_err();
+        assert!(!failure.is_permanent(), "{failure}");
+        assert!(failure.words.contains("correct the route"), "{failure}");
+    }
+}
+
+/// RFC 5321 §5.1, by address: an exchanger under a name that we do not know may still be us.
+#[test]
+fn an_address_at_which_we_listen_is_us() {
+    let listening = |addresses: &[&str]| Own {
+        listening: Listening {
+            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            is_here: Some(|ip| ip.to_string() == "192.0.2.2"),
+        },
+        ..own()
+    };
+    // a is 192.0.2.1, b is 192.0.2.2, c is 192.0.2.3.
+    let book = book(&["a.example", "b.example", "c.example"]);
+    let answer = || {
+        let all = vec![mx(10, "a.example"), mx(20, "b.example"), mx(20, "c.example")];
+        plan::hosts_by_mx(&d("example.com"), Ok(all), &own(), &mut |_| 0).unwrap()
+    };
+    for ours in [
+        listening(&["192.0.2.2:25"]),
+        listening(&["0.0.0.0:25"]),
+        listening(&["[::]:25"]),
+    ] {
+        let plan = plan::plan(answer(), &book, &ours).unwrap();
+        assert_eq!(
+            hop_names(&plan),
+            ["a.example"],
+            "also those that are as preferred"
+        );
+        let words = plan.in_words();
+        assert!(words.contains("192.0.2.2:25 is this server"), "{words}");
+    }
+    for elsewhere in [listening(&["192.0.2.2:2525"]), listening(&["198.51.100.1:25"])] {
+        assert_eq!(plan::plan(answer(), &book, &elsewhere).unwrap().hops.len(), 3);
+    }
+
+    let ours = listening(&["192.0.2.1:25"]);
+    let failure = plan::plan(answer(), &book, &ours).unwrap_err();
+    assert_eq!(
+        (failure.code, failure.status.to_string().as_str()),
+        (550, "5.4.6")
+    );
+    let literal = plan::hosts_by_literal("192.0.2.1".parse().unwrap(), &own());
+    assert_eq!(plan::plan(literal, &book, &ours).unwrap_err().code, 550);
+    let route = Route::to(
+        RouteFor::Everything,
+        ServerName::parse("192.0.2.1").unwrap(),
+        25,
+        TlsPolicy::Off,
+    );
+    let hosts = plan::hosts_by_route(&route, targets(&route), &mut |_| 0);
+    let failure = plan::plan(hosts, &book, &ours).unwrap_err();
+    assert_eq!(
+        (failure.code, failure.status.to_string().as_str()),
+        (451, "4.4.6")
+    );
 }

@@ -313,13 +313,8 @@ async fn what_a_server_took_is_recorded_before_the_next_is_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn a_route_in_the_settings_goes_before_the_dns() {
-    let route = Route {
-        for_domains: RouteFor::Everything,
-        host: ServerName::parse("192.0.2.9").unwrap(),
-        port: 2525,
-        tls: TlsPolicy::Off,
-        login: None,
-    };
+    let smarthost = ServerName::parse("192.0.2.9").unwrap();
+    let route = Route::to(RouteFor::Everything, smarthost, 2525, TlsPolicy::Off);
     let world = World::with(zones(), vec![route], |_| {}).await;
     let smarthost = world.net.put("192.0.2.9:2525", Script::default());
     let id = world.submit("alice@gmail.com", &["bob@example.com"]).await;
@@ -331,6 +326,58 @@ async fn a_route_in_the_settings_goes_before_the_dns() {
     let id = world.submit("alice@gmail.com", &["bob@example.com"]).await;
     world.until_gone(id).await;
     assert_eq!((smarthost.messages().len(), direct.messages().len()), (1, 1));
+}
+
+fn route(pattern: &str, spec: &directory::RouteSpec) -> Route {
+    Route::read(pattern, spec, None, deliver::Origin::Store).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_discards_and_its_journey_says_so() {
+    let discard = directory::RouteSpec {
+        discard: true,
+        ..directory::RouteSpec::default()
+    };
+    let world = World::with(zones(), vec![route("example.com", &discard)], |_| {}).await;
+    let server = world.net.put(MX, Script::default());
+    let to = ["bob@example.com", "eve@example.com"];
+    let id = world.submit("alice@gmail.com", &to).await;
+    world.until_gone(id).await;
+    assert_eq!(server.connections(), 0);
+    assert_eq!(world.names(id).await, ["dropped", "dropped"]);
+    let told = world.told(id).await;
+    assert!(
+        matches!(&told[0], Event::Dropped { by, .. } if by == "the route for example.com in the store"),
+        "{told:?}"
+    );
+    assert!(world.inbox().await.is_empty(), "nobody is told");
+    let ledger = world.queue.ledger().await.unwrap();
+    assert_eq!((ledger.dropped_in_all(), ledger.in_flight), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_fails_in_the_operators_words() {
+    let fail = |text: &str| directory::RouteSpec {
+        fail: Some(text.to_owned()),
+        ..directory::RouteSpec::default()
+    };
+    let gone = route(".example.com", &fail("550 5.1.6 moved to example.net"));
+    let world = World::with(zones(), vec![gone], |_| {}).await;
+    let id = world.submit("alice@gmail.com", &["bob@old.example.com"]).await;
+    world.until_gone(id).await;
+    assert_eq!(world.names(id).await, ["route", "bounced", "report"]);
+    let report = world.inbox().await.concat();
+    assert!(
+        report.contains("5.1.6") && report.contains("moved to example.net"),
+        "{report}"
+    );
+
+    world.ctx.set_routes(vec![route("*", &fail("451 not today"))]);
+    let id = world.submit("alice@gmail.com", &["bob@example.com"]).await;
+    world
+        .until("the postponement", || async { world.names(id).await.len() > 1 })
+        .await;
+    assert_eq!(world.names(id).await, ["route", "deferred"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -71,6 +71,7 @@ fn short(outcome: &Outcome) -> &'static str {
         Outcome::Deferred { .. } => "deferred",
         Outcome::Bounced(_) => "bounced",
         Outcome::Expired(_) => "expired",
+        Outcome::Dropped { .. } => "dropped",
     }
 }
 

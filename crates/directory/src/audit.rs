@@ -6,7 +6,7 @@
 
 use crate::record::Owner;
 use crate::resolve::{Place, locate};
-use crate::{Account, DomainSettings, Error, Quota, domain, keys, value};
+use crate::{Account, DomainSettings, Error, Quota, RouteSpec, domain, keys, value};
 use mail::{AccountId, Domain, EmailAddress};
 use std::collections::{BTreeMap, HashSet};
 use store::{Finding, Key, KeyRange, Severity, Snapshot, Tell, Where};
@@ -18,6 +18,7 @@ const RESTORE: &str = "check the disk, then restore what is named from a backup"
 const REMAKE: &str = "make the account anew with: posthaste account add, or restore it from a backup";
 const ALIAS: &str = "remove the alias and make it anew: posthaste account remove-alias, then add-alias";
 const TARGET: &str = "posthaste address explain <address> tells the way; set it anew, or take it out";
+const ROUTE: &str = "set the route anew: posthaste route add; without it the DNS decides";
 const LEFT_OVER: &str = "nobody's mail or login suffers; it takes a little room";
 
 /// What the audit of the directory found to be there: accounts with their addresses.
@@ -42,6 +43,7 @@ pub async fn audit(snapshot: &dyn Snapshot, tell: Tell<'_>) -> Result<Accounts, 
     work.settings().await?;
     work.belongings().await?;
     work.of_server().await?;
+    work.routes().await?;
     Ok(work.accounts)
 }
 
@@ -319,6 +321,25 @@ impl Work<'_> {
                     let place = Where::Entry(key);
                     self.tell(Severity::Warning, "account-left-over", place, what, LEFT_OVER);
                 }
+            }
+        }
+    }
+
+    /// Routes that cannot be read, or say nothing.
+    async fn routes(&mut self) -> Result<(), Error> {
+        let mut range = keys::routes().prefix_range();
+        loop {
+            let rows = self.page(&mut range).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            for (key, stored) in rows {
+                let read = value::decode::<RouteSpec>(&key, &stored.value);
+                let what = match read.map_err(|e| e.to_string()).and_then(|spec| spec.check()) {
+                    Ok(()) => continue,
+                    Err(what) => what,
+                };
+                self.tell(Severity::Error, "route-damaged", Where::Entry(key), what, ROUTE);
             }
         }
     }

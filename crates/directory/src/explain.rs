@@ -16,6 +16,8 @@ pub struct Explanation {
     pub spread: Spread,
     /// Whether mail for it is taken from strangers.
     pub is_taken: bool,
+    /// Whether its domain is not served here.
+    pub is_elsewhere: bool,
 }
 
 impl Explanation {
@@ -24,6 +26,7 @@ impl Explanation {
             steps,
             spread: Spread::default(),
             is_taken: false,
+            is_elsewhere: false,
         }
     }
 }
@@ -39,9 +42,13 @@ impl Directory {
         let found = match locate(snapshot, address).await? {
             Place::Found(found) => found,
             Place::NotOurs => {
-                return Ok(Explanation::refused(vec![format!(
+                let step = format!(
                     "the domain of {address} is not served here: mail for it is taken from people who are logged in, and goes to the servers that its domain names"
-                )]));
+                );
+                return Ok(Explanation {
+                    is_elsewhere: true,
+                    ..Explanation::refused(vec![step])
+                });
             }
             Place::Unknown => {
                 return Ok(Explanation::refused(vec![format!(
@@ -102,6 +109,7 @@ impl Directory {
         }
         Ok(Explanation {
             is_taken: spread.post == Posting::Anyone,
+            is_elsewhere: false,
             steps,
             spread,
         })

@@ -17,6 +17,7 @@
 //! | 0x1a | 2, account id | quota of the account's own |
 //! | 0x1a | 3, day, number | a sender that is too long to be written out |
 //! | 0x1b | account id, folded address or `@domain` | what the account may send as, empty |
+//! | 0x1c | `example.com`, `.example.com` or `*` | route: what is done with mail for these domains |
 
 use mail::{AccountId, Domain};
 use store::{Key, Topic};
@@ -133,6 +134,19 @@ pub(crate) fn grants_of(id: AccountId) -> Key {
 
 pub(crate) fn grant(id: AccountId, folded: &str) -> Key {
     grants_of(id).text(folded)
+}
+
+pub(crate) fn routes() -> Key {
+    Key::table(0x1c)
+}
+
+pub(crate) fn route(pattern: &str) -> Key {
+    routes().text(pattern)
+}
+
+/// Topic: the routes have changed.
+pub(crate) fn routes_topic() -> Topic {
+    Topic(routes().as_bytes().to_vec())
 }
 
 /// Topic: logins of the account may have ended.

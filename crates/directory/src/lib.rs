@@ -1,5 +1,6 @@
 //! Who is served here: domains with their signing keys, accounts, aliases and groups, where each
-//! address leads, who may send as whom, and the secrets that open accounts.
+//! address leads, who may send as whom, and the secrets that open accounts. And the routes by which an
+//! operator sends mail for domains elsewhere.
 //!
 //! Promises: an address belongs to at most one account, alias or group; no password is stored or printed
 //! in clear; a login that names nobody costs and says the same as one with a wrong password; what
@@ -26,6 +27,7 @@ mod quota;
 mod random;
 mod record;
 mod resolve;
+mod route;
 mod scram;
 mod second_factor;
 mod send_as;
@@ -57,6 +59,7 @@ pub use quota::Quota;
 pub use random::{NoRandomness, Random, SystemRandom};
 pub use record::{Leads, Posting};
 pub use resolve::Resolution;
+pub use route::{ROUTE_HOSTS_MAX, ROUTE_TEXT_OCTETS_MAX, ROUTES_MAX, RouteSpec};
 pub use scram::{DerivedKeys, LackingKeys};
 pub use second_factor::{TOTP_STEP_SECS, TotpSecret};
 pub use send_as::{GRANTS_PER_ACCOUNT_MAX, Grant};

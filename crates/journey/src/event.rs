@@ -272,6 +272,12 @@ pub enum Event {
         /// Its port.
         #[serde(default)]
         port: u16,
+        /// The address of ours, where a pool of addresses chose it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<IpAddr>,
+        /// Our name in EHLO, where it came with that address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        helo: Option<String>,
         /// The connection's TLS.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tls: Option<TlsUsed>,

@@ -117,7 +117,7 @@ fn summary(records: &[Record]) -> String {
         (count(|e| matches!(e, Event::Expired { .. })), given_up),
         (
             count(|e| matches!(e, Event::Dropped { .. })),
-            "dropped by the operator",
+            "dropped by an order or a rule of the operator",
         ),
     ];
     let all = records.iter().find_map(|r| match r.event {

@@ -296,6 +296,8 @@ fn attempt(event: &Event) -> Told {
         host,
         ip,
         port,
+        source,
+        helo,
         tls,
         outcome,
     } = event
@@ -316,6 +318,10 @@ fn attempt(event: &Event) -> Told {
     let mut because = Vec::new();
     if !recipients.is_empty() {
         because.push(format!("for {}", addresses(recipients)));
+    }
+    if let Some(source) = source {
+        let helo = helo.as_ref().map(|helo| format!(", EHLO {helo}"));
+        because.push(format!("from {source}{}", helo.unwrap_or_default()));
     }
     because.extend(tls.as_ref().map(tls_words));
     match outcome {

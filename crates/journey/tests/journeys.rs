@@ -97,6 +97,8 @@ async fn a_journey_that_waits_and_arrives() {
         host: "mail.example.com".into(),
         ip: Some("192.0.2.25".parse().unwrap()),
         port: 25,
+        source: None,
+        helo: None,
         tls,
         outcome,
     };

@@ -5,6 +5,7 @@ pub mod block;
 pub mod mta_sts;
 pub mod queue;
 pub mod tlsrpt;
+pub mod route;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -101,6 +102,12 @@ pub enum Command {
     /// The messages that wait for delivery.
     #[command(subcommand)]
     Queue(queue::Queue),
+    /// Show the whole way that a message would take, without sending it; and set routes that say
+    /// otherwise than the DNS.
+    Route(route::Route),
+    /// Walk the way to the real server up to RCPT, step by step, without sending a message: where does
+    /// it fail, and why? Exit code 0: mail would be taken; 1: it would not.
+    Probe(route::Probe),
     /// Tell the journey of a message, found by queue id, Message-ID or address.
     Trace {
         /// A queue id, a Message-ID or an address.

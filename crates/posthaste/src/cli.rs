@@ -17,9 +17,11 @@ mod mta_sts;
 mod office;
 mod out;
 mod print;
+mod probe;
 mod queue;
 mod queued;
 mod restore;
+mod route;
 pub mod sendmail;
 mod suppression;
 mod webhook;
@@ -56,6 +58,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::MtaSts(order) => mta_sts::run(global, order),
         Command::Webhook(order) => webhook::run(global, order),
         Command::Queue(order) => queue::run(global, order),
+        Command::Route(args) => route::run(global, args),
+        Command::Probe(args) => probe::run(global, &args),
         Command::Trace { what, limit } => office::run(global, admin::Request::Trace { what, limit }),
         Command::Audit { deep } => audit::run(global, deep),
         Command::Backup(order) => backup::run(global, &order),

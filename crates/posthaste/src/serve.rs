@@ -7,6 +7,7 @@ mod scrub;
 mod two_servers;
 mod upkeep;
 pub mod webhooks;
+pub mod ways;
 
 use crate::cli::Failure;
 use crate::settings::Settings;
@@ -132,7 +133,24 @@ impl Server {
         for listener in listeners.https {
             services.spawn(web::serve(policy_host.clone(), listener, stopped.clone()));
         }
-        let deliver = contexts::deliver(settings, &world, &resolver, &hooks)?;
+        let own = listeners.bound.get("smtp").map_or(&[][..], Vec::as_slice);
+        let deliver = contexts::deliver(settings, &world, &resolver, &hooks, ways::listening(own))?;
+        let of_settings = ways::of_settings(settings)?;
+        let (directory, changes) = (
+            world.office.directory.clone(),
+            world.office.directory.watch_routes(),
+        );
+        // Before the first delivery: it would go a way that was ordered away.
+        ways::put_into_force(&deliver, &directory, &of_settings)
+            .await
+            .map_err(|e| Failure::store(format!("the routes: {e}")))?;
+        services.spawn(ways::follow(
+            deliver.clone(),
+            directory,
+            of_settings,
+            changes,
+            stopped.clone(),
+        ));
         if settings.tls_reports.send {
             let reports = contexts::tls_reports(settings, &world, &deliver)?;
             services.spawn(deliver::tls_reports::run(reports, stopped.clone()));

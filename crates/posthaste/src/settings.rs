@@ -146,6 +146,7 @@ pub struct Judge {
 pub struct Deliver {
     pub port: u16,
     pub source_addresses: Vec<IpAddr>,
+    pub source_choice: SourceChoice,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra_roots: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -158,22 +159,92 @@ pub struct Deliver {
     pub connection_idle_secs: u64,
     pub limit: Vec<pace::Limit>,
     pub route: Vec<Route>,
+    pub source: Vec<Source>,
 }
 
-/// `[[deliver.route]]`: a fixed way for a domain.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// `[[deliver.route]]`: what is done with mail for a domain, whatever the DNS says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     pub domain: String,
-    pub host: String,
-    #[serde(default = "default_route_port")]
-    pub port: u16,
-    #[serde(default)]
-    pub tls: RouteTls,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mx: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub discard: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RouteTls>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
+}
+
+impl Route {
+    /// The same in the form in which the store has routes.
+    pub fn spec(&self) -> directory::RouteSpec {
+        directory::RouteSpec {
+            hosts: self.host.iter().chain(&self.hosts).cloned().collect(),
+            mx: self.mx.clone(),
+            port: self.port,
+            discard: self.discard,
+            fail: self.fail.clone(),
+            tls: self.tls.map(|tls| tls.name().to_owned()),
+            user: self.user.clone(),
+            password_file: self.password_file.clone(),
+        }
+    }
+}
+
+/// `[[deliver.source]]`: an address of ours from which other servers are called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    pub address: IpAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helo: Option<String>,
+    #[serde(default = "one")]
+    pub weight: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Source {
+    /// The same as `deliver` takes it.
+    pub fn read(&self, hostname: &str) -> Result<deliver::source::Source, String> {
+        let helo = self.helo.as_deref().unwrap_or(hostname);
+        let helo = mail::Domain::parse(helo).map_err(|e| format!("helo = \"{helo}\": {e}"))?;
+        let domains = self
+            .domains
+            .iter()
+            .map(|text| deliver::RouteFor::parse(text).map_err(|e| format!("domains: \"{text}\": {e}")));
+        Ok(deliver::source::Source {
+            address: self.address,
+            helo: helo.to_string(),
+            weight: self.weight,
+            domains: domains.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// How a source address is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceChoice {
+    #[default]
+    Site,
+    Random,
 }
 
 /// How a route uses TLS.
@@ -187,6 +258,19 @@ pub enum RouteTls {
     Dane,
     Unchecked,
     Off,
+}
+
+impl RouteTls {
+    fn name(self) -> &'static str {
+        match self {
+            RouteTls::Opportunistic => "opportunistic",
+            RouteTls::Encrypted => "encrypted",
+            RouteTls::Required => "required",
+            RouteTls::Dane => "dane",
+            RouteTls::Unchecked => "unchecked",
+            RouteTls::Off => "off",
+        }
+    }
 }
 
 /// `[queue]`: when delivery is tried again and when it is given up.
@@ -213,10 +297,6 @@ pub struct Store {
 pub struct Log {
     pub level: String,
     pub json: bool,
-}
-
-fn default_route_port() -> u16 {
-    25
 }
 
 fn loopback(port: u16) -> Vec<SocketAddr> {
@@ -386,6 +466,7 @@ impl Default for Deliver {
         Self {
             port: 25,
             source_addresses: Vec::new(),
+            source_choice: SourceChoice::default(),
             extra_roots: None,
             replies: None,
             concurrency_max: 200,
@@ -396,6 +477,7 @@ impl Default for Deliver {
             connection_idle_secs: 5,
             limit: Vec::new(),
             route: Vec::new(),
+            source: Vec::new(),
         }
     }
 }
@@ -562,17 +644,26 @@ impl Settings {
                 return said(e);
             }
         }
-        for route in &self.deliver.route {
-            if route.user.is_some() != route.password_file.is_some() {
-                return said(format!(
-                    "deliver.route for \"{}\": user and password_file go together",
-                    route.domain
-                ));
+        if self.deliver.source.len() > deliver::source::SOURCES_MAX {
+            return said(format!(
+                "deliver.source: {} at most",
+                deliver::source::SOURCES_MAX
+            ));
+        }
+        for source in &self.deliver.source {
+            if let Err(why) = source.read(&self.hostname) {
+                return said(format!("deliver.source {}: {why}", source.address));
             }
-            if route.domain != "*"
-                && let Err(e) = mail::Domain::parse(&route.domain)
-            {
-                return said(format!("deliver.route: domain = \"{}\": {e}", route.domain));
+        }
+        if !self.deliver.source.is_empty() && !self.deliver.source_addresses.is_empty() {
+            return said(
+                "deliver.source takes the place of deliver.source_addresses: set one of them".into(),
+            );
+        }
+        for route in &self.deliver.route {
+            let (spec, origin) = (route.spec(), deliver::Origin::Settings);
+            if let Err(why) = deliver::Route::read(&route.domain, &spec, None, origin) {
+                return said(format!("deliver.route for \"{}\": {why}", route.domain));
             }
         }
         if self.queue.retry_first_secs == 0 || self.queue.retry_first_secs > self.queue.retry_max_secs {
@@ -687,11 +778,17 @@ mod tests {
         let mut s = Settings::default();
         s.deliver.route.push(Route {
             domain: "*".into(),
-            host: "relay.example".into(),
-            port: 587,
-            tls: RouteTls::Required,
+            host: Some("relay.example".into()),
+            port: Some(587),
+            tls: Some(RouteTls::Required),
             user: Some("us".into()),
             password_file: Some("secret".into()),
+            ..Route::default()
+        });
+        s.deliver.route.push(Route {
+            domain: ".example.com".into(),
+            hosts: vec!["10 a.example".into(), "20 b.example:26".into()],
+            ..Route::default()
         });
         assert_eq!(parse(&toml::to_string(&s).unwrap()).unwrap(), s);
     }
@@ -726,6 +823,28 @@ mod tests {
             ("[sendmail]\ndomain = \"a b\"", "sendmail.domain"),
             ("[dns]\ntimeout_secs = 0", "dns.timeout_secs"),
             ("[deliver]\nconcurrency_max = 0", "deliver.concurrency_max"),
+            ("[[deliver.route]]\ndomain = \"a b\"\ndiscard = true", "a b"),
+            ("[[deliver.route]]\ndomain = \"*\"", "exactly one of"),
+            (
+                "[[deliver.route]]\ndomain = \"*\"\nhost = \"x\"\ndiscard = true",
+                "exactly one of",
+            ),
+            (
+                "[[deliver.route]]\ndomain = \"*\"\nfail = \"250 ok\"",
+                "400 to 599",
+            ),
+            (
+                "[[deliver.route]]\ndomain = \"*\"\nhost = \"x\"\nuser = \"us\"",
+                "go together",
+            ),
+            (
+                "[[deliver.source]]\naddress = \"192.0.2.1\"\nhelo = \"a b\"",
+                "192.0.2.1",
+            ),
+            (
+                "[deliver]\nsource_addresses = [\"192.0.2.1\"]\n[[deliver.source]]\naddress = \"192.0.2.1\"",
+                "takes the place",
+            ),
             ("[log]\nlevel = \"loud\"", "loud"),
         ] {
             let shown = parse(text).unwrap_err().to_string();

@@ -143,6 +143,7 @@ pub(crate) fn ended_as(batch: &mut Batch, outcome: &Outcome) {
         Outcome::Relayed(_) => code::RELAYED,
         Outcome::Bounced(_) => code::BOUNCED,
         Outcome::Expired(_) => code::EXPIRED,
+        Outcome::Dropped { by, .. } => return dropped(batch, by, 1),
         Outcome::Deferred { .. } => return,
     };
     batch.add(keys::ledger_of(which), 1);

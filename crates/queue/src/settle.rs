@@ -32,6 +32,13 @@ pub enum Outcome {
     Bounced(LastOutcome),
     /// It failed for now, and the time is over; the report is in the same batch.
     Expired(LastOutcome),
+    /// It was thrown away by a rule of the operator; nobody is told.
+    Dropped {
+        /// What was decided.
+        last: LastOutcome,
+        /// By what kind of rule; the ledger counts by it, so these are few.
+        by: &'static str,
+    },
 }
 
 /// What settling did to the message.
@@ -123,7 +130,8 @@ fn after(claim: &Claim, outcome: &Outcome) -> Errand {
     | Outcome::Relayed(last)
     | Outcome::Deferred { last, .. }
     | Outcome::Bounced(last)
-    | Outcome::Expired(last)) = outcome;
+    | Outcome::Expired(last)
+    | Outcome::Dropped { last, .. }) = outcome;
     let at = last.at;
     let mut errand = claim.errand.clone();
     errand.epoch = claim.epoch;
@@ -135,6 +143,10 @@ fn after(claim: &Claim, outcome: &Outcome) -> Errand {
         Outcome::Relayed(_) => ErrandState::Relayed { at },
         Outcome::Bounced(_) => ErrandState::Bounced { at },
         Outcome::Expired(_) => ErrandState::Expired { at },
+        Outcome::Dropped { by, .. } => ErrandState::Dropped {
+            at,
+            by: (*by).to_owned(),
+        },
         Outcome::Deferred {
             next,
             delay_told,

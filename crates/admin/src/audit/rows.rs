@@ -24,6 +24,7 @@ const TABLES: &[(u8, &str, &str)] = &[
     (0x19, "directory", "keys of SCRAM of {a}, password {8}"),
     (0x1a, "directory", "what directory keeps of the server, kind {1}"),
     (0x1b, "directory", "what {a} may send as: {t}"),
+    (0x1c, "directory", "route for {t}"),
     (0x20, "mailbox", "mailbox of {a}, number {8}"),
     (0x21, "mailbox", "mailbox name of {a}: {t}"),
     (0x22, "mailbox", "mailbox role of {a}: {1}"),

@@ -242,6 +242,7 @@ impl Office {
             accounts: self.names(&spread.accounts, &[]).await?,
             forwards: spread.forwards.into_iter().map(|f| f.to).collect(),
             taken_from_strangers: explained.is_taken,
+            elsewhere: explained.is_elsewhere,
         }))
     }
 

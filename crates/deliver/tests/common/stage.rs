@@ -44,6 +44,7 @@ impl Stage {
                     messages_max: 1,
                     ..Keep::default()
                 }),
+                families: deliver::race::Families::default(),
                 options: Options::new("mail.gmail.com"),
             },
             net,
@@ -60,6 +61,7 @@ impl Stage {
                 login: None,
                 evidence: deliver::security::Evidence::default(),
                 mta_sts: mtasts::Found::default(),
+                departures: deliver::source::Departures::default(),
                 notes: Vec::new(),
             },
             letter: Letter {

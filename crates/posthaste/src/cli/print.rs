@@ -60,6 +60,7 @@ pub fn response(response: &Response, json: bool) -> Result<(), Failure> {
         Response::MtaStsPolicy(text) => out!("{text}"),
         Response::TlsReports(rows) => super::tlsrpt::list(rows),
         Response::TlsOutgoing(view) => super::tlsrpt::outgoing(view),
+        Response::Routes(rows) => super::route::rows(rows),
         Response::Today { address, today } => super::block::today(address, today),
         Response::Audit(report) => super::audit::report_in_words(report),
         Response::Backup(view) => super::backup::in_words(view),

@@ -1,11 +1,11 @@
 //! From settings to what each service works with.
 
-use super::Hooks;
+use super::{Hooks, ways};
 use crate::cli::Failure;
-use crate::settings::{Dnssec, Route, RouteTls, Settings, doors};
+use crate::settings::{Dnssec, Settings, doors};
 use crate::world::{self, World};
 use directory::SystemRandom;
-use mail::{Domain, Secret};
+use mail::Domain;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -152,6 +152,7 @@ pub fn deliver(
     world: &World,
     resolver: &Arc<dyn dns::Resolver>,
     hooks: &Hooks,
+    listening: deliver::plan::Listening,
 ) -> Result<Arc<deliver::Context>, Failure> {
     let site_limits = settings.deliver.limit.iter();
     let site_limits = site_limits.map(|limit| limit.limit(settings.deliver.concurrency_per_domain_max));
@@ -165,6 +166,8 @@ pub fn deliver(
         ..deliver::attempt::Options::new(name.as_str())
     };
     let options = deliver::Options {
+        listening,
+        sources: ways::sources(settings)?,
         port: settings.deliver.port,
         site_limits: site_limits.collect::<Result<_, _>>().map_err(Failure::Settings)?,
         attempt,
@@ -173,7 +176,6 @@ pub fn deliver(
         replies: world::replies(settings)?,
         ..deliver::Options::new(name)
     };
-    let roots = world::roots(settings)?;
     let office = &world.office;
     let parts = deliver::Parts {
         store: world.shared_store(),
@@ -182,21 +184,14 @@ pub fn deliver(
         mailboxes: office.mailboxes.clone(),
         directory: office.directory.clone(),
         resolver: resolver.clone(),
-        dialer: Arc::new(deliver::TcpDialer {
-            sources: settings.deliver.source_addresses.clone(),
-        }),
-        tls: tls::Client::new(&roots).map_err(|e| Failure::Settings(e.to_string()))?,
+        dialer: Arc::new(ways::dialer(settings)),
+        tls: ways::tls_client(settings)?,
         ids: world.ids.clone(),
         clock: world.clock.clone(),
         random: Arc::new(SystemRandom),
         tap: hooks.smtp_tap.clone(),
     };
-    let routes = settings
-        .deliver
-        .route
-        .iter()
-        .map(route)
-        .collect::<Result<_, _>>()?;
+    let routes = ways::of_settings(settings)?;
     let policies = world.office.policies.clone().filter(|_| settings.deliver.mta_sts);
     let context = deliver::Context::new(parts, options, routes).with_mta_sts(policies);
     let context = context.with_limits(office.limits.clone());
@@ -250,49 +245,4 @@ pub async fn tell_dnssec(resolver: dns::hickory::HickoryResolver, dnssec: Dnssec
             "no DNSSEC signatures come through the DNS server: no DANE for now; docs/TLS-BETWEEN-SERVERS.md"
         ),
     }
-}
-
-fn route(route: &Route) -> Result<deliver::Route, Failure> {
-    let wrong = |what: &str, text: &str, e: mail::DomainError| {
-        Failure::Settings(format!("deliver.route: {what} = \"{text}\": {e}"))
-    };
-    Ok(deliver::Route {
-        for_domains: deliver::RouteFor::parse(&route.domain)
-            .map_err(|e| wrong("domain", &route.domain, e))?,
-        host: deliver::ServerName::parse(&route.host).map_err(|e| wrong("host", &route.host, e))?,
-        port: route.port,
-        tls: match route.tls {
-            RouteTls::Opportunistic => deliver::TlsPolicy::Opportunistic,
-            RouteTls::Encrypted => deliver::TlsPolicy::Encrypted,
-            RouteTls::Required => deliver::TlsPolicy::Required,
-            RouteTls::Dane => deliver::TlsPolicy::Dane,
-            RouteTls::Unchecked => deliver::TlsPolicy::Unchecked,
-            RouteTls::Off => deliver::TlsPolicy::Off,
-        },
-        login: login(route)?,
-    })
-}
-
-/// The login at a smarthost; its password is the first line of a file, so that it stands in no
-/// settings file that somebody shows around.
-fn login(route: &Route) -> Result<Option<deliver::Login>, Failure> {
-    let (Some(user), Some(file)) = (&route.user, &route.password_file) else {
-        return Ok(None);
-    };
-    let wrong = |what: &str| {
-        Failure::Settings(format!(
-            "deliver.route: password_file = {}: {what}",
-            file.display()
-        ))
-    };
-    let text = std::fs::read_to_string(file).map_err(|e| wrong(&e.to_string()))?;
-    let password = text
-        .lines()
-        .next()
-        .filter(|line| !line.is_empty())
-        .ok_or_else(|| wrong("its first line is empty"))?;
-    Ok(Some(deliver::Login {
-        user: user.clone(),
-        password: Secret::new(password),
-    }))
 }

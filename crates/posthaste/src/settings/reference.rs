@@ -319,6 +319,16 @@ const KEYS: &[Key] = &[
         "[]",
         "Local addresses from which other servers are called, at most one IPv4 and one IPv6. Empty: the system chooses.",
     ),
+    key(
+        "deliver.source_choice",
+        "\"site\"",
+        "How one of several addresses of `deliver.source` is chosen: `\"site\"`, always the same for one destination (its most preferred mail server), or `\"random\"`, by weight for each attempt.",
+    ),
+    key(
+        "deliver.source",
+        "[]",
+        "Local addresses from which other servers are called, in place of `source_addresses`: tables `[[deliver.source]]` with `address`, `helo` (the name for EHLO, default `hostname`; it should be what the address's reverse DNS says), `weight` (1; 0: not used) and `domains` (a list: only mail from senders of these domains leaves here; senders that no source names leave from those without `domains`). Servers' addresses of a family of which there is no source are not called. See `docs/ROUTES.md`.",
+    ),
     unset(
         "deliver.extra_roots",
         "PEM file with certificate authorities that are trusted in addition to the public ones when another server's certificate is verified.",
@@ -361,7 +371,7 @@ const KEYS: &[Key] = &[
     key(
         "deliver.route",
         "[]",
-        "Fixed ways past the MX lookup: tables `[[deliver.route]]` with `domain` (or `\"*\"` for all), `host`, `port` (25) and `tls` (`\"opportunistic\"`, `\"encrypted\"`, `\"required\"`, `\"dane\"`, `\"unchecked\"` or `\"off\"`; docs/TLS-BETWEEN-SERVERS.md). The first that fits is taken. A smarthost that wants a login gets `user` and `password_file` (its first line), and then `tls = \"required\"`.",
+        "What is done with mail for some domains, whatever the DNS says: tables `[[deliver.route]]` with `domain` (`\"example.com\"`, `\".example.com\"` for all below it, or `\"*\"` for all) and one of `host`, `hosts` (a list with preferences, such as `[\"10 a.example\", \"20 b.example:2525\"]`), `mx` (the mail exchangers of another domain), `discard = true` and `fail = \"550 5.1.1 words\"`; for the first three also `port` (25) and `tls` (`\"opportunistic\"`, `\"encrypted\"`, `\"required\"`, `\"dane\"`, `\"unchecked\"` or `\"off\"`; docs/TLS-BETWEEN-SERVERS.md). The one that says most of the domain counts. A smarthost that wants a login gets `user` and `password_file` (its first line), and then `tls = \"required\"`. `posthaste route add` sets routes while the server runs; they win over these. See `docs/ROUTES.md`.",
     ),
     key(
         "queue.retry_first_secs",
@@ -413,6 +423,14 @@ pub fn names() -> impl Iterator<Item = &'static str> {
         .chain([
             "domain",
             "host",
+            "address",
+            "helo",
+            "weight",
+            "domains",
+            "hosts",
+            "mx",
+            "discard",
+            "fail",
             "port",
             "tls",
             "user",

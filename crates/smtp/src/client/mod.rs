@@ -183,6 +183,10 @@ impl Client {
     /// # Errors
     /// When this server cannot carry it; nothing was sent then.
     pub fn send(&mut self, outgoing: Outgoing) -> Result<(), CannotSend> {
+        self.begin(outgoing, false)
+    }
+
+    fn begin(&mut self, outgoing: Outgoing, is_question: bool) -> Result<(), CannotSend> {
         if !matches!(self.state, State::Ready) || outgoing.recipients.is_empty() {
             return Err(CannotSend::NotReady);
         }
@@ -194,6 +198,7 @@ impl Client {
         };
         let pipelining = self.options.pipelining && offered.pipelining;
         let by_chunks = outgoing.binary || (self.options.chunking && offered.chunking);
+        let by_chunks = by_chunks && !is_question;
         let rested = std::mem::take(&mut self.rested);
         let carriage = match by_chunks {
             true if pipelining && !rested && transaction::is_small(&outgoing) => Carriage::Together,
@@ -205,8 +210,21 @@ impl Client {
             false => Chunks::of_lines(),
         });
         let transaction = Transaction::new(outgoing, parameters, passed_on, pipelining, carriage);
-        self.go_on(Box::new(transaction));
+        self.go_on(Box::new(match is_question {
+            true => transaction.into_question(),
+            false => transaction,
+        }));
         Ok(())
+    }
+
+    /// Asks whether the server takes mail for these recipients, and takes the question back (RSET): no
+    /// message follows. The answers come as [`Step::Sent`]. Allowed when the last step was
+    /// [`Step::Ready`].
+    ///
+    /// # Errors
+    /// When this server could not carry such a message; nothing was said then.
+    pub fn ask(&mut self, question: Outgoing) -> Result<(), CannotSend> {
+        self.begin(question, true)
     }
 
     /// The connection lay idle, so whether it still stands is not known: nothing of the next message

@@ -120,6 +120,8 @@ pub(super) struct Transaction {
     /// Whether the last octets of the message could not be written.
     cut_short: bool,
     mail_refused: bool,
+    /// Whether it ends behind the recipients, without a message.
+    is_question: bool,
     /// RCPT accepted, waiting for the message's fate.
     willing: Vec<bool>,
     verdicts: Vec<Option<Verdict>>,
@@ -147,8 +149,18 @@ impl Transaction {
             in_body: false,
             cut_short: false,
             mail_refused: false,
+            is_question: false,
             willing: vec![false; count],
             verdicts: vec![None; count],
+        }
+    }
+
+    /// The same without a message: whoever is accepted at RCPT is told as accepted, and the transaction
+    /// is taken back.
+    pub(super) fn into_question(self) -> Self {
+        Self {
+            is_question: true,
+            ..self
         }
     }
 
@@ -218,7 +230,7 @@ impl Transaction {
             self.rcpts_sent += 1;
             return Some(format!("RCPT TO:{recipient}{parameters}"));
         }
-        if self.carriage != Carriage::Data {
+        if self.carriage != Carriage::Data || self.is_question {
             // BDAT leaves with its chunk.
             return None;
         }
@@ -267,6 +279,9 @@ impl Transaction {
                 self.decide(|_| true, &Verdict::of(Stage::MailFrom, reply));
             }
             Sent::Mail => {}
+            Sent::Rcpt(i) if reply.is_positive() && self.is_question => {
+                self.verdicts[i].get_or_insert(Verdict::Accepted(reply));
+            }
             Sent::Rcpt(i) if reply.is_positive() => self.willing[i] = true,
             Sent::Rcpt(i) => {
                 self.verdicts[i].get_or_insert(Verdict::of(Stage::RcptTo, reply));
