@@ -9,8 +9,8 @@ mod queued;
 mod routes;
 mod signing;
 mod suspended;
-mod webhooks;
 mod tls_reports;
+mod webhooks;
 
 use crate::audit::Pace;
 use crate::words::{Refusal, Request, Response};

@@ -203,9 +203,10 @@ impl<'a> UnderWay<'a> {
         let Some(first) = self.left.first() else {
             return Vec::new();
         };
-        let equal = self.left.iter().take_while(|hop| {
-            first.preference.is_some() && hop.preference == first.preference
-        });
+        let equal = self
+            .left
+            .iter()
+            .take_while(|hop| first.preference.is_some() && hop.preference == first.preference);
         let host = equal
             .copied()
             .find(|hop| self.courier.pool.has(hop.address))
@@ -436,14 +437,7 @@ impl Courier {
     }
 
     /// Over a new connection.
-    async fn speak(
-        &self,
-        way: Way<'_>,
-        hop: &Hop,
-        io: Box<dyn Stream>,
-        wish: TlsWish,
-        open: &Open,
-    ) -> Held {
+    async fn speak(&self, way: Way<'_>, hop: &Hop, io: Box<dyn Stream>, wish: TlsWish, open: &Open) -> Held {
         let manner = self.manner(way, hop, wish, open);
         let held = match conversation::open(io, &self.tls, hop, &manner).await {
             Ok(connection) => self.send(way, hop, &manner, connection, open).await,

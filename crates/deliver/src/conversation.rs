@@ -64,6 +64,8 @@ pub(crate) struct Manner {
     /// By what a certificate that an authority vouches for is said to be verified.
     pub(crate) verified_as: &'static str,
     pub(crate) handshake_timeout: Duration,
+    /// Our address, where it was chosen.
+    pub(crate) source: Option<std::net::IpAddr>,
     pub(crate) tap: Option<Arc<dyn smtp::Tap>>,
     /// The conversation's name, for the tap.
     pub(crate) name: String,
@@ -74,8 +76,6 @@ pub(crate) struct Manner {
 /// What a conversation came to, and the TLS that it had.
 pub(crate) struct Held {
     pub(crate) tls: Option<journey::TlsUsed>,
-    /// Connections that were opened for it.
-    pub(crate) opened: usize,
     pub(crate) result: Result<Outcome, Broken>,
 }
 
@@ -84,7 +84,6 @@ impl Held {
     pub(crate) fn not_begun(broken: Broken) -> Self {
         Self {
             tls: None,
-            opened: 0,
             result: Err(broken),
         }
     }

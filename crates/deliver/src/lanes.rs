@@ -593,7 +593,7 @@ mod tests {
         assert_eq!(fail(&mut lanes, now), 2);
         assert!(lanes.put_off(5, now).is_none() && lanes.choose(1, NONE_IDLE, now).is_empty());
         let probe = lanes.next_tick().unwrap();
-        assert_eq!(lanes.tick(NONE_IDLE, probe), [site.clone()]);
+        assert_eq!(lanes.tick(NONE_IDLE, probe), vec![site.clone()]);
         assert_eq!(fail(&mut lanes, probe), 1);
         let (dues, why, _) = lanes.put_off(5, probe).unwrap();
         assert_eq!((dues.len(), why.words.as_str()), (5, "refused"));

@@ -23,13 +23,13 @@ pub mod route;
 pub mod security;
 pub mod service;
 pub mod settle;
-pub mod sts;
 mod sites;
 pub mod source;
+pub mod sts;
 mod suspended;
-mod waiting;
 pub mod tls_reports;
 mod tls_result;
+mod waiting;
 pub mod way;
 mod work;
 

@@ -1,7 +1,7 @@
 //! Connections that ended a message well, kept for the next one.
 //!
-//! Promises: a kept connection is taken up only for the same address, host name, EHLO name, TLS
-//! requirement and login; how many are kept, how long, and for how many messages is bounded; each that is not
+//! Promises: a kept connection is taken up only for the same address, host name, source address,
+//! EHLO name, TLS requirement and login; how many are kept, how long, and for how many messages is bounded; each that is not
 //! taken up ends with QUIT.
 //! Never: a connection on which the server said something that was not asked.
 
@@ -12,7 +12,7 @@ use crate::route::ServerName;
 use mail::secret::constant_time_eq;
 use smtp::client::TlsWish;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tls::Verification;
@@ -49,6 +49,7 @@ pub(crate) struct Terms {
     /// Whose room it takes; not compared.
     site: Option<Site>,
     host: ServerName,
+    source: Option<IpAddr>,
     helo: String,
     tls: TlsWish,
     verification: Verification,
@@ -63,6 +64,7 @@ impl Terms {
         Self {
             site: manner.site.clone(),
             host: hop.host.clone(),
+            source: manner.source,
             helo: manner.client.helo.clone(),
             tls: manner.client.tls,
             verification: manner.verification.clone(),
@@ -84,6 +86,7 @@ impl Terms {
         };
         login
             && self.host == hop.host
+            && self.source == manner.source
             && self.helo == client.helo
             && self.tls == client.tls
             && self.verification == manner.verification

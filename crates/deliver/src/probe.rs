@@ -6,7 +6,7 @@
 //! taken now. Passwords are never shown.
 
 use crate::attempt::{Options, manner, strongest};
-use crate::conversation::{self, Broken, Conversation, Handshake};
+use crate::conversation::{self, Broken, Handshake, Talk};
 use crate::dial::{Dialer, Stream};
 use crate::failure::Failure;
 use crate::heard::{failure_of, of_peer, session_failure, session_stage, told};
@@ -200,16 +200,15 @@ impl Prober<'_> {
         walks: &mut Vec<Walk>,
     ) -> Result<Outcome, Broken> {
         let notes = Arc::new(Notes::default());
-        let tap: (Arc<dyn smtp::Tap>, String) = (notes.clone(), "probe".to_owned());
-        let mut manner = manner(self.options, plan, hop, level, wish, Some(tap));
+        let mut manner = manner(self.options, plan, hop, level, wish);
+        manner.tap = Some(notes.clone());
+        manner.name = "probe".to_owned();
         // Each step by itself, so that each has its own time.
         manner.client.pipelining = false;
-        let (conversation, handshake) = conversation::begin(io, self.tls, hop, manner);
+        let (talk, handshake) = conversation::begin(io, self.tls, hop, &manner);
         let began = Instant::now();
         let mut used = None;
-        let asked = conversation
-            .ask(&handshake, &mut used, question.clone(), &notes)
-            .await;
+        let asked = talk.ask(&handshake, &mut used, question.clone(), &notes).await;
         let mut steps = vec![connect];
         steps.extend(notes.steps(began));
         let failure = asked
@@ -291,7 +290,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Conversation {
+impl Talk {
     /// Asks and leaves.
     async fn ask(
         mut self,

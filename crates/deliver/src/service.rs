@@ -9,14 +9,12 @@
 use crate::attempt::{self, Courier};
 use crate::dial::Dialer;
 use crate::explain::Replies;
-use crate::plan::{AddressOrder, Own};
+use crate::plan::{AddressOrder, Listening, Own};
 use crate::pool::Pool;
 use crate::route::Route;
 use crate::sites::SiteLimit;
-use crate::tls_result::TlsTally;
-use crate::plan::{AddressOrder, Listening, Own};
-use crate::route::Route;
 use crate::source::Sources;
+use crate::tls_result::TlsTally;
 use crate::work::{PAUSE, Work};
 use directory::{Directory, Random};
 use dns::Resolver;

@@ -82,6 +82,7 @@ pub fn discarded(errand: &Errand, route: &Route, now: Timestamp) -> Decision {
     Decision {
         outcome: Outcome::Dropped {
             last: LastOutcome {
+                class: None,
                 at: now,
                 host: None,
                 reply: format!("250 2.0.0 thrown away by {by}"),

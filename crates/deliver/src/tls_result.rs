@@ -44,7 +44,7 @@ fn failure(wish: TlsWish, held: &Held) -> Option<Result<(), Failure>> {
     match &held.result {
         // It went on in clear.
         Ok(_) | Err(Broken::Cannot(_) | Broken::Blob(_)) => not_supported(),
-        Err(Broken::Connect(_) | Broken::ConnectTimeout(_)) => None,
+        Err(Broken::Connect(_) | Broken::ConnectTimeout(_) | Broken::Unsafe(_)) => None,
         Err(Broken::Handshake(why)) => Some(Err(Failure::because(ResultType::ValidationFailure, why))),
         Err(Broken::Session(SessionFailure::TlsNotOffered)) => not_supported(),
         Err(Broken::Session(failure)) => match (failure, session_stage(failure)) {
@@ -68,7 +68,7 @@ fn failure(wish: TlsWish, held: &Held) -> Option<Result<(), Failure>> {
 pub(crate) fn policy_domain<'a>(plan: &Plan, host: &'a Host) -> Option<&'a Domain> {
     match plan.by {
         By::Mx | By::AddressFallback => host.domain(),
-        By::Literal | By::Route(_) => None,
+        By::Literal | By::Order | By::Route(_) => None,
     }
 }
 

@@ -4,8 +4,8 @@ pub mod addresses;
 pub mod block;
 pub mod mta_sts;
 pub mod queue;
-pub mod tlsrpt;
 pub mod route;
+pub mod tlsrpt;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};

@@ -24,8 +24,8 @@ mod restore;
 mod route;
 pub mod sendmail;
 mod suppression;
-mod webhook;
 mod tlsrpt;
+mod webhook;
 
 pub use failure::Failure;
 

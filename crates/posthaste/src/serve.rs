@@ -6,8 +6,8 @@ mod scrub;
 #[cfg(test)]
 mod two_servers;
 mod upkeep;
-pub mod webhooks;
 pub mod ways;
+pub mod webhooks;
 
 use crate::cli::Failure;
 use crate::settings::Settings;

@@ -11,8 +11,8 @@ pub mod milter;
 pub mod pace;
 pub mod problem;
 pub mod reference;
-pub mod webhook;
 pub mod tls_reports;
+pub mod webhook;
 
 pub use logins::Login;
 

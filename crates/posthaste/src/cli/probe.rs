@@ -73,7 +73,7 @@ async fn walk(settings: &Settings, args: &Args, routes: &[Route], told: &mut Tol
     let plan = match found {
         Ok(plan) => plan,
         Err(failure) => {
-            told.failure = Some(Trouble::of(&failure));
+            told.failure = Some(Trouble::of(&failure, settings)?);
             return Ok(());
         }
     };
@@ -89,7 +89,7 @@ async fn walk(settings: &Settings, args: &Args, routes: &[Route], told: &mut Tol
     told.walks = walks;
     match verdict {
         Ok(reply) => told.taken = Some(format!("{} {}", reply.code, reply.text)),
-        Err(failure) => told.failure = Some(Trouble::of(&failure)),
+        Err(failure) => told.failure = Some(Trouble::of(&failure, settings)?),
     }
     Ok(())
 }

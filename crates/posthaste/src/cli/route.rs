@@ -267,15 +267,15 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    pub fn of(failure: &deliver::Failure) -> Self {
-        let said = deliver::explain::explain(failure);
-        Self {
+    pub fn of(failure: &deliver::Failure, settings: &Settings) -> Result<Self, Failure> {
+        let said = world::replies(settings)?.explain(failure);
+        Ok(Self {
             code: failure.code,
             status: failure.status,
             said: failure.to_string(),
-            why: said.problem.to_string(),
-            remedy: said.remedy.to_string(),
-        }
+            why: said.class.problem.to_string(),
+            remedy: said.remedy(),
+        })
     }
 
     pub fn print(&self) {
@@ -448,7 +448,7 @@ fn find(
                 Some(route) => format!("the route for {}: {}", route.named(), route.action),
                 None => format!("what the DNS says of {host}"),
             };
-            Way::none(by, Some(Trouble::of(&failure)))
+            Way::none(by, Some(Trouble::of(&failure, settings)?))
         }
     })
 }
