@@ -11,7 +11,7 @@ use crate::plan::Hop;
 use crate::route::ServerName;
 use mail::secret::constant_time_eq;
 use smtp::client::TlsWish;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -105,7 +105,7 @@ struct Kept {
 #[derive(Default)]
 struct Inside {
     /// By address; the one that was used last is last.
-    kept: HashMap<SocketAddr, Vec<Kept>>,
+    kept: BTreeMap<SocketAddr, Vec<Kept>>,
     by_site: HashMap<Site, usize>,
     count: usize,
     /// Whether somebody looks after those that nobody takes up.

@@ -12,7 +12,7 @@ use crate::waiting::Waiting;
 use crate::way;
 use mail::Host;
 use queue::Due;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -58,6 +58,8 @@ struct Known {
 pub(crate) struct Sites {
     known: HashMap<String, Known>,
     unknown: HashMap<String, Waiting>,
+    /// Those of them that nobody was asked about yet, in the order in which they came.
+    to_ask: VecDeque<String>,
     waiting: usize,
     /// Whether some were not remembered.
     left_out: bool,
@@ -88,6 +90,7 @@ impl Sites {
             return;
         } else {
             let domain = due.domain.clone();
+            self.to_ask.push_back(domain.clone());
             self.unknown.entry(domain).or_default().push(due);
         }
         self.waiting += 1;
@@ -95,12 +98,12 @@ impl Sites {
 
     /// Has the DNS asked for those that wait.
     pub(crate) fn ask(&mut self, ctx: &Arc<Context>) {
-        let room = ASKED_MAX.saturating_sub(self.asking.len());
-        let next = self.unknown.keys().filter(|domain| !self.asked.contains(*domain));
-        let next: Vec<String> = next.take(room).cloned().collect();
-        for domain in next {
-            self.asked.insert(domain.clone());
-            self.asking.spawn(find(Arc::clone(ctx), domain));
+        while self.asking.len() < ASKED_MAX
+            && let Some(domain) = self.to_ask.pop_front()
+        {
+            if self.unknown.contains_key(&domain) && self.asked.insert(domain.clone()) {
+                self.asking.spawn(find(Arc::clone(ctx), domain));
+            }
         }
     }
 
@@ -113,6 +116,7 @@ impl Sites {
                 // Which one is not known: all that are not answered are asked again.
                 if self.asking.is_empty() {
                     self.asked.clear();
+                    self.to_ask = self.unknown.keys().cloned().collect();
                 }
                 None
             }
@@ -162,6 +166,7 @@ impl Sites {
     /// Forgets what waits.
     pub(crate) fn clear(&mut self) {
         self.unknown.clear();
+        self.to_ask.clear();
         self.waiting = 0;
         self.left_out = false;
     }

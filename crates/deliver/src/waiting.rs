@@ -8,7 +8,7 @@ use mail::Timestamp;
 use mail::delivery::Priority;
 use queue::Due;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// What waits: higher priorities first (RFC 6710); among equal ones the senders take turns, a message each;
 /// of one sender in the order in which it was found, the longest due first.
@@ -22,7 +22,7 @@ pub(crate) struct Waiting {
 #[derive(Default)]
 struct Turns {
     order: VecDeque<u32>,
-    lists: HashMap<u32, VecDeque<Due>>,
+    lists: BTreeMap<u32, VecDeque<Due>>,
 }
 
 impl Waiting {

@@ -16,7 +16,7 @@ use crate::sites::Sites;
 use crate::suspended;
 use mail::Timestamp;
 use queue::{Claim, Due};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -52,7 +52,7 @@ pub(crate) struct Work {
     lanes: Lanes,
     sites: Sites,
     /// Claimed and not begun, by site.
-    claimed: HashMap<Site, VecDeque<Vec<Claim>>>,
+    claimed: BTreeMap<Site, VecDeque<Vec<Claim>>>,
     claiming: JoinSet<Claimed>,
     putting_off: JoinSet<()>,
     round: Round,
@@ -107,7 +107,7 @@ impl Work {
             ends: mpsc::unbounded_channel(),
             lanes: Lanes::default(),
             sites: Sites::default(),
-            claimed: HashMap::new(),
+            claimed: BTreeMap::new(),
             claiming: JoinSet::new(),
             putting_off: JoinSet::new(),
             round: Round::new(false),
@@ -470,7 +470,7 @@ impl Work {
                 self.putting_off.spawn(errand::give_back(Arc::clone(ctx), claims));
             }
         }
-        for (_, groups) in self.claimed.drain() {
+        for (_, groups) in std::mem::take(&mut self.claimed) {
             for claims in groups {
                 self.putting_off.spawn(errand::give_back(Arc::clone(ctx), claims));
             }

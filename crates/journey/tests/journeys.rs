@@ -326,7 +326,7 @@ async fn ends_that_are_no_success() {
     )
     .await;
     let expected = "\
-It was accepted: 1 recipient refused elsewhere, and reported to the sender; 1 recipient given up after days, and reported to the sender; 1 recipient dropped by the operator.
+It was accepted: 1 recipient refused elsewhere, and reported to the sender; 1 recipient given up after days, and reported to the sender; 1 recipient dropped by an order or a rule of the operator.
   1970-01-01T00:00:06Z  It was accepted and is on stable storage: 0 for mailboxes here, 3 for other servers.
   1970-01-01T00:00:07Z  For nobody@example.net it failed for good.
       the reason: 550 5.1.1 no such user

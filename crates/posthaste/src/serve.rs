@@ -135,22 +135,7 @@ impl Server {
         }
         let own = listeners.bound.get("smtp").map_or(&[][..], Vec::as_slice);
         let deliver = contexts::deliver(settings, &world, &resolver, &hooks, ways::listening(own))?;
-        let of_settings = ways::of_settings(settings)?;
-        let (directory, changes) = (
-            world.office.directory.clone(),
-            world.office.directory.watch_routes(),
-        );
-        // Before the first delivery: it would go a way that was ordered away.
-        ways::put_into_force(&deliver, &directory, &of_settings)
-            .await
-            .map_err(|e| Failure::store(format!("the routes: {e}")))?;
-        services.spawn(ways::follow(
-            deliver.clone(),
-            directory,
-            of_settings,
-            changes,
-            stopped.clone(),
-        ));
+        services.spawn(ways::start(settings, &world, &deliver, stopped.clone()).await?);
         if settings.tls_reports.send {
             let reports = contexts::tls_reports(settings, &world, &deliver)?;
             services.spawn(deliver::tls_reports::run(reports, stopped.clone()));

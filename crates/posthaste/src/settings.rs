@@ -461,6 +461,35 @@ impl Smtp {
     }
 }
 
+impl Deliver {
+    fn check(&self, hostname: &str) -> Result<(), String> {
+        for limit in &self.limit {
+            limit.limit(self.concurrency_per_domain_max)?;
+        }
+        if self.source.len() > deliver::source::SOURCES_MAX {
+            return Err(format!(
+                "deliver.source: {} at most",
+                deliver::source::SOURCES_MAX
+            ));
+        }
+        for source in &self.source {
+            if let Err(why) = source.read(hostname) {
+                return Err(format!("deliver.source {}: {why}", source.address));
+            }
+        }
+        if !self.source.is_empty() && !self.source_addresses.is_empty() {
+            return Err("deliver.source takes the place of deliver.source_addresses: set one of them".into());
+        }
+        for route in &self.route {
+            let (spec, origin) = (route.spec(), deliver::Origin::Settings);
+            if let Err(why) = deliver::Route::read(&route.domain, &spec, None, origin) {
+                return Err(format!("deliver.route for \"{}\": {why}", route.domain));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Default for Deliver {
     fn default() -> Self {
         Self {
@@ -639,32 +668,8 @@ impl Settings {
                 return said(format!("judge.blocklists: \"{list}\": {e}"));
             }
         }
-        for limit in &self.deliver.limit {
-            if let Err(e) = limit.limit(self.deliver.concurrency_per_domain_max) {
-                return said(e);
-            }
-        }
-        if self.deliver.source.len() > deliver::source::SOURCES_MAX {
-            return said(format!(
-                "deliver.source: {} at most",
-                deliver::source::SOURCES_MAX
-            ));
-        }
-        for source in &self.deliver.source {
-            if let Err(why) = source.read(&self.hostname) {
-                return said(format!("deliver.source {}: {why}", source.address));
-            }
-        }
-        if !self.deliver.source.is_empty() && !self.deliver.source_addresses.is_empty() {
-            return said(
-                "deliver.source takes the place of deliver.source_addresses: set one of them".into(),
-            );
-        }
-        for route in &self.deliver.route {
-            let (spec, origin) = (route.spec(), deliver::Origin::Settings);
-            if let Err(why) = deliver::Route::read(&route.domain, &spec, None, origin) {
-                return said(format!("deliver.route for \"{}\": {why}", route.domain));
-            }
+        if let Err(why) = self.deliver.check(&self.hostname) {
+            return said(why);
         }
         if self.queue.retry_first_secs == 0 || self.queue.retry_first_secs > self.queue.retry_max_secs {
             return said(

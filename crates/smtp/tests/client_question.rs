@@ -20,14 +20,13 @@ fn question() -> Outgoing {
 /// What the client says, and what it is told, when the server's lines are these.
 fn asked(lines: &[&str]) -> (String, Vec<Verdict>, Option<Failure>) {
     let mut client = Client::new(Options::new("gmail.com"), false, None);
-    let mut input: Vec<u8> = Vec::new();
-    lines
-        .iter()
-        .for_each(|line| input.extend(format!("{line}\r\n").bytes()));
-    let mut rest = &input[..];
+    let mut lines = lines.iter();
     let (mut said, mut verdicts, mut failure, mut asked) = (Vec::new(), Vec::new(), None, false);
+    let mut input = Vec::new();
     loop {
+        let mut rest = &input[..];
         let step = client.step(&mut rest);
+        input = rest.to_vec();
         said.extend(client.take_output());
         match step {
             Step::Ready if !asked => {
@@ -38,7 +37,10 @@ fn asked(lines: &[&str]) -> (String, Vec<Verdict>, Option<Failure>) {
             Step::Sent(outcome) => verdicts = outcome.recipients,
             Step::Failed(why) => failure = Some(why),
             Step::Closed => return (String::from_utf8(said).unwrap(), verdicts, failure),
-            Step::Read => assert!(!rest.is_empty(), "it waits for more"),
+            Step::Read => {
+                let line = lines.next().expect("it waits for more");
+                input.extend(format!("{line}\r\n").bytes());
+            }
             other => panic!("{other:?}"),
         }
         said.extend(client.take_output());

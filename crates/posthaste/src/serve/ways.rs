@@ -3,6 +3,7 @@
 
 use crate::cli::Failure;
 use crate::settings::{Settings, SourceChoice};
+use crate::world::World;
 use deliver::plan::Listening;
 use deliver::source::{Choice, Sources};
 use deliver::{Origin, Route};
@@ -85,8 +86,25 @@ pub async fn put_into_force(
     Ok(())
 }
 
+/// Puts the routes into force before the first delivery, which would else go a way that was ordered away.
+/// What it answers follows their changes from then on.
+pub async fn start(
+    settings: &Settings,
+    world: &World,
+    deliver: &Arc<deliver::Context>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<impl Future<Output = ()> + use<>, Failure> {
+    let of_settings = of_settings(settings)?;
+    let directory = world.office.directory.clone();
+    let changes = directory.watch_routes();
+    put_into_force(deliver, &directory, &of_settings)
+        .await
+        .map_err(|e| Failure::store(format!("the routes: {e}")))?;
+    Ok(follow(deliver.clone(), directory, of_settings, changes, shutdown))
+}
+
 /// The same whenever they change.
-pub async fn follow(
+async fn follow(
     deliver: Arc<deliver::Context>,
     directory: Directory,
     of_settings: Vec<Route>,
