@@ -31,13 +31,13 @@ class Dsn(unittest.TestCase):
             s.login(ALICE, PASSWORD)
             s.sendmail(sender, list(to), text or message(subject, to=to[0]), mail_options, rcpt_options)
 
-    def report(self, *markers, server=None):
+    def report(self, *markers, server=None, seconds=30):
         """The report that holds the markers: parsed, and checked for what holds of every report."""
         server = server or self.gmail
 
         def found():
             return [m for m in server.messages() if all(x.encode() in m for x in (*markers, "multipart/report"))]
-        raw = wait_until(found, f"a report with {markers}")
+        raw = wait_until(found, f"a report with {markers}", seconds)
         self.assertEqual(len(raw), 1, raw)
         parsed = email.message_from_bytes(raw[0], policy=email.policy.SMTP)
         self.well_formed(parsed, raw[0])
@@ -118,7 +118,8 @@ class Dsn(unittest.TestCase):
         self.assertEqual((r["Status"], r["X-Failure-Class"]), ("4.4.1", "no-connection"))
         self.assertIn("Will-Retry-Until", r)
         self.assertIn("still being tried", human)
-        _, _, [r], _, _ = self.report("Original-Envelope-Id: late", "Action: failed")
+        # A server that is down is tried again half a minute later; only then is the message looked at.
+        _, _, [r], _, _ = self.report("Original-Envelope-Id: late", "Action: failed", seconds=90)
         self.assertEqual((r["Status"], r["X-Failure-Class"]), ("5.4.1", "no-connection"))
         self.assertTrue(r["Diagnostic-Code"].startswith("x-local; connection refused"), r)
         self.queue_is_empty(self.gmail)

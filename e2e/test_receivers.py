@@ -216,7 +216,8 @@ class PostfixReceives(Receives, unittest.TestCase):
 
 class EximReceives(Receives, unittest.TestCase):
     name = "exim"
-    tls = r"Received: from \[127\.0\.2\.1\] .*helo=mail\.example\.com\)\s+by mail\.exim\.example with esmtps\s+\(TLS1\.3\)"
+    # Exim calls what follows a message with SMTPUTF8 on the same connection utf8esmtps, whatever it is.
+    tls = r"Received: from \[127\.0\.2\.1\] .*helo=mail\.example\.com\)\s+by mail\.exim\.example with (utf8)?esmtps\s+\(TLS1\.3\)"
     unknown = r"smtp; 550 .*Unrouteable address"
 
 
