@@ -58,7 +58,7 @@ pub enum Queue {
     Reroute {
         #[command(flatten)]
         order: Order,
-        /// The server: a host name or an address, with :PORT when it is not 25; [2001:db8::1]:25.
+        /// The server: a host name or an address, with :PORT when it is not 25; `[2001:db8::1]:25`.
         #[arg(long, value_name = "HOST[:PORT]", required_unless_present = "back", value_parser = via)]
         via: Option<::queue::Via>,
         /// Again where the DNS and the routes say.

@@ -43,7 +43,7 @@ pub enum Order {
 pub struct Add {
     /// example.com, .example.com (all below it, itself not), or * (all that no other route names).
     pub domain: String,
-    /// To this server: mx.example.net, mx.example.net:2525, [2001:db8::1]:25; with a preference:
+    /// To this server: mx.example.net, mx.example.net:2525, `[2001:db8::1]:25`; with a preference:
     /// "10 mx.example.net". May be given several times.
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,
