@@ -382,10 +382,16 @@ impl Courier {
         raced
     }
 
-    /// Draws the conclusions from a conversation; speaks once more without BDAT where only that was
-    /// refused, and in clear after a TLS handshake that failed, where the policy lets it.
+    /// Draws the conclusions from a conversation; speaks once more without an earlier session where its
+    /// resumption failed, without BDAT where only that was refused, and in clear after a TLS handshake that failed, where the policy lets it.
     async fn conclude(&self, way: Way<'_>, hop: &Hop, mut held: Held, open: &mut Open) {
         let wish = way.level.wish();
+        if let Err(Broken::Resumption(why)) = &held.result {
+            // What was kept of the server is of no use any more; that says nothing of its TLS, and is no
+            // reason to go on in clear.
+            tracing::debug!(host = %hop.host, address = %hop.address, why, "a TLS session was not resumed");
+            held = self.speak_again(way, hop, wish, open).await;
+        }
         if is_chunking_denied(&held) {
             // That is remembered, so this time it goes by DATA.
             open.note(way.plan, hop, way.letter, &held);
@@ -393,7 +399,7 @@ impl Courier {
             held = self.speak_again(way, hop, wish, open).await;
         }
         let handshake_failed = match &held.result {
-            Err(Broken::Handshake(_)) => true,
+            Err(Broken::Handshake(_) | Broken::Resumption(_)) => true,
             Err(Broken::Session(f)) => session_stage(f) == Some(Stage::StartTls),
             _ => false,
         };

@@ -49,6 +49,8 @@ pub(crate) enum Broken {
     Connect(io::Error),
     ConnectTimeout(Duration),
     Handshake(String),
+    /// The same, when a session was offered for resumption: without one it may do.
+    Resumption(String),
     Session(SessionFailure),
     Cannot(CannotSend),
     /// The server may not be used now; no connection was made.
@@ -144,6 +146,7 @@ pub(crate) fn begin<'a>(
     let handshake = Handshake {
         tls,
         host: tls_name(hop, &manner.verification),
+        address: hop.address,
         verification: manner.verification.clone(),
         verified_as: manner.verified_as,
         within: manner.handshake_timeout,
@@ -217,6 +220,7 @@ pub(crate) struct Handshake<'a> {
     verification: Verification,
     verified_as: &'static str,
     host: String,
+    address: std::net::SocketAddr,
     within: Duration,
 }
 
@@ -224,28 +228,47 @@ impl Handshake<'_> {
     pub(crate) async fn shake(
         &self,
         io: Box<dyn Stream>,
-    ) -> Result<(Box<dyn Stream>, journey::TlsUsed), String> {
-        let name = tls::server_name(&self.host).map_err(|e| e.to_string())?;
-        let (config, verdict) = self.tls.config(self.verification.clone());
-        let connector = tokio_rustls::TlsConnector::from(config);
-        match timeout(self.within, connector.connect(name, io)).await {
-            Err(_) => Err(format!("no end within {} seconds", self.within.as_secs())),
-            Ok(Err(e)) => Err(match verdict.verdict() {
-                Some(Verdict::Unverified(why)) => format!("its certificate is not taken: {why}"),
-                _ => e.to_string(),
-            }),
-            Ok(Ok(stream)) => {
-                let info = tls::describe(stream.get_ref().1);
-                let used = tls_used(&info, &verdict, self.verified_as);
-                let verdict = verdict.verdict().map(|v| v.to_string());
-                tracing::debug!(host = %self.host, tls = %info, verdict, "TLS");
+    ) -> Result<(Box<dyn Stream>, journey::TlsUsed), Broken> {
+        let now = Instant::now().into_std();
+        let verification = self.verification.clone();
+        let meeting = self.tls.meet(verification, &self.host, self.address, now);
+        let meeting = meeting.map_err(|e| Broken::Handshake(e.to_string()))?;
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&meeting.config));
+        let connected = timeout(self.within, connector.connect(meeting.name.clone(), io)).await;
+        let connected = connected.unwrap_or_else(|_| {
+            let why = format!("no end within {} seconds", self.within.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, why))
+        });
+        match connected {
+            Err(e) => {
+                let resumption = meeting.failed(&e);
+                Err(match meeting.verdict.verdict() {
+                    Some(Verdict::Unverified(why)) => {
+                        Broken::Handshake(format!("its certificate is not taken: {why}"))
+                    }
+                    _ if resumption => Broken::Resumption(e.to_string()),
+                    _ => Broken::Handshake(e.to_string()),
+                })
+            }
+            Ok(stream) => {
+                let connection = stream.get_ref().1;
+                let resumed = meeting.succeeded(connection);
+                let info = tls::describe(connection);
+                let used = tls_used(&info, &meeting.verdict, self.verified_as, resumed);
+                let verdict = meeting.verdict.verdict().map(|v| v.to_string());
+                tracing::debug!(host = %self.host, tls = %info, verdict, resumed, "TLS");
                 Ok((Box::new(stream), used))
             }
         }
     }
 }
 
-fn tls_used(info: &tls::TlsInfo, verdict: &VerdictHandle, verified_as: &str) -> journey::TlsUsed {
+fn tls_used(
+    info: &tls::TlsInfo,
+    verdict: &VerdictHandle,
+    verified_as: &str,
+    resumed: bool,
+) -> journey::TlsUsed {
     journey::TlsUsed {
         version: info.version.to_owned(),
         cipher: info.cipher.clone(),
@@ -254,6 +277,7 @@ fn tls_used(info: &tls::TlsInfo, verdict: &VerdictHandle, verified_as: &str) -> 
             Some(Verdict::Dane(usage)) => Some(usage.to_string()),
             Some(Verdict::Unverified(_)) | None => None,
         },
+        resumed,
     }
 }
 
@@ -273,7 +297,7 @@ impl Talk {
                         self.lost_while_writing(&e).await;
                         continue;
                     }
-                    let (io, tls) = handshake.shake(self.io).await.map_err(Broken::Handshake)?;
+                    let (io, tls) = handshake.shake(self.io).await?;
                     (self.io, *used) = (io, Some(tls));
                     self.client.tls_started();
                 }

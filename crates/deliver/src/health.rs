@@ -47,6 +47,7 @@ impl Health {
             // A login or a certificate that does not do, or a message that cannot go: not the site's load.
             Err(
                 Broken::Handshake(_)
+                | Broken::Resumption(_)
                 | Broken::Cannot(_)
                 | Broken::Blob(_)
                 | Broken::Unsafe(_)

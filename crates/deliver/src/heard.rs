@@ -104,7 +104,7 @@ pub(crate) fn failure_of(hop: &Hop, broken: &Broken) -> Failure {
     match broken {
         Broken::Connect(_) | Broken::ConnectTimeout(_) => temporary(4, 1, in_words(hop, broken)),
         Broken::Unsafe(failure) => failure.clone(),
-        Broken::Handshake(_) => temporary(7, 5, in_words(hop, broken)),
+        Broken::Handshake(_) | Broken::Resumption(_) => temporary(7, 5, in_words(hop, broken)),
         Broken::Session(failure) => session_failure(hop, failure),
         Broken::Cannot(CannotSend::NotReady) => temporary(3, 0, in_words(hop, broken)),
         Broken::Cannot(cannot) => {
@@ -140,7 +140,9 @@ fn in_words(hop: &Hop, broken: &Broken) -> String {
                 after.as_secs()
             )
         }
-        Broken::Handshake(e) => format!("the TLS handshake with {host} at {address} failed: {e}"),
+        Broken::Handshake(e) | Broken::Resumption(e) => {
+            format!("the TLS handshake with {host} at {address} failed: {e}")
+        }
         Broken::Session(e) => cut(format!("{host} at {address}: {e}")),
         Broken::Cannot(e) => format!("{host}: {e}"),
         Broken::Unsafe(failure) => failure.words.clone(),
@@ -167,7 +169,7 @@ pub(crate) fn outcome_of(hop: &Hop, verdict: &Verdict) -> AttemptOutcome {
 pub(crate) fn broken_outcome(hop: &Hop, broken: &Broken) -> AttemptOutcome {
     let stage = match broken {
         Broken::Connect(_) | Broken::ConnectTimeout(_) => "connect".to_owned(),
-        Broken::Handshake(_) => "TLS handshake".to_owned(),
+        Broken::Handshake(_) | Broken::Resumption(_) => "TLS handshake".to_owned(),
         Broken::Unsafe(_) => "before connecting".to_owned(),
         Broken::Session(SessionFailure::Refused { stage, reply }) => {
             return AttemptOutcome::Refused {

@@ -159,7 +159,7 @@ impl Prober<'_> {
             .converse(plan, hop, io, connect, question, (level, wish), walks)
             .await;
         let handshake_failed = match &asked {
-            Err(Broken::Handshake(_)) => true,
+            Err(Broken::Handshake(_) | Broken::Resumption(_)) => true,
             Err(Broken::Session(f)) => session_stage(f) == Some(Stage::StartTls),
             _ => false,
         };
@@ -313,9 +313,10 @@ impl Talk {
                     }
                     notes.begin("TLS handshake");
                     let shaken = handshake.shake(self.io).await;
-                    let (io, tls) = shaken.map_err(|e| {
-                        notes.end(false, e.clone());
-                        Broken::Handshake(e)
+                    let (io, tls) = shaken.inspect_err(|e| {
+                        if let Broken::Handshake(why) | Broken::Resumption(why) = e {
+                            notes.end(false, why.clone());
+                        }
                     })?;
                     notes.end(true, in_words(&tls));
                     (self.io, *used) = (io, Some(tls));

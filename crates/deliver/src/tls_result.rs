@@ -45,7 +45,9 @@ fn failure(wish: TlsWish, held: &Held) -> Option<Result<(), Failure>> {
         // It went on in clear.
         Ok(_) | Err(Broken::Cannot(_) | Broken::Blob(_)) => not_supported(),
         Err(Broken::Connect(_) | Broken::ConnectTimeout(_) | Broken::Unsafe(_)) => None,
-        Err(Broken::Handshake(why)) => Some(Err(Failure::because(ResultType::ValidationFailure, why))),
+        Err(Broken::Handshake(why) | Broken::Resumption(why)) => {
+            Some(Err(Failure::because(ResultType::ValidationFailure, why)))
+        }
         Err(Broken::Session(SessionFailure::TlsNotOffered)) => not_supported(),
         Err(Broken::Session(failure)) => match (failure, session_stage(failure)) {
             (_, None | Some(Stage::Greeting | Stage::Ehlo)) => None,
@@ -118,6 +120,7 @@ mod tests {
                 version: "TLSv1.3".to_owned(),
                 cipher: "x".to_owned(),
                 verified: None,
+                resumed: false,
             }),
             result: Err(broken),
         };

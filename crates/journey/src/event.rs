@@ -44,6 +44,10 @@ pub struct TlsUsed {
     /// `MTA-STS`), `None` when it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<String>,
+    /// For connections we made: whether an earlier session with that server was resumed, which showed no
+    /// certificate anew. `verified` is then what its first handshake found.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resumed: bool,
 }
 
 /// One check of the judgement.

@@ -395,7 +395,8 @@ fn tls_words(tls: &TlsUsed) -> String {
         .as_ref()
         .map(|v| format!(", verified by {v}"))
         .unwrap_or_default();
-    format!("over {}{cipher}{verified}", tls.version)
+    let resumed = if tls.resumed { ", session resumed" } else { "" };
+    format!("over {}{cipher}{verified}{resumed}", tls.version)
 }
 
 fn reply(said: &Reply) -> String {

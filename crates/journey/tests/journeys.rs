@@ -38,6 +38,7 @@ fn received(service: &str, login: Option<&str>) -> Event {
             version: "TLSv1.3".into(),
             cipher: "TLS_AES_256_GCM_SHA384".into(),
             verified: None,
+            resumed: false,
         }),
         login: login.map(str::to_owned),
         reverse_path: Some(ReversePath::Address(address("alice@gmail.com"))),
@@ -106,6 +107,7 @@ async fn a_journey_that_waits_and_arrives() {
         version: "TLSv1.3".into(),
         cipher: String::new(),
         verified: Some("DANE-EE".into()),
+        resumed: true,
     };
     f.record(
         id(0, 1),
@@ -197,7 +199,7 @@ It was accepted: 1 recipient handed to the next server.
       what to change: wait: it is tried again by itself
   1970-01-01T00:05:02Z  Delivery to mail.example.com at 192.0.2.25, port 25 was attempted: it was accepted.
       for bob@example.com
-      over TLSv1.3, verified by DANE-EE
+      over TLSv1.3, verified by DANE-EE, session resumed
       it said: 250 2.0.0 OK, message queued
   1970-01-01T00:05:02Z  For bob@example.com it was handed to mail.example.com, which answers for it from now on.
       mail.example.com said: 250 2.0.0 OK, message queued

@@ -60,6 +60,7 @@ impl Session {
             version: t.version.to_owned(),
             cipher: t.cipher.clone(),
             verified: None,
+            resumed: false,
         })
     }
 

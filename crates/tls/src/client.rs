@@ -7,6 +7,7 @@
 
 use crate::dane::{Dane, DaneUsage};
 use crate::error::TlsError;
+use crate::sessions::Sessions;
 use crate::{pem, provider};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -62,7 +63,7 @@ impl Roots {
 }
 
 /// What is asked of a peer's certificate.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Verification {
     /// Nothing: encryption with anybody is better than none (RFC 7435).
     Opportunistic,
@@ -70,6 +71,16 @@ pub enum Verification {
     Required,
     /// It must be as the TLSA records say (RFC 7672); which authorities we believe does not matter.
     Dane(Arc<Dane>),
+}
+
+impl Verification {
+    /// The same, which compares equal to what asks the same in another order.
+    pub(crate) fn in_order(self) -> Self {
+        match self {
+            Verification::Dane(dane) => Verification::Dane(Arc::new(dane.in_order())),
+            other => other,
+        }
+    }
 }
 
 /// What was found of a peer's certificate.
@@ -119,6 +130,11 @@ impl VerdictHandle {
         self.0.get().map(|(verdict, _)| verdict.clone())
     }
 
+    /// The first verdict stands: a second certificate cannot come in one handshake.
+    pub(crate) fn set(&self, found: (Verdict, Option<Flaw>)) {
+        let _ = self.0.set(found);
+    }
+
     /// What kind of thing is wrong, when the verdict is that it does not verify.
     #[must_use]
     pub fn flaw(&self) -> Option<Flaw> {
@@ -128,8 +144,9 @@ impl VerdictHandle {
 
 /// Makes TLS settings for connections to others.
 pub struct Client {
-    base: ClientConfig,
+    pub(crate) base: ClientConfig,
     webpki: Arc<WebPkiServerVerifier>,
+    pub(crate) sessions: Sessions,
 }
 
 impl Client {
@@ -146,19 +163,30 @@ impl Client {
             .map_err(|e| TlsError::Crypto(e.to_string()))?
             .with_webpki_verifier(Arc::clone(&webpki))
             .with_no_client_auth();
-        // A resumed session shows no certificate, so there would be no verdict to record.
+        // Only `meet` knows what a session proved.
         base.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { base, webpki })
+        Ok(Self {
+            base,
+            webpki,
+            sessions: Sessions::default(),
+        })
     }
 
-    /// Settings for one connection, and the handle that tells its verdict.
+    pub(crate) fn judge(&self, verification: Verification) -> Judge {
+        Judge {
+            webpki: Arc::clone(&self.webpki),
+            verification,
+        }
+    }
+
+    /// Settings for one connection, and the handle that tells its verdict. It resumes no session and keeps
+    /// none; [`Client::meet`] does.
     #[must_use]
     pub fn config(&self, verification: Verification) -> (Arc<ClientConfig>, VerdictHandle) {
         let handle = VerdictHandle::default();
         let mut config = self.base.clone();
         config.dangerous().set_certificate_verifier(Arc::new(Remembering {
-            webpki: Arc::clone(&self.webpki),
-            verification,
+            judge: self.judge(verification),
             verdict: handle.clone(),
         }));
         (Arc::new(config), handle)
@@ -174,11 +202,90 @@ pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
         .map_err(|_| TlsError::Crypto(format!("{host} is no host name that TLS knows")))
 }
 
-/// Verifies as the web does, remembers what came out, and lets pass what the policy lets pass.
+/// Verifies as the web does, or as TLSA records say, and lets pass what the policy lets pass.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    pub(crate) webpki: Arc<WebPkiServerVerifier>,
+    verification: Verification,
+}
+
+impl Judge {
+    /// What was found of a chain, and whether the handshake may go on.
+    pub(crate) fn judge(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> ((Verdict, Option<Flaw>), Result<(), rustls::Error>) {
+        if let Verification::Dane(dane) = &self.verification {
+            return match dane.judge(end_entity, intermediates, now) {
+                Ok(usage) => ((Verdict::Dane(usage), None), Ok(())),
+                Err((flaw, why)) => {
+                    let found = (Verdict::Unverified(why.clone()), Some(flaw));
+                    (found, Err(Refused { why, flaw }.into()))
+                }
+            };
+        }
+        let result =
+            self.webpki
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let found = match &result {
+            Ok(_) => (Verdict::Verified, None),
+            Err(e) => (Verdict::Unverified(in_words(e)), Some(flaw(e))),
+        };
+        let required = self.verification == Verification::Required;
+        (
+            found,
+            result
+                .map(|_| ())
+                .or_else(|e| if required { Err(e) } else { Ok(()) }),
+        )
+    }
+}
+
+/// Why a certificate was not taken, as an error of the handshake carries it.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    why: String,
+    flaw: Flaw,
+}
+
+impl Refused {
+    /// Why a handshake failed, if it was because of the certificate.
+    pub(crate) fn of(error: &rustls::Error) -> Option<(String, Flaw)> {
+        let rustls::Error::InvalidCertificate(e) = error else {
+            return None;
+        };
+        if let rustls::CertificateError::Other(other) = e
+            && let Some(refused) = other.0.downcast_ref::<Refused>()
+        {
+            return Some((refused.why.clone(), refused.flaw));
+        }
+        Some((in_words(error), flaw(error)))
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl From<Refused> for rustls::Error {
+    fn from(refused: Refused) -> Self {
+        let other = rustls::OtherError(Arc::new(refused));
+        rustls::CertificateError::Other(other).into()
+    }
+}
+
+/// Judges for one connection, and remembers what came out.
 #[derive(Debug)]
 struct Remembering {
-    webpki: Arc<WebPkiServerVerifier>,
-    verification: Verification,
+    judge: Judge,
     verdict: VerdictHandle,
 }
 
@@ -191,36 +298,12 @@ impl ServerCertVerifier for Remembering {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let (verdict, result) = match &self.verification {
-            Verification::Dane(dane) => match dane.judge(end_entity, intermediates, now) {
-                Ok(usage) => ((Verdict::Dane(usage), None), Ok(())),
-                Err((flaw, why)) => {
-                    let refused = rustls::CertificateError::ApplicationVerificationFailure;
-                    ((Verdict::Unverified(why), Some(flaw)), Err(refused.into()))
-                }
-            },
-            Verification::Required | Verification::Opportunistic => {
-                let found = self.webpki.verify_server_cert(
-                    end_entity,
-                    intermediates,
-                    server_name,
-                    ocsp_response,
-                    now,
-                );
-                match found {
-                    Ok(_) => ((Verdict::Verified, None), Ok(())),
-                    Err(e) => ((Verdict::Unverified(in_words(&e)), Some(flaw(&e))), Err(e)),
-                }
-            }
-        };
-        // A second certificate cannot come in one handshake; the first verdict stands.
-        let _ = self.verdict.0.set(verdict);
-        match self.verification {
-            Verification::Opportunistic => Ok(ServerCertVerified::assertion()),
-            Verification::Required | Verification::Dane(_) => {
-                result.map(|()| ServerCertVerified::assertion())
-            }
-        }
+        let judged = self
+            .judge
+            .judge(end_entity, intermediates, server_name, ocsp_response, now);
+        let (found, result) = judged;
+        self.verdict.set(found);
+        result.map(|()| ServerCertVerified::assertion())
     }
 
     // The signatures of the handshake are checked always: they cost the peer nothing and prove that
@@ -231,7 +314,8 @@ impl ServerCertVerifier for Remembering {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki
+        self.judge
+            .webpki
             .verify_tls12_signature(message, certificate, signature)
     }
 
@@ -241,12 +325,13 @@ impl ServerCertVerifier for Remembering {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki
+        self.judge
+            .webpki
             .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
+        self.judge.webpki.supported_verify_schemes()
     }
 }
 

@@ -41,7 +41,7 @@ impl fmt::Display for DaneUsage {
 }
 
 /// What the TLSA records of one host ask of its certificate.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Dane {
     records: Vec<Tlsa>,
     base: Domain,
@@ -97,6 +97,13 @@ impl Dane {
     #[must_use]
     pub fn records(&self) -> &[Tlsa] {
         &self.records
+    }
+
+    /// The same, its records in the one order that does not depend on the DNS.
+    pub(crate) fn in_order(&self) -> Self {
+        let mut same = self.clone();
+        same.records.sort();
+        same
     }
 
     /// Judges what a host showed.

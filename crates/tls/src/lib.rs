@@ -11,12 +11,14 @@ pub mod dane;
 mod error;
 mod pem;
 mod self_signed;
+pub mod sessions;
 
 pub use certificates::{CertificateFiles, CertificateInfo, CertificateSource, Certificates, ConnectionNames};
 pub use client::{Client, Flaw, Roots, Verdict, VerdictHandle, Verification, server_name};
 pub use dane::{Dane, DaneUsage};
 pub use error::TlsError;
 pub use self_signed::{SELF_SIGNED_RENEW_DAYS, SELF_SIGNED_VALID_DAYS};
+pub use sessions::Meeting;
 
 /// The settings of a listener's TLS.
 pub use rustls::ServerConfig;

@@ -10,6 +10,7 @@ use deliver::{Dialer, Stream};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use store::{Batch, BlobId, Key, MemoryStore, Store};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -22,6 +23,8 @@ pub enum StartTls {
     Good(Arc<rustls::ServerConfig>),
     /// Says 220 and then no TLS.
     Broken,
+    /// Good, but broken for the next handshake when this is set.
+    Moody(Arc<rustls::ServerConfig>, Arc<AtomicBool>),
 }
 
 /// What a server says, and where it misbehaves.
@@ -66,6 +69,8 @@ pub struct Server {
     pub lines: Mutex<Vec<String>>,
     pub messages: Mutex<Vec<String>>,
     pub connections: Mutex<usize>,
+    /// TLS sessions that were resumed.
+    pub resumed: Mutex<usize>,
 }
 
 impl Server {
@@ -79,6 +84,10 @@ impl Server {
 
     pub fn connections(&self) -> usize {
         *self.connections.lock().unwrap()
+    }
+
+    pub fn resumed(&self) -> usize {
+        *self.resumed.lock().unwrap()
     }
 
     async fn serve(self: Arc<Self>, mut io: Box<dyn Stream>) -> io::Result<()> {
@@ -126,13 +135,24 @@ impl Server {
                 }
                 "STARTTLS" => {
                     say(&mut io, "220 go ahead").await?;
-                    match &script.starttls {
-                        StartTls::Good(config) => {
+                    let config = match &script.starttls {
+                        StartTls::Good(config) => Some(config),
+                        StartTls::Moody(config, broken) => {
+                            (!broken.swap(false, Ordering::Relaxed)).then_some(config)
+                        }
+                        StartTls::Broken | StartTls::NotOffered => None,
+                    };
+                    match config {
+                        Some(config) => {
                             let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(config));
-                            io = Box::new(acceptor.accept(io).await?);
+                            let stream = acceptor.accept(io).await?;
+                            let kind = stream.get_ref().1.handshake_kind();
+                            let resumed = kind == Some(rustls::HandshakeKind::Resumed);
+                            *self.resumed.lock().unwrap() += usize::from(resumed);
+                            io = Box::new(stream);
                             inside = true;
                         }
-                        _ => {
+                        None => {
                             // Not before the client's hello: that would be data behind the 220.
                             io.read_exact(&mut [0u8; 5]).await?;
                             io.write_all(b"this is no TLS at all\r\n").await?;
@@ -203,6 +223,7 @@ impl Net {
             lines: Mutex::default(),
             messages: Mutex::default(),
             connections: Mutex::default(),
+            resumed: Mutex::default(),
         });
         let address = address.parse().unwrap();
         self.servers.lock().unwrap().insert(address, Arc::clone(&server));
