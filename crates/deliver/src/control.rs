@@ -173,6 +173,13 @@ impl Control {
         probe.into_iter().chain(messages).chain(connections).max()
     }
 
+    /// Somebody wants to know now whether the site is back: the next probe waits no longer.
+    pub(crate) fn probe_now(&mut self, now: Instant) {
+        if let Standing::Down { next, .. } = &mut self.standing {
+            *next = now.min(*next);
+        }
+    }
+
     /// An attempt begins.
     pub(crate) fn began(&mut self, now: Instant) {
         if let Some(bucket) = &mut self.messages {
@@ -437,6 +444,25 @@ mod tests {
         control.ended(next, 1, 1, &Heard::Well, next, 0.0);
         assert_eq!(control.room(0, 0, next), 2, "slowly again");
         assert!(control.is_fresh() && control.put_off(next).is_none());
+    }
+
+    #[test]
+    fn whoever_asks_has_a_site_probed_at_once() {
+        let now = Instant::now();
+        let down = Heard::Unreachable(failure());
+        let mut control = Control::new(limits(10), now);
+        round(&mut control, now, &down);
+        let at = later(now, 1);
+        assert_eq!(control.room(0, 0, at), 0);
+        control.probe_now(at);
+        assert_eq!(control.room(0, 0, at), 1);
+        control.began(at);
+        control.probe_now(at);
+        assert_eq!(control.room(1, 0, at), 0, "one at a time");
+        control.ended(at, 1, 1, &down, at, 0.0);
+        assert!(control.put_off(at).is_some());
+        control.probe_now(at);
+        assert!(control.put_off(at).is_none() && control.room(0, 0, at) == 1);
     }
 
     #[test]

@@ -266,6 +266,17 @@ impl Lanes {
         ticked
     }
 
+    /// Has the sites that are down probed at once.
+    pub(crate) fn probe_now(&mut self, idle: &dyn Fn(&str) -> usize, now: Instant) {
+        let sites: Vec<Site> = self.lanes.keys().cloned().collect();
+        for site in &sites {
+            if let Some(lane) = self.lanes.get_mut(site) {
+                lane.control.probe_now(now);
+            }
+            self.refresh(site, idle(site), now);
+        }
+    }
+
     /// When [`Lanes::tick`] is to be called.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)

@@ -64,6 +64,8 @@ pub(crate) struct Work {
     look_at: Instant,
     /// After a claim that failed, until when no other is made.
     claims_rest_until: Option<Instant>,
+    /// How often the queue was asked for attempts at once when this was last looked at.
+    asked_at_once: u64,
 }
 
 /// What was chosen, and what of it could be claimed.
@@ -115,6 +117,7 @@ impl Work {
             news: true,
             look_at: Instant::now(),
             claims_rest_until: None,
+            asked_at_once: 0,
         }
     }
 
@@ -132,6 +135,7 @@ impl Work {
 
     async fn look(&mut self, ctx: &Arc<Context>) -> Result<Duration, queue::Error> {
         let now = ctx.clock.now();
+        self.heed_orders(ctx);
         self.tick(ctx);
         self.round.started += self.choose(ctx, now);
         self.put_off(ctx);
@@ -188,6 +192,15 @@ impl Work {
         }
         self.news = true;
         Ok(Duration::ZERO)
+    }
+
+    /// An operator who wants attempts at once does not wait for the next probe.
+    fn heed_orders(&mut self, ctx: &Context) {
+        let asked = ctx.queue.asked_at_once();
+        if std::mem::replace(&mut self.asked_at_once, asked) != asked {
+            self.lanes.probe_now(&|site| idle(ctx, site), Instant::now());
+            self.news = true;
+        }
     }
 
     /// Attempts that may begin, those that are claimed ahead included.

@@ -40,6 +40,7 @@ pub use settle::{Outcome, Settled};
 pub use suspend::{PUT_BACK_FOR, PutBack, SUSPENSIONS_MAX, Suspended, Suspension};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use store::{Batch, Require, Topic, Watch};
 
@@ -72,6 +73,8 @@ pub struct Queue {
     options: Options,
     /// Shared by the clones, which so see each other's changes.
     suspensions: Arc<suspend::Cache>,
+    /// Likewise: how often somebody asked for attempts at once.
+    asked_at_once: Arc<AtomicU64>,
 }
 
 impl Queue {
@@ -82,6 +85,7 @@ impl Queue {
             store,
             options,
             suspensions: Arc::default(),
+            asked_at_once: Arc::default(),
         }
     }
 
@@ -89,6 +93,18 @@ impl Queue {
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Somebody wants attempts at once: a destination that is down is probed again without waiting. To be
+    /// said before errands are made due.
+    pub fn ask_at_once(&self) {
+        self.asked_at_once.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was asked, by this queue and its clones.
+    #[must_use]
+    pub fn asked_at_once(&self) -> u64 {
+        self.asked_at_once.load(Ordering::Relaxed)
     }
 
     /// When to try again and when to give up.

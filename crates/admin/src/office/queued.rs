@@ -90,6 +90,13 @@ impl Office {
         {
             return Err(not_queued(*id));
         }
+        let is_attempt = matches!(
+            order.what,
+            QueueDo::Retry | QueueDo::Resume | QueueDo::Release | QueueDo::Reroute { .. }
+        );
+        if is_attempt && !order.dry_run {
+            self.queue.ask_at_once();
+        }
         let mut sum = OrderedStep::default();
         let mut behind = order.behind;
         let steps = match order.what {
