@@ -20,6 +20,8 @@ pub const HEADERS_OCTETS_MAX: usize = 64 * 1024;
 pub const FULL_OCTETS_MAX: usize = 256 * 1024;
 /// Octets of a peer's words in the report at most.
 const WORDS_OCTETS_MAX: usize = 1000;
+/// Octets of a single word on a line at most; what is longer goes on in the next line.
+const WORD_OCTETS_MAX: usize = 900;
 
 /// What the report tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -173,17 +175,21 @@ impl Report<'_> {
     /// Whether carrying this report needs SMTPUTF8.
     #[must_use]
     pub fn needs_smtputf8(&self) -> bool {
-        self.to.needs_smtputf8() || self.is_global()
+        self.to.needs_smtputf8() || self.names_beyond_ascii()
+    }
+
+    /// Whether an address that it tells of is beyond ASCII. Its sender has used SMTPUTF8 then. What a
+    /// returned header section holds stands in a part of its own, which any way for eight bits takes.
+    fn names_beyond_ascii(&self) -> bool {
+        self.recipients
+            .iter()
+            .any(|r| !r.recipient.to_string().is_ascii())
     }
 
     /// Whether the UTF-8 forms of RFC 6533 are needed.
     fn is_global(&self) -> bool {
         let headers = &self.original[..self.headers_end()];
-        !headers.is_ascii()
-            || self
-                .recipients
-                .iter()
-                .any(|r| !r.recipient.to_string().is_ascii())
+        !headers.is_ascii() || self.names_beyond_ascii()
     }
 
     fn headers_end(&self) -> usize {
@@ -457,7 +463,13 @@ fn folded(out: &mut String, start: &str, text: &str) {
                 column += 1;
             }
         }
-        // RFC 5322 §2.1.1: 998 octets are the most of a line; a word alone stays below.
+        // RFC 5322 §2.1.1: 998 octets are the most of a line, and a peer may say one endless word.
+        let mut word = word;
+        while word.len() > WORD_OCTETS_MAX {
+            let (part, rest) = word.split_at(word.floor_char_boundary(WORD_OCTETS_MAX));
+            let _ = write!(out, "{part}\r\n{}", " ".repeat(indent));
+            (word, column) = (rest, indent);
+        }
         out.push_str(word);
         column += word.len();
     }
@@ -655,6 +667,28 @@ mod tests {
         assert!(utf8);
         assert!(text.contains("Content-Type: message/global-delivery-status\r\n"));
         assert!(text.contains("Final-Recipient: utf-8; böb@example.com\r\n"));
+    }
+
+    #[test]
+    fn a_header_beyond_ascii_alone_needs_no_smtputf8() {
+        let original = "Subject: Gr\u{fc}\u{df}e\r\n\r\nHi\r\n".as_bytes();
+        let (text, utf8) = report(Kind::Failed, "bob@example.com", &refused(), original);
+        assert!(
+            !utf8,
+            "the sender's server may not know it, and the report would be lost"
+        );
+        assert!(text.contains("Content-Type: message/global-headers\r\nContent-Transfer-Encoding: 8bit\r\n"));
+        let (head, _) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.is_ascii());
+    }
+
+    #[test]
+    fn an_endless_word_is_broken() {
+        let failure = Failure::of_peer("mx.example.com", 554, None, &"z".repeat(9000));
+        let (text, _) = report(Kind::Failed, "bob@example.com", &failure, ORIGINAL);
+        // RFC 5322 §2.1.1
+        let longest = text.split("\r\n").map(str::len).max();
+        assert!(longest <= Some(998), "{longest:?}");
     }
 
     #[test]

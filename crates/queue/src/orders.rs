@@ -204,8 +204,14 @@ impl Queue {
         let snapshot = snapshot.as_ref();
         let takes_over = matches!(end, End::Dropped { .. });
         let mut ended = Vec::new();
-        for met in which.iter().filter(|met| takes_over || !met.attempting) {
+        for met in which {
             let mut errand = met.errand.clone();
+            // Looked at anew: between the window and this, the errand may have been claimed. A claim does
+            // not change the errand, so only the lease tells.
+            let lease_key = keys::lease(id, errand.no);
+            if !takes_over && !errand.state.is_held() && snapshot.get(&lease_key).await?.is_some() {
+                continue;
+            }
             let key = keys::errand(id, errand.no);
             batch.require(Require::VersionIs(key, met.version));
             end_wait(snapshot, batch, &errand).await?;

@@ -528,6 +528,28 @@ async fn dropping_some_takes_them_from_their_attempt() {
 }
 
 #[tokio::test]
+async fn what_is_claimed_after_the_look_is_not_sent_back() {
+    let store = MemoryStore::new();
+    let queue = Queue::new(store.clone(), options());
+    let two = [errand("a@example.net", at(0)), errand("b@example.net", at(0))];
+    accept(&store, &queue, 1, &two, at(0)).await;
+    let filter = Filter::of(QueueId(1));
+    let window = queue.window(walk(&filter, None, at(1)), 1_000).await.unwrap();
+    // An attempt of the first one begins before the order comes to it.
+    let due = queue.due(at(1), 1).await.unwrap();
+    let claims = queue.claim(&due, at(1)).await.unwrap();
+    let mut batch = Batch::new();
+    let end = End::Bounced(last(at(1)));
+    let ended = queue.end(&mut batch, QueueId(1), &window.met, &end, at(1)).await;
+    let ended: Vec<u32> = ended.unwrap().iter().map(|errand| errand.no).collect();
+    assert_eq!(ended, [1], "no report about mail that a server may have taken");
+    store.commit(batch).await.unwrap();
+    let relayed = Outcome::Relayed(last(at(2)));
+    let settled = queue.settle_now(&claims[0], &relayed, &nothing).await.unwrap();
+    assert_eq!(settled, Settled::MessageGoes);
+}
+
+#[tokio::test]
 async fn a_step_ends_between_messages() {
     let store = MemoryStore::new();
     let queue = Queue::new(store.clone(), options());

@@ -18,6 +18,9 @@ pub enum GzipError {
     /// A code, a distance, a length or a checksum is wrong.
     #[error("the gzip data is damaged")]
     Damaged,
+    /// It has more blocks than any program makes of so much text.
+    #[error("it has more than {0} blocks")]
+    TooManyBlocks(usize),
     /// It unpacks to more than the caller takes.
     #[error("it unpacks to more than {0} octets")]
     TooLarge(usize),
@@ -93,6 +96,9 @@ const LENGTHS_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12,
 /// Bits of a code at most.
 const CODE_BITS_MAX: usize = 15;
 const END_OF_BLOCK: u16 = 256;
+/// Blocks at most. A block of ten bits holds nothing and still needs its codes built, so that millions
+/// of them would keep a processor busy for nothing.
+const BLOCKS_MAX: usize = 50_000;
 /// How far back earlier text is found.
 const WINDOW: usize = 32 * 1024;
 const MATCH_MIN: usize = 3;
@@ -250,11 +256,16 @@ impl Code {
                 return Err(GzipError::Damaged);
             }
         }
-        let mut symbols = Vec::with_capacity(lengths.len());
-        for wanted in 1..=CODE_BITS_MAX {
-            let of_length = lengths.iter().enumerate();
-            let of_length = of_length.filter(|(_, length)| usize::from(**length) == wanted);
-            symbols.extend(of_length.map(|(symbol, _)| symbol as u16));
+        // Where the symbols of each length begin.
+        let mut places = [0usize; CODE_BITS_MAX + 2];
+        for length in 1..=CODE_BITS_MAX {
+            places[length + 1] = places[length] + usize::from(counts[length]);
+        }
+        let mut symbols = vec![0u16; places[CODE_BITS_MAX + 1]];
+        for (symbol, length) in lengths.iter().enumerate().filter(|(_, length)| **length != 0) {
+            let place = &mut places[usize::from(*length)];
+            symbols[*place] = symbol as u16;
+            *place += 1;
         }
         Ok(Self { counts, symbols })
     }
@@ -277,7 +288,7 @@ impl Code {
 }
 
 fn inflate(bits: &mut Bits<'_>, out: &mut Out) -> Result<(), GzipError> {
-    loop {
+    for _ in 0..BLOCKS_MAX {
         let is_last = bits.take(1)? == 1;
         match bits.take(2)? {
             0 => stored(bits, out)?,
@@ -297,6 +308,7 @@ fn inflate(bits: &mut Bits<'_>, out: &mut Out) -> Result<(), GzipError> {
             return Ok(());
         }
     }
+    Err(GzipError::TooManyBlocks(BLOCKS_MAX))
 }
 
 fn stored(bits: &mut Bits<'_>, out: &mut Out) -> Result<(), GzipError> {
@@ -539,6 +551,22 @@ mod tests {
         let bomb = pack(&vec![0; 20 * MAX]);
         assert!(bomb.len() < MAX);
         assert_eq!(unpack(&bomb, MAX), Err(GzipError::TooLarge(MAX)));
+    }
+
+    #[test]
+    fn blocks_that_hold_nothing_are_counted() {
+        // Four empty blocks with the fixed code, of ten bits each: not the last, 01, end of block.
+        let four = [0b0000_0010, 0b0000_1000, 0b0010_0000, 0b1000_0000, 0];
+        let empty = |blocks: usize| {
+            let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+            packed.extend(four.repeat(blocks / 4));
+            // The last one, and the checks of no octets.
+            packed.extend([0b0000_0011, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            packed
+        };
+        assert_eq!(unpack(&empty(4_000), MAX), Ok(Vec::new()));
+        let many = unpack(&empty(4 * BLOCKS_MAX), MAX);
+        assert_eq!(many, Err(GzipError::TooManyBlocks(BLOCKS_MAX)));
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub enum AskError {
         host: String,
         /// The limit.
         max: usize,
+        /// Its status, which came before.
+        status: u16,
     },
     /// It took longer than [`Ask::within`].
     #[error("{host} gave no answer within {} seconds", .within.as_secs())]
@@ -251,7 +253,8 @@ async fn whole(answer: hyper::Response<hyper::body::Incoming>, ask: &Ask) -> Res
     let body = Limited::new(body, max).collect().await.map_err(|e| {
         let host = ask.host.to_string();
         if e.is::<http_body_util::LengthLimitError>() {
-            AskError::TooLong { host, max }
+            let status = head.status.as_u16();
+            AskError::TooLong { host, max, status }
         } else {
             let why = e.to_string();
             AskError::Http { host, why }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use store::{Batch, BoxFuture, CommitError, Key, KeyRange, ReadError};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Events of one request at most.
 pub const BATCH_EVENTS: usize = 100;
@@ -27,6 +28,9 @@ pub const WAIT_FIRST: Duration = Duration::from_secs(5);
 pub const WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 /// How often an endpoint may refuse a single event as malformed before it is thrown away.
 const REFUSALS_MAX: u32 = 5;
+/// How often what waits is looked through for what is too old or too much, also while an endpoint is
+/// down.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// The wait when nothing is known to come, and after a failure of the store.
 const IDLE: Duration = Duration::from_secs(60);
 /// Events that are thrown away in one commit.
@@ -126,7 +130,20 @@ struct Course {
     failures: u32,
     /// Refusals of the one event that is sent alone.
     refusals: u32,
-    one_by_one: bool,
+    /// Events that still go one by one, since a request with several was refused.
+    alone: usize,
+    /// When what waits was looked through last.
+    swept: Option<Instant>,
+    /// The last event of which it is known that the endpoint hears of all before it that still wait.
+    heard: Option<Key>,
+}
+
+impl Course {
+    /// The events of a request are done with.
+    fn past(&mut self, events: usize) {
+        self.alone = self.alone.saturating_sub(events);
+        self.refusals = 0;
+    }
 }
 
 /// The signature of a body: HMAC-SHA256 over the seconds since 1970, a dot, and the body; in hexadecimal
@@ -215,7 +232,6 @@ impl Sender {
                 }
             };
             let Some(wait) = wait else { continue };
-            let idle = course.failures == 0;
             let kick = self.kicks.get(&endpoint.name);
             let kicked = async {
                 match kick {
@@ -223,24 +239,47 @@ impl Sender {
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = kicked => {}
-                open = changed.changed(), if idle => if !open { return },
+            if course.failures == 0 {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = kicked => {}
+                    open = changed.changed() => if !open { return },
+                }
+            } else {
+                tokio::select! {
+                    () = self.wait_and_sweep(&endpoint, &mut course, wait) => {}
+                    () = kicked => {}
+                }
+            }
+        }
+    }
+
+    /// Waits for an endpoint that is down; what comes in meanwhile stays within its bounds.
+    async fn wait_and_sweep(&self, endpoint: &Endpoint, course: &mut Course, wait: Duration) {
+        let end = Instant::now() + wait;
+        loop {
+            let part = end.saturating_duration_since(Instant::now()).min(SWEEP_EVERY);
+            if part.is_zero() {
+                return;
+            }
+            tokio::time::sleep(part).await;
+            if let Err(error) = self.sweep(endpoint, course).await {
+                tracing::error!(webhook = endpoint.name, %error, "the outbox could not be looked through");
             }
         }
     }
 
     /// Sends one request, if there is something to tell. Answers how long to wait before the next.
     async fn step(&self, endpoint: &Endpoint, course: &mut Course) -> Result<Option<Duration>, Trouble> {
-        self.throw_away_old(endpoint).await?;
-        let limit = if course.one_by_one { 1 } else { BATCH_EVENTS };
+        self.sweep(endpoint, course).await?;
+        let limit = if course.alone > 0 { 1 } else { BATCH_EVENTS };
         let bundle = self.bundle(endpoint, limit).await?;
         if bundle.keys.is_empty() {
             return Ok(Some(IDLE));
         }
         if bundle.events.is_empty() {
             self.forget(endpoint, &bundle, None).await?;
+            course.past(bundle.keys.len());
             return Ok(None);
         }
         let now = self.clock.now();
@@ -249,8 +288,8 @@ impl Sender {
             Said::Taken => {
                 self.forget(endpoint, &bundle, Some(keys::told(&endpoint.name)))
                     .await?;
-                course.one_by_one &= course.refusals == 0;
-                (course.failures, course.refusals) = (0, 0);
+                course.past(bundle.keys.len());
+                course.failures = 0;
                 self.note(endpoint, |standing| {
                     *standing = Standing {
                         last_success: Some(now),
@@ -259,7 +298,7 @@ impl Sender {
                 });
                 Ok(None)
             }
-            Said::Refused(why) if course.one_by_one && course.refusals + 1 >= REFUSALS_MAX => {
+            Said::Refused(why) if bundle.keys.len() == 1 && course.refusals + 1 >= REFUSALS_MAX => {
                 tracing::warn!(
                     webhook = endpoint.name,
                     why,
@@ -267,12 +306,14 @@ impl Sender {
                 );
                 self.forget(endpoint, &bundle, Some(keys::thrown_away(&endpoint.name)))
                     .await?;
-                course.refusals = 0;
+                course.past(1);
                 Ok(None)
             }
             Said::Refused(why) => {
-                course.refusals += u32::from(course.one_by_one);
-                course.one_by_one = true;
+                match bundle.keys.len() {
+                    1 => course.refusals += 1,
+                    several => (course.alone, course.refusals) = (several, 0),
+                }
                 Ok(Some(self.failed(endpoint, course, why)))
             }
             Said::Failed(why) => Ok(Some(self.failed(endpoint, course, why))),
@@ -355,29 +396,81 @@ impl Sender {
         Ok(())
     }
 
-    /// Throws away what is too old, and the oldest of what is too much.
-    async fn throw_away_old(&self, endpoint: &Endpoint) -> Result<(), Trouble> {
+    /// Throws away what is too old, and the oldest of what is too much; not more often than every
+    /// [`SWEEP_EVERY`].
+    async fn sweep(&self, endpoint: &Endpoint, course: &mut Course) -> Result<(), Trouble> {
+        if course.swept.is_some_and(|at| at.elapsed() < SWEEP_EVERY) {
+            return Ok(());
+        }
+        course.swept = Some(Instant::now());
         let now = self.clock.now();
         let age = i64::try_from(self.options.age_max.as_micros()).unwrap_or(i64::MAX);
         let too_old = KeyRange {
             start: keys::outbox_of(&endpoint.name),
-            end: keys::events_from(&endpoint.name, Timestamp(now.0.saturating_sub(age))),
+            end: keys::events_from(&endpoint.name, Timestamp(now.0.saturating_sub(age).max(0))),
         };
         self.throw_away(endpoint, &too_old, usize::MAX, "too old").await?;
-        let all = Outbox::range(&endpoint.name);
-        let snapshot = self.outbox.store.snapshot().await?;
-        // Whether there are too many is seen from the end; most of the time there are few.
-        let few = snapshot.scan(&all, BATCH_EVENTS + 1).await?.len() <= BATCH_EVENTS;
-        if few {
-            return Ok(());
+        let mut over = self.over(endpoint).await?;
+        if over > 0 && !endpoint.from_domains.is_empty() {
+            // What it need not hear must not push out what it must.
+            self.forget_unheard(endpoint, course).await?;
+            over = self.over(endpoint).await?;
         }
-        let waiting = snapshot
-            .scan(&all, self.options.waiting_max + THROWN_AT_ONCE)
-            .await?
-            .len();
-        drop(snapshot);
-        let over = waiting.saturating_sub(self.options.waiting_max);
+        let all = Outbox::range(&endpoint.name);
         self.throw_away(endpoint, &all, over, "too many").await
+    }
+
+    /// By how many the waiting events are too many.
+    async fn over(&self, endpoint: &Endpoint) -> Result<usize, Trouble> {
+        let mut range = Outbox::range(&endpoint.name);
+        let snapshot = self.outbox.store.snapshot().await?;
+        let mut waiting = 0;
+        loop {
+            let rows = snapshot.scan(&range, THROWN_AT_ONCE).await?;
+            waiting += rows.len();
+            match rows.last() {
+                Some((last, _)) if rows.len() == THROWN_AT_ONCE => range = range.after(last),
+                _ => return Ok(waiting.saturating_sub(self.options.waiting_max)),
+            }
+        }
+    }
+
+    /// Takes out events of messages that the endpoint does not hear of, uncounted.
+    async fn forget_unheard(&self, endpoint: &Endpoint, course: &mut Course) -> Result<(), Trouble> {
+        let mut range = Outbox::range(&endpoint.name);
+        if let Some(heard) = &course.heard {
+            range = range.after(heard);
+        }
+        loop {
+            let snapshot = self.outbox.store.snapshot().await?;
+            let rows = snapshot.scan(&range, THROWN_AT_ONCE).await?;
+            drop(snapshot);
+            let Some((last, _)) = rows.last() else {
+                return Ok(());
+            };
+            range = range.after(last);
+            course.heard = Some(last.clone());
+            let mut hears: HashMap<QueueId, bool> = HashMap::new();
+            let mut batch = Batch::new();
+            for (key, _) in &rows {
+                let Some((_, id, _)) = place(key) else { continue };
+                let heard = match hears.get(&id) {
+                    Some(known) => *known,
+                    None => {
+                        // What cannot be read stays: it is told or thrown away, and counted.
+                        let birth = self.journey.birth(id).await;
+                        birth.map_or(true, |birth| endpoint.hears_from(sender_domain(birth.as_ref())))
+                    }
+                };
+                hears.insert(id, heard);
+                if !heard {
+                    batch.delete(key.clone());
+                }
+            }
+            if !batch.is_empty() {
+                self.outbox.store.commit(batch).await?;
+            }
+        }
     }
 
     async fn throw_away(

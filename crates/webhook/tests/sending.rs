@@ -344,3 +344,78 @@ async fn a_former_endpoint_leaves_nothing() {
     until("b hears", || receiver.events().len() == 1).await;
     assert_eq!(world.outbox.waiting("a").await.unwrap().waiting, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_it_is_down_what_waits_stays_bounded() {
+    let world = World::new(vec![endpoint("a", &[Kind::Relayed], &[])]);
+    let receiver = Arc::new(Receiver::default());
+    let down = std::iter::repeat_n(Err("no connection".to_owned()), 100_000);
+    receiver.answers.lock().unwrap().extend(down);
+    let few = Options {
+        waiting_max: 100,
+        ..Options::default()
+    };
+    let (_sender, _stop) = world.start(receiver.clone(), few);
+    let (mut most, mut id) = (0, 0);
+    // Two hours, in which it is tried every ten minutes in the end.
+    for _ in 0..240 {
+        for _ in 0..50 {
+            id += 1;
+            world.record(id, &[relayed("bob@example.com")]).await;
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        most = most.max(world.outbox.waiting("a").await.unwrap().waiting);
+    }
+    assert!(most <= 100, "{most} wait");
+    assert_eq!(world.outbox.waiting("a").await.unwrap().thrown_away, 12_000 - 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_one_that_is_refused_many_go_at_once_again() {
+    let world = World::new(vec![endpoint("a", &[Kind::Relayed], &[])]);
+    let receiver = Arc::new(Receiver {
+        dislikes: Some("odd@example.com"),
+        ..Receiver::default()
+    });
+    for id in 0..1_000 {
+        let to = if id == 50 {
+            "odd@example.com"
+        } else {
+            "bob@example.com"
+        };
+        world.record(id, &[relayed(to)]).await;
+    }
+    let (_sender, _stop) = world.start(receiver.clone(), Options::default());
+    until("the others", || receiver.events().len() == 999).await;
+    let asked = *receiver.asked.lock().unwrap();
+    // The request that was refused, its events one by one with five tries of the odd one, nine more.
+    assert!(asked <= 1 + 104 + 9, "{asked} requests");
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_that_it_need_not_hear_of_pushes_nothing_out() {
+    let world = World::new(vec![endpoint(
+        "a",
+        &[Kind::Received, Kind::Relayed],
+        &["gmail.com"],
+    )]);
+    let receiver = Arc::new(Receiver::default());
+    let down = std::iter::repeat_n(Ok(503), 5);
+    receiver.answers.lock().unwrap().extend(down);
+    let few = Options {
+        waiting_max: 100,
+        ..Options::default()
+    };
+    let (sender, _stop) = world.start(receiver.clone(), few);
+    for id in 0..10 {
+        world.relay(id, "alice@gmail.com", "bob@example.com").await;
+    }
+    until("a failure", || sender.standing("a").failures == 1).await;
+    // A stranger sends much while it is down.
+    for id in 100..1_100 {
+        world.relay(id, "eve@strange.example", "bob@example.com").await;
+    }
+    until("what it hears of", || receiver.events().len() == 20).await;
+    let waiting = world.outbox.waiting("a").await.unwrap();
+    assert_eq!((waiting.told, waiting.thrown_away), (20, 0));
+}

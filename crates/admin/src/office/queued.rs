@@ -231,23 +231,26 @@ impl Office {
         let mut met = met.to_vec();
         for _ in 0..CONFLICT_RETRIES_MAX {
             let mut batch = Batch::new();
+            // Its own moment: a step ends many messages, and what is told of each must not stand before
+            // what happened to it meanwhile.
+            let now = self.clock.now();
             let end = match ending {
                 Ending::Drop => End::Dropped { by: by.to_owned() },
                 Ending::Bounce(failure) => End::Bounced(LastOutcome {
-                    at: walk.now,
+                    at: now,
                     host: None,
                     reply: failure.reply(),
                     status: Some(failure.status),
                     class: None,
                 }),
             };
-            let ended = self.queue.end(&mut batch, id, &met, &end, walk.now).await?;
+            let ended = self.queue.end(&mut batch, id, &met, &end, now).await?;
             if ended.is_empty() {
                 return Ok(0);
             }
             match ending {
-                Ending::Drop => self.note_dropped(&mut batch, id, by, &ended, walk.now),
-                Ending::Bounce(failure) => self.report(&mut batch, id, &ended, failure, by, walk.now).await?,
+                Ending::Drop => self.note_dropped(&mut batch, id, by, &ended, now),
+                Ending::Bounce(failure) => self.report(&mut batch, id, &ended, failure, by, now).await?,
             }
             match self.store.commit(batch).await {
                 Ok(_) => return Ok(ended.len()),

@@ -8,11 +8,13 @@ use mail::Domain;
 use std::time::Duration;
 use store::BoxFuture;
 use tokio::net::TcpStream;
-use web::{Ask, Client};
+use web::{Answer, Ask, AskError, Client};
 use webhook::{Post, SignedRequest};
 
 /// For one request, all in all.
 const WITHIN: Duration = Duration::from_secs(30);
+/// For the body of an answer whose status is known.
+const REST_WITHIN: Duration = Duration::from_secs(5);
 /// Octets of an answer's body that are read; nobody looks at them.
 const ANSWER_OCTETS_MAX: usize = 64 * 1024;
 /// Who we say to be.
@@ -40,8 +42,15 @@ impl Poster {
             answer_octets_max: ANSWER_OCTETS_MAX,
             within: WITHIN,
         };
-        let answer = self.client.ask(&ask).await.map_err(|e| e.to_string())?;
-        Ok(answer.status)
+        status_of(self.client.ask(&ask).await)
+    }
+}
+
+/// The status, which counts alone: also where nobody wants the rest of a long answer.
+fn status_of(answer: Result<Answer, AskError>) -> Result<u16, String> {
+    match answer {
+        Ok(Answer { status, .. }) | Err(AskError::TooLong { status, .. }) => Ok(status),
+        Err(why) => Err(why.to_string()),
     }
 }
 
@@ -95,9 +104,8 @@ async fn in_clear(request: &SignedRequest) -> Result<u16, String> {
         let answer = sender.send_request(asked).await.map_err(broken)?;
         let status = answer.status().as_u16();
         // Read to the end, so that the other side is not cut off while it writes.
-        let _ = Limited::new(answer.into_body(), ANSWER_OCTETS_MAX)
-            .collect()
-            .await;
+        let rest = Limited::new(answer.into_body(), ANSWER_OCTETS_MAX).collect();
+        let _ = tokio::time::timeout(REST_WITHIN, rest).await;
         Ok(status)
     };
     let served = async {
@@ -107,5 +115,23 @@ async fn in_clear(request: &SignedRequest) -> Result<u16, String> {
     tokio::select! {
         status = answered => status,
         () = served => Err("the connection ended".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_answer_still_has_its_status() {
+        let (host, max) = ("crm.example.com".to_owned(), ANSWER_OCTETS_MAX);
+        let status = 200;
+        let long = AskError::TooLong { host, max, status };
+        assert_eq!(
+            status_of(Err(long)),
+            Ok(200),
+            "it would be told the same again for ever"
+        );
+        assert!(status_of(Err(AskError::Dns("no address".to_owned()))).is_err());
     }
 }
