@@ -113,7 +113,7 @@ fn check(global: &Global) -> Result<ExitCode, Failure> {
 
 fn print_settings(global: &Global, current: bool) -> Result<ExitCode, Failure> {
     if current {
-        let text = toml::to_string(&settings(global)?).map_err(|e| Failure::store(e.to_string()))?;
+        let text = reference::as_file(&settings(global)?).map_err(|e| Failure::store(e.to_string()))?;
         out!("{text}");
     } else {
         out!("{}", reference::markdown());

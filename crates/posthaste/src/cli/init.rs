@@ -152,7 +152,7 @@ fn write_settings(global: &Global, order: &Init, path: &Path, hostname: &Domain)
     if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|e| cannot_write(path, &e))?;
     }
-    let text = toml::to_string(&settings).map_err(|e| Failure::store(e.to_string()))?;
+    let text = crate::settings::reference::as_file(&settings).map_err(|e| Failure::store(e.to_string()))?;
     let mut file = std::fs::File::create_new(path).map_err(|e| cannot_write(path, &e))?;
     file.write_all(
         format!("# Every key: docs/CONFIGURATION.md, or `posthaste settings`.\n{text}").as_bytes(),

@@ -442,6 +442,36 @@ pub fn names() -> impl Iterator<Item = &'static str> {
         .chain(super::webhook::NAMES.iter().copied())
 }
 
+/// The settings as a file that people go on writing in: without `key = []` for keys that are written as
+/// tables `[[key]]`. TOML takes no such table beside it.
+///
+/// # Errors
+/// When they cannot be written as TOML.
+pub fn as_file(settings: &super::Settings) -> Result<String, toml::ser::Error> {
+    let text = toml::to_string(settings)?;
+    let (mut out, mut section) = (String::with_capacity(text.len()), "");
+    for line in text.lines() {
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']);
+        }
+        let path = line.strip_suffix(" = []").map(|key| match section {
+            "" => key.to_owned(),
+            _ => format!("{section}.{key}"),
+        });
+        let is_of_tables = |path: String| {
+            let written = format!("[[{path}]]");
+            keys()
+                .iter()
+                .any(|k| k.path == path && k.meaning.contains(&written))
+        };
+        if !path.is_some_and(is_of_tables) {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    Ok(out)
+}
+
 /// The reference as Markdown: `docs/CONFIGURATION.md`.
 pub fn markdown() -> String {
     let mut out = String::from(
@@ -509,6 +539,28 @@ mod tests {
             .filter_map(|k| Some((k.path.to_owned(), k.default?.to_owned())))
             .collect();
         assert_eq!(told, real);
+    }
+
+    #[test]
+    fn tables_can_be_put_behind_a_file_that_init_wrote() {
+        let path = std::path::Path::new("x");
+        let text = as_file(&Settings::default()).unwrap();
+        assert!(Settings::parse(&text, path).unwrap() == Settings::default());
+        let of_tables = keys()
+            .into_iter()
+            .filter(|k| k.meaning.contains(&format!("[[{}]]", k.path)));
+        let mut count = 0;
+        for k in of_tables {
+            count += 1;
+            let more = format!("{text}\n[[{}]]\nnothing = 1\n", k.path);
+            let why = Settings::parse(&more, path).unwrap_err().to_string();
+            assert!(
+                !why.contains("duplicate") && why.contains("nothing"),
+                "{}: {why}",
+                k.path
+            );
+        }
+        assert!(count >= 7, "{count}");
     }
 
     #[test]
