@@ -215,6 +215,13 @@ impl<'a> UnderWay<'a> {
         of_host.copied().collect()
     }
 
+    /// Ends after this time at the latest.
+    #[must_use]
+    pub(crate) fn within(mut self, time: Duration) -> Self {
+        self.deadline = self.deadline.min(Instant::now() + time);
+        self
+    }
+
     /// Counts for this site.
     #[must_use]
     pub(crate) fn at(mut self, site: Site) -> Self {
@@ -265,7 +272,7 @@ impl<'a> UnderWay<'a> {
                 let words = format!(
                     "{} took too long; the attempt was given up after {} minutes",
                     hops[0].host,
-                    self.courier.options.attempt_time_max.as_secs() / 60
+                    self.open.began.elapsed().as_secs() / 60
                 );
                 let failure = Failure::ours(451, EnhancedStatus::new(4, 4, 2), words);
                 self.open.health.trouble(failure.clone());
@@ -362,16 +369,22 @@ impl Courier {
     async fn over_new<'a>(&self, way: Way<'_>, hops: &[&'a Hop], open: &mut Open) -> Vec<&'a Hop> {
         let raced = self.race(way.plan, hops, open).await;
         self.families.learn(&raced);
+        let mut used: Vec<&Hop> = raced.failed.iter().map(|(hop, _)| *hop).collect();
         for (hop, broken) in raced.failed {
             let held = Held::not_begun(broken);
             open.note(way.plan, hop, way.letter, &held);
             open.take(hop, held);
         }
-        if let Some((hop, io)) = raced.won {
-            let held = self.speak(way, hop, io, way.level.wish(), open).await;
-            self.conclude(way, hop, held, open).await;
+        let Some((hop, io)) = raced.won else {
+            return raced.dialled;
+        };
+        let held = self.speak(way, hop, io, How::first(way), open).await;
+        if self.conclude(way, hop, held, open).await {
+            return raced.dialled;
         }
-        raced.dialled
+        // An address that was only slower may do better than one that connects and then breaks.
+        used.push(hop);
+        used
     }
 
     async fn race<'a>(&self, plan: &Plan, hops: &[&'a Hop], open: &mut Open) -> Raced<'a> {
@@ -383,35 +396,30 @@ impl Courier {
     }
 
     /// Draws the conclusions from a conversation; speaks once more without an earlier session where its
-    /// resumption failed, without BDAT where only that was refused, and in clear after a TLS handshake that failed, where the policy lets it.
-    async fn conclude(&self, way: Way<'_>, hop: &Hop, mut held: Held, open: &mut Open) {
-        let wish = way.level.wish();
+    /// resumption failed, by DATA where only BDAT was refused, and in clear after a TLS handshake that failed,
+    /// where the policy lets it. Answers whether the server had its say about the message.
+    async fn conclude(&self, way: Way<'_>, hop: &Hop, mut held: Held, open: &mut Open) -> bool {
+        let mut how = How::first(way);
         if let Err(Broken::Resumption(why)) = &held.result {
             // What was kept of the server is of no use any more; that says nothing of its TLS, and is no
             // reason to go on in clear.
             tracing::debug!(host = %hop.host, address = %hop.address, why, "a TLS session was not resumed");
-            held = self.speak_again(way, hop, wish, open).await;
+            held = self.speak_again(way, hop, how, open).await;
         }
-        if is_chunking_denied(&held) {
-            // That is remembered, so this time it goes by DATA.
+        loop {
             open.note(way.plan, hop, way.letter, &held);
-            open.take(hop, held);
-            held = self.speak_again(way, hop, wish, open).await;
-        }
-        let handshake_failed = match &held.result {
-            Err(Broken::Handshake(_) | Broken::Resumption(_)) => true,
-            Err(Broken::Session(f)) => session_stage(f) == Some(Stage::StartTls),
-            _ => false,
-        };
-        open.note(way.plan, hop, way.letter, &held);
-        open.tls_results.extend(tls_result::of(hop, wish, &held));
-        if handshake_failed && wish == TlsWish::IfOffered {
-            // RFC 7435 §3: opportunistic security never makes mail worse off than without it.
-            let held = self.speak_again(way, hop, TlsWish::Never, open).await;
-            open.note(way.plan, hop, way.letter, &held);
-            open.take(hop, held);
-        } else {
-            open.take(hop, held);
+            if is_chunking_denied(&held) && !how.by_data {
+                how.by_data = true;
+                open.take(hop, held);
+            } else if is_handshake_failed(&held) && how.wish == TlsWish::IfOffered {
+                // RFC 7435 §3: opportunistic security never makes mail worse off than without it.
+                how.wish = TlsWish::Never;
+            } else {
+                let answered = is_answered(&held.result);
+                open.take(hop, held);
+                return answered;
+            }
+            held = self.speak_again(way, hop, how, open).await;
         }
     }
 
@@ -419,7 +427,7 @@ impl Courier {
     /// its server has answered MAIL, when nothing was taken: that is no failure.
     async fn over_kept<'a>(&self, way: Way<'_>, hops: &[&'a Hop], open: &Open) -> Option<(&'a Hop, Held)> {
         for hop in hops {
-            let manner = self.manner(way, hop, way.level.wish(), open);
+            let manner = self.manner(way, hop, How::first(way), open);
             while let Some(mut connection) = self.pool.take(hop, &manner) {
                 connection.take_up(&manner.name);
                 let held = self.send(way, hop, &manner, connection, open).await;
@@ -433,22 +441,27 @@ impl Courier {
     }
 
     /// The same server once more.
-    async fn speak_again(&self, way: Way<'_>, hop: &Hop, wish: TlsWish, open: &mut Open) -> Held {
+    async fn speak_again(&self, way: Way<'_>, hop: &Hop, how: How, open: &mut Open) -> Held {
         let mut raced = self.race(way.plan, &[hop], open).await;
         match (raced.won, raced.failed.pop()) {
-            (Some((_, io)), _) => self.speak(way, hop, io, wish, open).await,
+            (Some((_, io)), _) => self.speak(way, hop, io, how, open).await,
             (None, Some((_, broken))) => Held::not_begun(broken),
             (None, None) => Held::not_begun(Broken::ConnectTimeout(self.options.connect_timeout)),
         }
     }
 
     /// Over a new connection.
-    async fn speak(&self, way: Way<'_>, hop: &Hop, io: Box<dyn Stream>, wish: TlsWish, open: &Open) -> Held {
-        let manner = self.manner(way, hop, wish, open);
+    async fn speak(&self, way: Way<'_>, hop: &Hop, io: Box<dyn Stream>, how: How, open: &mut Open) -> Held {
+        let manner = self.manner(way, hop, how, open);
         let held = match conversation::open(io, &self.tls, hop, &manner).await {
             Ok(connection) => self.send(way, hop, &manner, connection, open).await,
             Err(held) => *held,
         };
+        // What comes over a connection that is kept counts no more: it is the same conversation.
+        // A session that was not resumed says nothing: the next connection begins without it.
+        if !matches!(held.result, Err(Broken::Resumption(_))) {
+            open.tls_results.extend(tls_result::of(hop, how.wish, &held));
+        }
         match held.result {
             // What a route requires may be mended there; what the sender requires goes no other way.
             Err(Broken::Session(SessionFailure::TlsNotOffered)) if way.letter.wishes.require_tls => Held {
@@ -483,9 +496,9 @@ impl Courier {
         Held { tls, result }
     }
 
-    fn manner(&self, way: Way<'_>, hop: &Hop, wish: TlsWish, open: &Open) -> Manner {
-        let mut manner = manner(&self.options, way.plan, hop, way.level, wish);
-        manner.client.chunking = self.chunking.is_allowed(hop.address);
+    fn manner(&self, way: Way<'_>, hop: &Hop, how: How, open: &Open) -> Manner {
+        let mut manner = manner(&self.options, way.plan, hop, way.level, how.wish);
+        manner.client.chunking = !how.by_data && self.chunking.is_allowed(hop.address);
         manner.tap = self.tap.clone();
         manner.name = format!("{} to {} at {}", way.letter.name, hop.host, hop.address);
         manner.site = open.site.clone();
@@ -499,6 +512,24 @@ struct Way<'a> {
     plan: &'a Plan,
     letter: &'a Letter,
     level: &'a Level,
+}
+
+/// How a conversation is begun.
+#[derive(Clone, Copy)]
+struct How {
+    wish: TlsWish,
+    /// Whether the message goes by DATA, whatever is remembered of the server.
+    by_data: bool,
+}
+
+impl How {
+    /// As the policy wants it.
+    fn first(way: Way<'_>) -> Self {
+        Self {
+            wish: way.level.wish(),
+            by_data: false,
+        }
+    }
 }
 
 fn helo(options: &Options, plan: &Plan, hop: &Hop) -> String {
@@ -539,6 +570,33 @@ fn is_stale(result: &Result<Outcome, Broken>) -> bool {
         Ok(outcome) => outcome.recipients.iter().all(stale),
         Err(Broken::Session(failure)) => session_stage(failure) == Some(Stage::MailFrom),
         Err(_) => false,
+    }
+}
+
+/// Whether the server had its say about the message, or it cannot go there: another address of the same
+/// host would say the same.
+fn is_answered(result: &Result<Outcome, Broken>) -> bool {
+    match result {
+        Ok(outcome) => !outcome
+            .recipients
+            .iter()
+            .any(|verdict| matches!(verdict, Verdict::Unanswered(_))),
+        Err(Broken::Cannot(_) | Broken::Unsafe(_) | Broken::Blob(_)) => true,
+        Err(
+            Broken::Connect(_)
+            | Broken::ConnectTimeout(_)
+            | Broken::Handshake(_)
+            | Broken::Resumption(_)
+            | Broken::Session(_),
+        ) => false,
+    }
+}
+
+fn is_handshake_failed(held: &Held) -> bool {
+    match &held.result {
+        Err(Broken::Handshake(_) | Broken::Resumption(_)) => true,
+        Err(Broken::Session(failure)) => session_stage(failure) == Some(Stage::StartTls),
+        _ => false,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::sts;
 use crate::suspended;
 use crate::tls_result;
 use crate::way;
+use crate::work::CLAIM_MARGIN;
 use directory::{Flaw, Forward, Resolution, Spread};
 use journey::Event;
 use letterbox::{Errands, Onward, Original, To};
@@ -238,8 +239,14 @@ async fn carry(ctx: &Context, claims: &[Claim], site: &Site, end: &(dyn Fn(Heard
             return;
         }
     };
-    let letter = letter(claims, &first.message, ctx.clock.now());
-    let mut under_way = ctx.courier.begin(&plan, &letter).at(site.clone());
+    let now = ctx.clock.now();
+    let Some(time) = time_left(claims, now) else {
+        end(Heard::Nothing, 0);
+        return release(ctx, claims).await;
+    };
+    let letter = letter(claims, &first.message, now);
+    let under_way = ctx.courier.begin(&plan, &letter).at(site.clone());
+    let mut under_way = under_way.within(time);
     let tls_tally = ctx.tls_tally(tls_result::policy_domain(&plan, host), &first.message);
     while let Some(decided) = under_way.next().await {
         if under_way.is_over() {
@@ -262,11 +269,24 @@ fn unfound(failure: &Failure) -> Heard {
     }
 }
 
+/// How long an attempt may take: until little is left of the claims. Finding the way takes time, and so does what
+/// was tried before for others of the same message; an attempt that outlives its claim meets the next one,
+/// and the message goes twice. `None`: no time is left.
+fn time_left(claims: &[Claim], now: Timestamp) -> Option<Duration> {
+    let until = claims.iter().map(|claim| claim.until).min()?;
+    let time = until.since(now).saturating_sub(CLAIM_MARGIN);
+    (!time.is_zero()).then_some(time)
+}
+
 /// Gives claims back that were not needed: the errands are due as before.
 pub(crate) async fn give_back(ctx: Arc<Context>, claims: Vec<Claim>) {
+    release(&ctx, &claims).await;
+}
+
+async fn release(ctx: &Context, claims: &[Claim]) {
     let now = ctx.clock.now();
     for claim in claims {
-        if let Err(error) = ctx.queue.release(&claim, now).await {
+        if let Err(error) = ctx.queue.release(claim, now).await {
             let (id, to) = (claim.message.id, &claim.errand.recipient);
             tracing::warn!(%id, %to, %error, "a claim could not be given back; it ends by itself");
         }

@@ -42,7 +42,7 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 /// Errands that are put off in one go.
 const PUT_OFF_MAX: usize = 500;
 /// What is left of a claim beyond the longest attempt, or it is given back instead of begun.
-const CLAIM_MARGIN: Duration = Duration::from_secs(60);
+pub(crate) const CLAIM_MARGIN: Duration = Duration::from_secs(60);
 
 /// What is under way, and what was seen to be due.
 pub(crate) struct Work {

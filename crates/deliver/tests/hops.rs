@@ -4,7 +4,8 @@
 mod common;
 
 use common::stage::{FIRST, SECOND, Stage, fates, tries};
-use common::{Script, Server};
+use common::{Script, Server, StartTls};
+use deliver::TlsPolicy;
 use deliver::plan::Hop;
 use std::sync::Arc;
 
@@ -283,5 +284,41 @@ async fn hops_after_a_deferral_are_bounded() {
         let asked = servers.iter().filter(|(_, server)| server.said("MAIL"));
         let asked: String = asked.map(|(n, _)| n.to_string()).collect();
         assert_eq!(asked, wanted, "{hops_after_deferral_max} {:?}", attempted.events);
+    }
+}
+
+/// One server whose STARTTLS is broken and that knows no BDAT although it offers it: one attempt finds the
+/// way that is left.
+#[tokio::test(start_paused = true)]
+async fn in_clear_and_by_data_in_one_attempt() {
+    let mut stage = Stage::new(&["bob@example.com"]).await;
+    stage.plan.hops.truncate(1);
+    let script = Script {
+        ehlo: vec!["PIPELINING", "CHUNKING"],
+        starttls: StartTls::Broken,
+        replies: vec![("BDAT", "502 5.5.1 what")],
+        ..Script::default()
+    };
+    let server = stage.net.put(FIRST, script);
+    let attempted = stage.attempt().await;
+    assert_eq!(fates(&attempted), ["taken"], "{:?}", tries(&attempted));
+    assert_eq!((server.connections(), server.messages().len()), (3, 1));
+}
+
+/// Where TLS is a must, a server that knows no EHLO lacks it: the mail waits, it does not come back.
+#[tokio::test(start_paused = true)]
+async fn without_ehlo_there_is_no_tls_and_no_bounce() {
+    let mut stage = Stage::new(&["bob@example.com"]).await;
+    stage.plan.tls = TlsPolicy::Encrypted;
+    for reply in ["500 what", "502 5.5.1 not implemented"] {
+        for at in [FIRST, SECOND] {
+            let old = Script {
+                replies: vec![("EHLO", reply)],
+                ..Script::default()
+            };
+            stage.net.put(at, old);
+        }
+        let attempted = stage.attempt().await;
+        assert_eq!(fates(&attempted), ["4.7.10"], "{:?}", tries(&attempted));
     }
 }

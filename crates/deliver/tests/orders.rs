@@ -192,3 +192,50 @@ async fn mail_goes_where_the_operator_sends_it() {
     world.until_gone(id).await;
     assert_eq!((relay.messages().len(), server.messages().len()), (1, 1));
 }
+
+/// Two recipients of one message go different ways, one after the other. The first way takes nearly all the
+/// time of the claim; what is left of it must do for the second, or whoever claims it next sends it again.
+#[tokio::test(start_paused = true)]
+async fn no_attempt_outlives_its_claim() {
+    let at = |n| Ipv4Addr::new(192, 0, 2, n);
+    let zones = (11..17).fold(zones(), |zones, n| zones.with_address("a.example.net", at(n)));
+    let zones = (21..24).fold(zones, |zones, n| zones.with_address("b.example.net", at(n)));
+    let world = World::new(zones).await;
+    for n in (11..17).chain(21..23) {
+        let silent = Script {
+            silent_at: Some("EHLO"),
+            ..Script::default()
+        };
+        world.net.put(&format!("192.0.2.{n}:25"), silent);
+    }
+    let last = world.net.put("192.0.2.23:25", Script::default());
+    let to = ["bob@example.com", "carol@example.com"];
+    let later = |_: &mut queue::Message, errands: &mut Vec<queue::NewErrand>| {
+        for errand in errands {
+            errand.next_attempt = START.plus(Duration::from_secs(3_600));
+        }
+    };
+    let id = world.submit_asking("alice@gmail.com", &to, "Hi\r\n", later).await;
+    assert_eq!(order(&world, Filter::of(id), Order::Hold { by: "ann".into() }).await, 2);
+    for (recipient, host) in to.into_iter().zip(["a.example.net", "b.example.net"]) {
+        let whom = Filter {
+            recipient: Some(common::world::address(recipient)),
+            ..Filter::default()
+        };
+        let via = Some(queue::Via {
+            host: host.into(),
+            port: 25,
+        });
+        assert_eq!(order(&world, whom, Order::Reroute { via }).await, 1);
+    }
+    assert_eq!(order(&world, Filter::of(id), Order::Release).await, 2);
+    world.ctx.wake();
+    world
+        .until("carol has it", || async { !last.messages().is_empty() })
+        .await;
+    tokio::time::sleep(Duration::from_secs(6 * 3_600)).await;
+    assert_eq!(last.messages().len(), 1);
+    let listed = world.show(id).await.unwrap();
+    let last = listed.errands[1].last.as_ref().unwrap();
+    assert_eq!(last.reply, "250 2.0.0 taken");
+}

@@ -142,3 +142,34 @@ async fn an_address_that_was_not_dialled_is_tried_after_the_winner_says_later() 
     assert_eq!(fates(&stage.attempt().await), ["taken"]);
     assert_eq!(v4.messages().len(), 1);
 }
+
+/// Who lost the race is tried all the same when the winner breaks before it has its say: it may be the one
+/// that works.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_lost_is_tried_when_the_winner_breaks() {
+    for greeting in ["421 4.3.2 not here", "554 5.7.1 not from you", "hello?"] {
+        let mut stage = stage().await;
+        stage.plan.hops.pop();
+        black_hole(&stage, V6);
+        stage.net.put(
+            V4,
+            Script {
+                greeting,
+                ..Script::default()
+            },
+        );
+        let v6 = stage.net.put(V6, Script::default());
+        // It answers from the second time on.
+        let net = std::sync::Arc::downgrade(&stage.net);
+        let dialled = std::sync::atomic::AtomicUsize::new(0);
+        let hook = move || {
+            if dialled.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 2 {
+                net.upgrade().unwrap().black_holes.lock().unwrap().clear();
+            }
+        };
+        *stage.net.at_dial.lock().unwrap() = Some(std::sync::Arc::new(hook));
+        let attempted = stage.attempt().await;
+        assert_eq!(fates(&attempted), ["taken"], "{:?}", tries(&attempted));
+        assert_eq!(v6.messages().len(), 1);
+    }
+}

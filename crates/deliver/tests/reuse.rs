@@ -204,3 +204,37 @@ async fn the_next_due_message_takes_the_connection_at_once() {
         .until("the farewell", || async { server.said("QUIT") })
         .await;
 }
+
+/// A connection counts once for the TLS reports, however many messages it carries.
+#[tokio::test(start_paused = true)]
+async fn tls_is_counted_once_for_a_connection() {
+    let stage = stage().await;
+    let script = Script {
+        starttls: stage.tls(),
+        ..Script::default()
+    };
+    let server = stage.net.put(FIRST, script);
+    for wanted in [1, 0, 0] {
+        let mut under_way = stage.courier.begin(&stage.plan, &stage.letter);
+        while under_way.next().await.is_some() {}
+        assert_eq!(under_way.take_tls_results().len(), wanted);
+    }
+    assert_eq!((server.connections(), server.messages().len()), (1, 3));
+}
+
+/// A kept connection that broke before a chunk left says nothing about BDAT.
+#[tokio::test(start_paused = true)]
+async fn a_stale_connection_does_not_switch_chunking_off() {
+    let stage = stage().await;
+    let script = Script {
+        ehlo: vec!["PIPELINING", "CHUNKING"],
+        second_mail: Some("no reply at all"),
+        ..Script::default()
+    };
+    let server = stage.net.put(FIRST, script);
+    for _ in 0..3 {
+        assert_eq!(fates(&stage.attempt().await), ["taken"]);
+    }
+    assert_eq!((server.connections(), server.messages().len()), (3, 3));
+    assert!(!server.said("DATA"), "{:?}", server.lines.lock().unwrap());
+}

@@ -449,6 +449,9 @@ impl Client {
         if reply.is_positive() {
             self.capabilities = Capabilities::of(&reply);
             self.hello_done();
+        } else if matches!(reply.code, 500..=504) && self.options.tls == TlsWish::Required && !self.tls {
+            // It knows no EHLO, so it has no STARTTLS: that says nothing about the mail.
+            self.fail(Failure::TlsNotOffered);
         } else if reply.is_permanent() && self.options.tls != TlsWish::Required {
             // RFC 5321 §3.2: a server that does not know EHLO gets HELO.
             let line = format!("HELO {}", self.options.helo);

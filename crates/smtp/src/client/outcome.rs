@@ -115,11 +115,21 @@ impl Outcome {
         })
     }
 
-    /// Whether it was on its way by BDAT when the session broke.
+    /// Whether it was on its way by BDAT when the session broke. A session that broke before the first
+    /// chunk says nothing about BDAT.
     #[must_use]
     pub fn broke_in_chunks(&self) -> bool {
-        let unanswered = |verdict: &Verdict| matches!(verdict, Verdict::Unanswered(_));
-        self.by_chunks && self.recipients.iter().any(unanswered)
+        let in_chunks = |verdict: &Verdict| match verdict {
+            Verdict::Unanswered(
+                Failure::Lost { stage }
+                | Failure::TimedOut { stage }
+                | Failure::Protocol { stage, .. }
+                | Failure::Unexpected { stage, .. }
+                | Failure::Refused { stage, .. },
+            ) => matches!(stage, Stage::Body | Stage::EndOfMessage),
+            _ => false,
+        };
+        self.by_chunks && self.recipients.iter().any(in_chunks)
     }
 }
 
