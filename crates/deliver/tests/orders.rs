@@ -216,7 +216,10 @@ async fn no_attempt_outlives_its_claim() {
         }
     };
     let id = world.submit_asking("alice@gmail.com", &to, "Hi\r\n", later).await;
-    assert_eq!(order(&world, Filter::of(id), Order::Hold { by: "ann".into() }).await, 2);
+    assert_eq!(
+        order(&world, Filter::of(id), Order::Hold { by: "ann".into() }).await,
+        2
+    );
     for (recipient, host) in to.into_iter().zip(["a.example.net", "b.example.net"]) {
         let whom = Filter {
             recipient: Some(common::world::address(recipient)),
