@@ -158,10 +158,11 @@ impl Control {
         room.min(messages).min(connections)
     }
 
-    /// When there may be more room although nothing ended: a probe is due, or a bucket has filled.
-    pub(crate) fn next_change(&self, idle: usize, now: Instant) -> Option<Instant> {
+    /// When there may be more room although nothing ended: a probe is due, or a bucket has filled. A probe
+    /// waits for the end of what is under way, and that end tells.
+    pub(crate) fn next_change(&self, under_way: usize, idle: usize, now: Instant) -> Option<Instant> {
         let probe = match &self.standing {
-            Standing::Down { next, probing, .. } if !probing => Some(*next),
+            Standing::Down { next, probing, .. } if !probing && under_way == 0 => Some(*next),
             _ => None,
         };
         let messages = self.messages.as_ref().and_then(|bucket| bucket.next(now));
@@ -211,8 +212,9 @@ impl Control {
                     *probing = false;
                 }
             }
-            // What serves one message at a time and still asks for less gets none for a while.
-            Heard::Trouble(why) if self.width() == 1 => self.in_vain(why, now, jitter),
+            // What serves one message at a time and still asks for less gets none for a while. A probe is one
+            // at a time however wide the site was.
+            Heard::Trouble(why) if self.width() == 1 || self.is_down() => self.in_vain(why, now, jitter),
             Heard::Trouble(_) => {
                 self.shrink(began, now);
                 if let Standing::Up { in_vain } = &mut self.standing {
@@ -286,6 +288,17 @@ impl Control {
             } if now < *next => Some((why, now - *since)),
             _ => None,
         }
+    }
+
+    fn is_down(&self) -> bool {
+        matches!(self.standing, Standing::Down { .. })
+    }
+
+    /// How many messages the rate lets begin behind those that have room now, as far as is known.
+    pub(crate) fn ahead(&self, room: usize, now: Instant) -> usize {
+        let messages = self.messages.as_ref();
+        let left = messages.map_or(usize::MAX, |bucket| bucket.whole(now).saturating_sub(room));
+        self.width().min(left)
     }
 
     /// Whether there is nothing to remember.
@@ -427,7 +440,7 @@ mod tests {
         let mut at = later(now, 1);
         for _ in 0..8 {
             assert_eq!(control.room(0, 0, at), 0);
-            let next = control.next_change(0, at).unwrap();
+            let next = control.next_change(0, 0, at).unwrap();
             assert_eq!(control.put_off(at).is_some(), !probes.is_empty());
             probes.push((next - at).as_secs());
             assert!(control.put_off(next).is_none(), "one goes as the probe");
@@ -439,7 +452,7 @@ mod tests {
             at = later(next, 30);
         }
         assert_eq!(probes, [30, 60, 120, 240, 480, 600, 600, 600]);
-        let next = control.next_change(0, at).unwrap();
+        let next = control.next_change(0, 0, at).unwrap();
         control.began(next);
         control.ended(next, 1, 1, &Heard::Well, next, 0.0);
         assert_eq!(control.room(0, 0, next), 2, "slowly again");
@@ -476,10 +489,42 @@ mod tests {
         control.ended(now, 1, 1, &down, now, 0.0);
         assert!(control.room(0, 0, now) > 0);
         control.ended(now, 1, 1, &down, now, 0.0);
-        let next = control.next_change(0, now).unwrap();
+        let next = control.next_change(0, 0, now).unwrap();
         control.began(next);
         control.ended(next, 0, 1, &Heard::Nothing, next, 0.0);
         assert_eq!(control.room(0, 0, next), 1, "it was no probe");
+    }
+
+    /// The probe met somebody, who asks for less: that was no success, and no end of the probing either.
+    #[test]
+    fn a_probe_that_meets_trouble_is_followed_by_another() {
+        let now = Instant::now();
+        let down = Heard::Unreachable(failure());
+        let mut control = Control::new(limits(20), now);
+        control.width = 20.0;
+        (0..3).for_each(|_| control.ended(now, 1, 20, &down, now, 0.0));
+        assert!(control.width() > 1);
+        let mut at = now;
+        for waited in [30, 60, 120] {
+            let next = control.next_change(0, 0, at).expect("a probe is to come");
+            assert_eq!((next - at).as_secs(), waited);
+            assert_eq!(control.room(0, 0, next), 1);
+            control.began(next);
+            at = later(next, 5);
+            control.ended(next, 1, 1, &Heard::Trouble(failure()), at, 0.0);
+        }
+    }
+
+    /// Nothing is gained by looking again and again while an old attempt holds the probe up.
+    #[test]
+    fn a_probe_that_is_held_up_sets_no_timer() {
+        let now = Instant::now();
+        let mut control = Control::new(limits(20), now);
+        (0..2).for_each(|_| control.ended(now, 1, 3, &Heard::Unreachable(failure()), now, 0.0));
+        let due = later(now, 60);
+        assert_eq!(control.room(1, 0, due), 0);
+        assert_eq!(control.next_change(1, 0, due), None);
+        assert_eq!(control.room(0, 0, due), 1);
     }
 
     #[test]
@@ -501,7 +546,7 @@ mod tests {
             (0..room).for_each(|_| control.began(now));
             sent += room;
             if room == 0 {
-                assert!(control.next_change(0, now).unwrap() <= now + Duration::from_millis(1001));
+                assert!(control.next_change(0, 0, now).unwrap() <= now + Duration::from_millis(1001));
             }
         }
         assert!(
@@ -525,8 +570,8 @@ mod tests {
         assert_eq!(control.room(0, 0, now), 2);
         control.ended(now, 2, 2, &Heard::Well, now, 0.0);
         assert_eq!((control.room(0, 0, now), control.room(0, 2, now)), (0, 2));
-        assert_eq!(control.next_change(0, now), Some(later(now, 3)));
-        assert_eq!(control.next_change(2, now), None);
+        assert_eq!(control.next_change(0, 0, now), Some(later(now, 3)));
+        assert_eq!(control.next_change(0, 2, now), None);
         assert_eq!(control.room(0, 0, later(now, 3)), 1);
     }
 

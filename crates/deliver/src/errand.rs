@@ -414,8 +414,10 @@ fn letter(claims: &[Claim], message: &Message, now: Timestamp) -> Letter {
 }
 
 fn decide(ctx: &Context, claim: &Claim, fate: &Fate, now: Timestamp) -> Decision {
-    let schedule = ctx.queue.schedule().of(&claim.message.reverse_path);
     let (errand, message, replies) = (&claim.errand, &claim.message, &ctx.options.replies);
+    let failed = fate.as_ref().err().map(|failure| replies.explain(failure));
+    let class = failed.as_ref().map(|explanation| explanation.class.name.as_str());
+    let schedule = ctx.queue.schedule_for(message, class);
     settle::decide(fate, errand, message, &schedule, replies, (now, ctx.jitter()))
 }
 

@@ -31,6 +31,8 @@ const IN_ANY_CASE: usize = 4;
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 /// One that is down, after this.
 const FORGOTTEN_DOWN_AFTER: Duration = Duration::from_secs(3600);
+/// Sites that are known at most when a round begins. Those that are in use are not counted out.
+const SITES_MAX: usize = 100_000;
 /// Attempts at a time from which on a site has its next errands claimed ahead.
 const AHEAD_FROM: usize = 4;
 
@@ -69,6 +71,10 @@ pub(crate) struct Lanes {
     timers: BTreeSet<(Instant, Site)>,
     /// Sites of which not all was remembered.
     left_out: HashSet<Site>,
+    /// Those of them of which nothing that was remembered is left.
+    drained: HashSet<Site>,
+    /// Sites that were down for longer when they were looked at last, and for which something waits.
+    down: BTreeSet<Site>,
     remembered: usize,
     /// Sites for which something waits.
     in_use: usize,
@@ -76,6 +82,10 @@ pub(crate) struct Lanes {
 }
 
 impl Lane {
+    fn is_in_use(&self) -> bool {
+        self.under_way + self.recording + self.ahead > 0
+    }
+
     /// Attempts that count against the width. One outcome for each connection may still be on its way to
     /// the store; more than that holds up the next, so that little could be sent twice after a crash.
     fn busy(&self) -> usize {
@@ -90,8 +100,9 @@ impl Lane {
     /// again, so that none waits for the store. Not one by one.
     fn wanted(&self, idle: usize, now: Instant) -> usize {
         let (room, width) = (self.room(idle, now), self.control.width());
+        // What a rate keeps back is left to the others: claimed, it would take their room.
         let ahead = match self.control.is_fresh() && width >= AHEAD_FROM {
-            true => width,
+            true => self.control.ahead(room, now),
             false => 0,
         };
         let wanted = (room + ahead).saturating_sub(self.ahead);
@@ -285,15 +296,16 @@ impl Lanes {
     /// Errands of a site that is down for longer, to be put off without an attempt: the first `limit` that
     /// are remembered, why, and since when it is down.
     pub(crate) fn put_off(&mut self, limit: usize, now: Instant) -> Option<(Vec<Due>, Failure, Duration)> {
-        let down = |site: &&Site| {
-            let lane = self.lanes.get(*site);
-            lane.is_some_and(|lane| !lane.waiting.is_empty() && lane.control.put_off(now).is_some())
+        let (site, why, since) = loop {
+            let site = self.down.first()?.clone();
+            let lane = self.lanes.get(&site).filter(|lane| !lane.waiting.is_empty());
+            if let Some((why, since)) = lane.and_then(|lane| lane.control.put_off(now)) {
+                break (site, why.clone(), since);
+            }
+            // Its probe is due meanwhile; should it be in vain, it is here again.
+            self.down.remove(&site);
         };
-        // What is down and has something waiting has a timer: for its next probe.
-        let site = self.timers.iter().map(|(_, site)| site).find(down).cloned()?;
         let lane = self.lanes.get_mut(&site)?;
-        let (why, since) = lane.control.put_off(now)?;
-        let why = why.clone();
         let mut dues = Vec::new();
         while dues.len() < limit && !lane.waiting.is_empty() {
             dues.extend(lane.waiting.pop_message());
@@ -335,16 +347,17 @@ impl Lanes {
 
     /// Whether a site has room, or is to be put off, and has only errands that were left out.
     pub(crate) fn starves(&self, now: Instant) -> bool {
-        self.left_out.iter().any(|site| {
-            self.lanes.get(site).is_some_and(|lane| {
-                lane.waiting.is_empty() && (lane.room(0, now) > 0 || lane.control.put_off(now).is_some())
-            })
+        self.drained.iter().any(|site| {
+            let lane = self.lanes.get(site);
+            lane.is_some_and(|lane| lane.room(0, now) > 0 || lane.control.put_off(now).is_some())
         })
     }
 
-    /// Forgets what waits, and sites that were not used for long.
-    pub(crate) fn clear(&mut self, now: Instant) {
+    /// Forgets what waits, and sites that were not used for long. What was chosen keeps its timer.
+    pub(crate) fn clear(&mut self, idle: &dyn Fn(&str) -> usize, now: Instant) {
         self.left_out.clear();
+        self.drained.clear();
+        self.down.clear();
         self.ready.clear();
         self.timers.clear();
         (self.remembered, self.in_use) = (0, 0);
@@ -355,8 +368,29 @@ impl Lanes {
                 true => unused > FORGOTTEN_AFTER,
                 false => unused > FORGOTTEN_DOWN_AFTER,
             };
-            lane.under_way + lane.recording + lane.ahead > 0 || !forgotten
+            lane.is_in_use() || !forgotten
         });
+        self.forget_surplus();
+        let ahead = self.lanes.iter().filter(|(_, lane)| lane.ahead > 0);
+        let ahead: Vec<Site> = ahead.map(|(site, _)| site.clone()).collect();
+        for site in &ahead {
+            self.refresh(site, idle(site), now);
+        }
+    }
+
+    /// Forgets the sites that were used longest ago, when there are too many: first those that are well.
+    fn forget_surplus(&mut self) {
+        let Some(surplus) = self.lanes.len().checked_sub(SITES_MAX).filter(|n| *n > 0) else {
+            return;
+        };
+        let unused = self.lanes.iter().filter(|(_, lane)| !lane.is_in_use());
+        let mut unused: Vec<(bool, Instant, Site)> = unused
+            .map(|(site, lane)| (!lane.control.is_fresh(), lane.used, site.clone()))
+            .collect();
+        unused.sort_unstable();
+        for (.., site) in unused.into_iter().take(surplus) {
+            self.lanes.remove(&site);
+        }
     }
 
     /// Puts a site where it belongs: among those that may go, or to a timer, or nowhere.
@@ -368,9 +402,17 @@ impl Lanes {
         let turn = first.filter(|_| lane.wanted(idle, now) > 0);
         let waits = first.is_some() || lane.ahead > 0;
         let timer = match turn {
-            None if waits && lane.room(idle, now) == 0 => lane.control.next_change(idle, now),
+            None if waits && lane.room(idle, now) == 0 => lane.control.next_change(lane.busy(), idle, now),
             _ => None,
         };
+        match first {
+            None if self.left_out.contains(site) => drop(self.drained.insert(site.clone())),
+            _ => drop(self.drained.remove(site)),
+        }
+        match first.is_some() && lane.control.put_off(now).is_some() {
+            true => drop(self.down.insert(site.clone())),
+            false => drop(self.down.remove(site)),
+        }
         if lane.turn != turn {
             if let Some((priority, at)) = lane.turn {
                 self.ready.remove(&(priority, at, site.clone()));
@@ -560,9 +602,9 @@ mod tests {
         lanes.recorded(&site, 0, now);
         assert!(lanes.starves(now) && !lanes.is_free("slow.example", 0));
         lanes.forgo(&"other.example".into(), 0, now);
-        lanes.clear(now);
+        lanes.clear(NONE_IDLE, now);
         assert!(lanes.is_empty() && lanes.knows("slow.example"));
-        lanes.clear(now + FORGOTTEN_DOWN_AFTER * 2);
+        lanes.clear(NONE_IDLE, now + FORGOTTEN_DOWN_AFTER * 2);
         assert!(!lanes.knows("other.example"));
     }
 
@@ -610,5 +652,117 @@ mod tests {
         assert_eq!((dues.len(), why.words.as_str()), (5, "refused"));
         assert_eq!(lanes.put_off(5, probe).unwrap().0.len(), 2);
         assert!(lanes.put_off(5, probe).is_none() && lanes.is_empty());
+    }
+
+    #[test]
+    fn a_rate_claims_nothing_ahead_that_it_keeps_back() {
+        let now = Instant::now();
+        let mut lanes = Lanes::default();
+        let site: Site = "a.example".into();
+        let limits = Limits {
+            messages_per_minute: Some(300),
+            ..limits(8)
+        };
+        lanes.know(&site, limits, now);
+        (0..100).for_each(|m| lanes.remember(&site, due(m, 0, "a.example"), 0, now));
+        let (mut begun, mut before) = (0, None);
+        while before != Some(begun) {
+            before = Some(begun);
+            lanes.choose(100, NONE_IDLE, now);
+            while lanes.lanes[&site].ahead > 0 && lanes.begin(&site, 0, now) {
+                begun += 1;
+            }
+            while lanes.lanes[&site].under_way > 0 {
+                lanes.ended(&site, (now, 0), &Heard::Well, 0, now, 0.0);
+                lanes.recorded(&site, 0, now);
+            }
+        }
+        let lane = &lanes.lanes[&site];
+        assert!(lane.control.width() >= AHEAD_FROM && lane.control.is_fresh());
+        assert_eq!(
+            (begun, lane.ahead, lane.room(0, now)),
+            (30, 0, 0),
+            "others get the room"
+        );
+        assert!(lanes.next_tick().is_some());
+    }
+
+    #[test]
+    fn what_is_chosen_keeps_its_timer_when_a_round_begins() {
+        let now = Instant::now();
+        let mut lanes = Lanes::default();
+        let site: Site = "a.example".into();
+        let limits = Limits {
+            connections_per_minute: Some(10),
+            ..limits(2)
+        };
+        lanes.know(&site, limits, now);
+        lanes.remember(&site, due(1, 0, "a.example"), 1, now);
+        assert_eq!(lanes.choose(1, &|_| 1, now).len(), 1);
+        // The connection that waited goes before the claim is there, and so does the rate.
+        if let Some(lane) = lanes.lanes.get_mut(&site) {
+            lane.control.ended(now, 1, 1, &Heard::Well, now, 0.0);
+        }
+        assert!(!lanes.begin(&site, 0, now));
+        lanes.forgo(&"other.example".into(), 0, now);
+        lanes.clear(NONE_IDLE, now);
+        let tick = lanes.next_tick().expect("it is looked at again");
+        assert_eq!(lanes.tick(NONE_IDLE, tick), vec![site.clone()]);
+        assert!(lanes.begin(&site, 0, tick));
+    }
+
+    #[test]
+    fn a_hundred_thousand_sites_are_the_most() {
+        let now = Instant::now();
+        let mut lanes = Lanes::default();
+        for n in 0..SITES_MAX + 10 {
+            let site: Site = format!("d{n}.example").into();
+            let used = now + Duration::from_micros(n as u64);
+            lanes.know(&site, limits(2), used);
+        }
+        // The oldest one is in use, and the next one is not well.
+        let (busy, ill): (Site, Site) = ("d0.example".into(), "d1.example".into());
+        lanes.remember(&busy, due(1, 0, "d0.example"), 0, now);
+        lanes.choose(1, NONE_IDLE, now);
+        assert!(lanes.begin(&busy, 0, now));
+        lanes.ended(&ill, (now, 1), &down(), 0, now, 0.0);
+        lanes.recorded(&ill, 0, now);
+        lanes.clear(NONE_IDLE, now);
+        assert_eq!(lanes.lanes.len(), SITES_MAX);
+        assert!(lanes.knows(&busy) && lanes.knows(&ill));
+        assert!(!lanes.knows("d2.example") && lanes.knows("d50.example"));
+    }
+
+    /// What there is to put off and what starves is known without a look at every site.
+    #[test]
+    fn only_sites_of_which_it_can_be_true_are_looked_at() {
+        let now = Instant::now();
+        let mut lanes = of((0..1_000).map(|m| due(m, 0, &format!("d{m}.example"))), 2, now);
+        for n in 0..1_000 {
+            let site: Site = format!("d{n}.example").into();
+            (0..2).for_each(|_| lanes.ended(&site, (now, 1), &down(), 0, now, 0.0));
+            (0..2).for_each(|_| lanes.recorded(&site, 0, now));
+        }
+        assert_eq!(
+            (lanes.timers.len(), lanes.down.len()),
+            (1_000, 0),
+            "not probed yet"
+        );
+        assert!(lanes.put_off(5, now).is_none());
+        let mut lanes = of(
+            (0..200_000).map(|m| due(m, 0, &format!("d{}.example", m % 1_000))),
+            2,
+            now,
+        );
+        assert_eq!((lanes.left_out.len(), lanes.drained.len()), (1_000, 0));
+        let site: Site = "d7.example".into();
+        while !lanes.lanes[&site].waiting.is_empty() {
+            for chosen in lanes.choose(1, NONE_IDLE, now) {
+                assert!(lanes.begin(&chosen.site, 0, now));
+                lanes.ended(&chosen.site, (now, 0), &Heard::Nothing, 0, now, 0.0);
+                lanes.recorded(&chosen.site, 0, now);
+            }
+        }
+        assert!(lanes.drained.contains(&site) && lanes.starves(now));
     }
 }

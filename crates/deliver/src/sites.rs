@@ -128,7 +128,8 @@ impl Sites {
     pub(crate) fn believe(&mut self, found: &Found, now: Instant) -> Vec<Due> {
         if self.known.len() >= KNOWN_MAX {
             self.known.retain(|_, known| known.until > now);
-            if self.known.len() >= KNOWN_MAX {
+            // Much of it at once, so that not each new one looks through all.
+            if self.known.len() >= KNOWN_MAX / 4 * 3 {
                 self.known.clear();
             }
         }
@@ -256,4 +257,35 @@ fn limits_of(options: &Options, host: &Host, plan: &Plan) -> Limits {
         .rev()
         .max_by_key(|limit| limit.of.weight())
         .map_or_else(|| everywhere(options), |limit| limit.limits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(n: usize, believed: Duration) -> Found {
+        Found {
+            domain: format!("d{n}.example"),
+            site: "mx.example".into(),
+            limits: Limits {
+                connections_max: 1,
+                messages_per_minute: None,
+                connections_per_minute: None,
+            },
+            believed,
+        }
+    }
+
+    #[test]
+    fn room_for_new_domains_is_made_for_many_at_once() {
+        let now = Instant::now();
+        let mut sites = Sites::default();
+        sites.believe(&found(0, Duration::ZERO), now);
+        (1..KNOWN_MAX).for_each(|n| drop(sites.believe(&found(n, BELIEVED), now)));
+        assert_eq!(sites.known.len(), KNOWN_MAX);
+        // Only one of them is not believed any more.
+        sites.believe(&found(KNOWN_MAX, BELIEVED), now);
+        assert!(sites.known.len() <= KNOWN_MAX / 4 * 3, "{}", sites.known.len());
+        assert!(sites.of(&format!("d{KNOWN_MAX}.example"), now).is_some());
+    }
 }

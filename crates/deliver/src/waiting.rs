@@ -1,14 +1,15 @@
 //! Due errands that wait for one site: by priority, and among equal ones in turn by sender. Pure.
 //!
 //! Promises: a sender with any number of messages does not hold up another's one; the errands of a message
-//! for one domain come together. Never: more than it is told to remember.
+//! for one domain come together; each step costs the same with one sender and with a hundred thousand, but
+//! for a logarithm. Never: more than it is told to remember.
 
 use crate::attempt::RECIPIENTS_MAX;
 use mail::Timestamp;
 use mail::delivery::Priority;
 use queue::Due;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What waits: higher priorities first (RFC 6710); among equal ones the senders take turns, a message each;
 /// of one sender in the order in which it was found, the longest due first.
@@ -18,11 +19,93 @@ pub(crate) struct Waiting {
     len: usize,
 }
 
-/// The senders' lists, and whose turn is next.
+/// The senders' lists, and whose turn is next. No list is empty.
 #[derive(Default)]
 struct Turns {
-    order: VecDeque<u32>,
-    lists: BTreeMap<u32, VecDeque<Due>>,
+    /// By turn, which rises.
+    order: BTreeMap<u64, u32>,
+    lists: BTreeMap<u32, List>,
+    /// The senders by how much of theirs waits.
+    by_len: BTreeSet<(usize, u32)>,
+    next_turn: u64,
+}
+
+struct List {
+    turn: u64,
+    dues: VecDeque<Due>,
+}
+
+impl Turns {
+    fn push(&mut self, due: Due) {
+        let sender = due.sender;
+        let next_turn = self.next_turn;
+        let list = self.lists.entry(sender).or_insert_with(|| List {
+            turn: next_turn,
+            dues: VecDeque::new(),
+        });
+        if list.dues.is_empty() {
+            self.next_turn += 1;
+            self.order.insert(next_turn, sender);
+        }
+        self.by_len.remove(&(list.dues.len(), sender));
+        list.dues.push_back(due);
+        self.by_len.insert((list.dues.len(), sender));
+    }
+
+    /// What is next.
+    fn first(&self) -> Option<&Due> {
+        let (_, sender) = self.order.first_key_value()?;
+        self.lists.get(sender)?.dues.front()
+    }
+
+    /// The next message for one domain, of the sender whose turn it is; then it is the next one's.
+    fn pop_message(&mut self) -> Vec<Due> {
+        let mut popped: Vec<Due> = Vec::new();
+        let Some((_, sender)) = self.order.pop_first() else {
+            return popped;
+        };
+        let Some(mut list) = self.lists.remove(&sender) else {
+            return popped;
+        };
+        self.by_len.remove(&(list.dues.len(), sender));
+        while let Some(due) = list.dues.front() {
+            let same = popped
+                .first()
+                .is_none_or(|f| f.message == due.message && f.domain == due.domain);
+            if !same || popped.len() == RECIPIENTS_MAX {
+                break;
+            }
+            popped.extend(list.dues.pop_front());
+        }
+        if !list.dues.is_empty() {
+            list.turn = self.next_turn;
+            self.next_turn += 1;
+            self.order.insert(list.turn, sender);
+            self.by_len.insert((list.dues.len(), sender));
+            self.lists.insert(sender, list);
+        }
+        popped
+    }
+
+    /// The sender of whom most waits, and how much.
+    fn longest(&self) -> Option<(usize, u32)> {
+        self.by_len.last().copied()
+    }
+
+    /// Forgets the last one of a sender.
+    fn drop_last(&mut self, sender: u32) {
+        let Some(list) = self.lists.get_mut(&sender) else {
+            return;
+        };
+        self.by_len.remove(&(list.dues.len(), sender));
+        list.dues.pop_back();
+        if list.dues.is_empty() {
+            self.order.remove(&list.turn);
+            self.lists.remove(&sender);
+        } else {
+            self.by_len.insert((list.dues.len(), sender));
+        }
+    }
 }
 
 impl Waiting {
@@ -42,48 +125,26 @@ impl Waiting {
     }
 
     pub(crate) fn push(&mut self, due: Due) {
-        let turns = self.by_priority.entry(Reverse(due.priority)).or_default();
-        let list = turns.lists.entry(due.sender).or_default();
-        if list.is_empty() {
-            turns.order.push_back(due.sender);
-        }
-        list.push_back(due);
+        self.by_priority
+            .entry(Reverse(due.priority))
+            .or_default()
+            .push(due);
         self.len += 1;
     }
 
     /// What is next: how urgent, and since when it is due.
     pub(crate) fn first(&self) -> Option<(Reverse<Priority>, Timestamp)> {
         let (priority, turns) = self.by_priority.first_key_value()?;
-        let due = turns.lists.get(turns.order.front()?)?.front()?;
-        Some((*priority, due.at))
+        Some((*priority, turns.first()?.at))
     }
 
     /// The next message for one domain: as many of its errands as share a transaction.
     pub(crate) fn pop_message(&mut self) -> Vec<Due> {
-        let mut popped: Vec<Due> = Vec::new();
         let Some(mut first) = self.by_priority.first_entry() else {
-            return popped;
+            return Vec::new();
         };
-        let turns = first.get_mut();
-        let Some(sender) = turns.order.pop_front() else {
-            return popped;
-        };
-        if let Some(list) = turns.lists.get_mut(&sender) {
-            while let Some(due) = list.front() {
-                let same = popped
-                    .first()
-                    .is_none_or(|f| f.message == due.message && f.domain == due.domain);
-                if !same || popped.len() == RECIPIENTS_MAX {
-                    break;
-                }
-                popped.extend(list.pop_front());
-            }
-            match list.is_empty() {
-                true => drop(turns.lists.remove(&sender)),
-                false => turns.order.push_back(sender),
-            }
-        }
-        if turns.order.is_empty() {
+        let popped = first.get_mut().pop_message();
+        if first.get().lists.is_empty() {
             first.remove();
         }
         self.len -= popped.len();
@@ -101,26 +162,15 @@ impl Waiting {
         }
         let lower = last.key().0 < due.priority;
         let turns = last.get_mut();
-        let Some((&longest, most)) = turns
-            .lists
-            .iter()
-            .map(|(s, l)| (s, l.len()))
-            .max_by_key(|(_, n)| *n)
-        else {
+        let Some((most, longest)) = turns.longest() else {
             return false;
         };
-        let own = turns.lists.get(&due.sender).map_or(0, VecDeque::len);
+        let own = turns.lists.get(&due.sender).map_or(0, |list| list.dues.len());
         if !lower && own + 1 >= most {
             return false;
         }
-        if let Some(list) = turns.lists.get_mut(&longest) {
-            list.pop_back();
-            if list.is_empty() {
-                turns.lists.remove(&longest);
-                turns.order.retain(|sender| *sender != longest);
-            }
-        }
-        if turns.order.is_empty() {
+        turns.drop_last(longest);
+        if turns.lists.is_empty() {
             last.remove();
         }
         self.len -= 1;
@@ -221,5 +271,26 @@ mod tests {
         };
         assert!(waiting.make_room_for(&higher));
         assert_eq!(order(waiting), [0, 20, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    /// Looking through all senders for each errand that is left out would take minutes here.
+    #[test]
+    fn a_hundred_thousand_senders_with_one_message_each() {
+        let mut waiting = of((0..30_000).map(|n| due(n, n as u32)));
+        for n in 30_000..130_000 {
+            assert!(!waiting.make_room_for(&due(n, n as u32)), "all have as much");
+        }
+        for n in 200_000..210_000 {
+            let higher = Due {
+                priority: Priority::new(1).unwrap(),
+                ..due(n, n as u32)
+            };
+            assert!(waiting.make_room_for(&higher));
+            waiting.push(higher);
+        }
+        assert_eq!(waiting.len(), 30_000);
+        let order = order(waiting);
+        assert_eq!((order[0], order[10_000]), (200_000, 0));
+        assert_eq!(order.len(), 30_000);
     }
 }

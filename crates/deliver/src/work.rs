@@ -54,6 +54,8 @@ pub(crate) struct Work {
     /// Claimed and not begun, by site.
     claimed: BTreeMap<Site, VecDeque<Vec<Claim>>>,
     claiming: JoinSet<Claimed>,
+    /// The sites that it was asked for, once for each message.
+    claiming_for: Vec<Site>,
     putting_off: JoinSet<()>,
     round: Round,
     /// When the latest were looked at between rounds.
@@ -111,6 +113,7 @@ impl Work {
             sites: Sites::default(),
             claimed: BTreeMap::new(),
             claiming: JoinSet::new(),
+            claiming_for: Vec::new(),
             putting_off: JoinSet::new(),
             round: Round::new(false),
             latest_at: Instant::now(),
@@ -159,7 +162,7 @@ impl Work {
                 self.look_at_latest(ctx, now).await?;
                 return self.until_next(ctx, now, pause - rested).await;
             }
-            self.lanes.clear(Instant::now());
+            self.lanes.clear(&|site| idle(ctx, site), Instant::now());
             self.sites.clear();
             self.round = Round::new(true);
             self.news = false;
@@ -276,6 +279,7 @@ impl Work {
         let chosen = self.lanes.choose(room, &|site| idle(ctx, site), Instant::now());
         let count = chosen.len();
         if count > 0 {
+            self.claiming_for = chosen.iter().map(|chosen| chosen.site.clone()).collect();
             let ctx = Arc::clone(ctx);
             self.claiming.spawn(async move {
                 let dues: Vec<Due> = chosen.iter().flat_map(|c| c.dues.iter().cloned()).collect();
@@ -293,8 +297,7 @@ impl Work {
     fn claimed(&mut self, ctx: &Arc<Context>, chosen: Vec<Chosen>, claims: Result<Vec<Claim>, queue::Error>) {
         let claims = claims.unwrap_or_else(|error| {
             tracing::error!(%error, "due errands could not be claimed");
-            self.claims_rest_until = Some(Instant::now() + PAUSE);
-            self.news = true;
+            self.rest();
             Vec::new()
         });
         let mut by_errand: HashMap<_, _> = claims
@@ -318,6 +321,19 @@ impl Work {
             }
         }
         sites.iter().for_each(|site| self.begin(ctx, site));
+    }
+
+    fn rest(&mut self) {
+        self.claims_rest_until = Some(Instant::now() + PAUSE);
+        self.news = true;
+    }
+
+    /// Nothing of what was chosen begins: else its sites would wait for it for ever.
+    fn claiming_broke(&mut self, ctx: &Arc<Context>) {
+        self.rest();
+        for site in std::mem::take(&mut self.claiming_for) {
+            self.lanes.forgo(&site, idle(ctx, &site), Instant::now());
+        }
     }
 
     /// Begins what is claimed for a site, as far as there is room.
@@ -415,7 +431,10 @@ impl Work {
             }
             Some(done) = self.claiming.join_next() => match done {
                 Ok((chosen, claims)) => self.claimed(ctx, chosen, claims),
-                Err(error) => tracing::error!(%error, "claiming ended by a panic; the errands come back when their claim ends"),
+                Err(error) => {
+                    tracing::error!(%error, "claiming ended by a panic; what it claimed comes back when the claim ends");
+                    self.claiming_broke(ctx);
+                }
             },
             Some(_) = self.putting_off.join_next() => {}
             Some(found) = self.sites.answered() => {

@@ -49,6 +49,7 @@ async fn certain_world() -> World {
         dialer: net.clone(),
         net,
         random: Arc::new(Lowest),
+        queue: queue::Options::default(),
     };
     World::over(zones(), Vec::new(), over, |_| {}).await
 }

@@ -6,13 +6,15 @@ mod common;
 use common::world::{START, World, domain};
 use common::{Script, Server};
 use deliver::control::Limits;
-use deliver::{RouteFor, SiteLimit};
+use deliver::{Dialer as _, RouteFor, SiteLimit};
 use dns::table::TableResolver;
 use journey::Event;
 use mail::{Clock, QueueId};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 
 const MX: &str = "192.0.2.1:25";
 const OTHER: &str = "192.0.2.7:25";
@@ -245,6 +247,109 @@ async fn a_sender_with_thousands_does_not_hold_up_another() {
     );
     assert_eq!(messages.len(), 2_001);
     service.abort();
+}
+
+/// Must show 5: a worker dies between claim and settlement, half of the message sent, and nobody closes its
+/// connection. Another worker takes the errand up when the lease ends, not before, and it arrives once.
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_worker_held_is_taken_up_when_its_lease_ends_and_arrives_once() {
+    let mut world = World::with(zones(), Vec::new(), |options| options.sole_worker = false).await;
+    world.stop().await;
+    let server = world.net.put(MX, Script::default());
+    let id = world.submit("alice@gmail.com", &["bob@d1.example"]).await;
+    let claimed_at = world.clock.now();
+    let due = world.queue.due(claimed_at, 10).await.unwrap();
+    let claims = world.queue.claim(&due, claimed_at).await.unwrap();
+    let lease = world.queue.options().lease_for;
+    assert_eq!((claims.len(), claims[0].until), (1, claimed_at.plus(lease)));
+    let mut held_open = world.net.dial(MX.parse().unwrap()).await.unwrap();
+    let dialogue =
+        "EHLO us\r\nMAIL FROM:<alice@gmail.com>\r\nRCPT TO:<bob@d1.example>\r\nDATA\r\nSubject: Hel";
+    held_open.write_all(dialogue.as_bytes()).await.unwrap();
+
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let other = tokio::spawn(deliver::run(world.ctx.clone(), stopped));
+    let mut taken_up = world.net.tried();
+    taken_up.mark_unchanged();
+    let before = lease - Duration::from_millis(1);
+    assert!(
+        tokio::time::timeout(before, taken_up.changed()).await.is_err(),
+        "not before"
+    );
+    assert!(server.said("DATA") && server.messages().is_empty());
+    taken_up.changed().await.unwrap();
+    let late = world.clock.now().since(claimed_at.plus(lease));
+    assert!(
+        late <= Duration::from_millis(10),
+        "{late:?} after the end of the lease"
+    );
+    gone(&world).await;
+    assert_eq!((server.connections(), server.messages().len()), (2, 1));
+
+    // The first one wakes up: it can settle nothing any more, and nothing is said twice.
+    let renewed = world.queue.release(&claims[0], world.clock.now()).await;
+    assert!(matches!(renewed, Err(queue::Error::ClaimLost)), "{renewed:?}");
+    drop(held_open);
+    tokio::time::sleep(lease * 2).await;
+    assert_eq!(server.messages().len(), 1);
+    let relayed = world.names(id).await.iter().filter(|n| **n == "relayed").count();
+    assert_eq!(relayed, 1);
+    other.abort();
+}
+
+/// A site that was wide goes down, and the first that is heard of it again is that it is busy.
+#[tokio::test(start_paused = true)]
+async fn a_site_that_comes_back_busy_is_asked_again() {
+    let world = World::with(zones(), Vec::new(), |_| {}).await;
+    let server = world.net.put(MX, Script::default());
+    for _ in 0..200 {
+        world.submit("alice@gmail.com", &["bob@d1.example"]).await;
+    }
+    gone(&world).await;
+    assert_eq!(server.messages().len(), 200);
+    world.net.remove(MX);
+    // Kept connections are gone, and each message finds nobody there.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let first = world.submit("alice@gmail.com", &["bob@d1.example"]).await;
+    let second = world.submit("alice@gmail.com", &["bob@d1.example"]).await;
+    world
+        .until("two attempts in vain", || async {
+            tried(&world, first).await + tried(&world, second).await == 2
+        })
+        .await;
+    let busy = Script {
+        greeting: "421 4.3.2 busy",
+        ..Script::default()
+    };
+    let server = world.net.put(MX, busy);
+    let third = world.submit("alice@gmail.com", &["bob@d1.example"]).await;
+    world
+        .until("a probe that meets 421", || async { server.connections() > 0 })
+        .await;
+    *server.script.lock().unwrap() = Script::default();
+    let began = world.clock.now();
+    world.until_gone(third).await;
+    let waited = world.clock.now().since(began);
+    assert!(waited < Duration::from_secs(2 * 3_600), "{waited:?}");
+    gone(&world).await;
+    assert_eq!(server.messages().len(), 3);
+}
+
+/// Claiming that breaks off leaves the sites as they were.
+#[tokio::test(start_paused = true)]
+async fn claiming_that_panics_holds_no_site_up() {
+    let world = World::with(zones(), Vec::new(), |_| {}).await;
+    let server = world.net.put(MX, Script::default());
+    world.submit("alice@gmail.com", &["bob@d1.example"]).await;
+    gone(&world).await;
+    for _ in 0..3 {
+        let began = world.clock.now();
+        world.moody.panics_next.store(true, Ordering::Relaxed);
+        world.submit("alice@gmail.com", &["bob@d1.example"]).await;
+        gone(&world).await;
+        assert!(world.clock.now().since(began) < Duration::from_secs(60));
+    }
+    assert_eq!(server.messages().len(), 4);
 }
 
 /// A worker that dies in the middle of an attempt: nothing is held longer than its lease, and nothing is lost.

@@ -103,7 +103,8 @@ fn check(global: &Global) -> Result<ExitCode, Failure> {
     if settings.tls.certificate.is_some() {
         crate::world::tls_certificates(&settings, &crate::world::SystemClock)?;
     }
-    crate::world::replies(&settings)?;
+    let replies = crate::world::replies(&settings)?;
+    crate::world::check_lifetimes(&settings, &replies)?;
     match settings_file(global) {
         Some(path) => outln!("{}: good", path.display()),
         None => outln!("no settings file: the defaults are good"),

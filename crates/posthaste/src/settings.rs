@@ -281,7 +281,17 @@ pub struct Queue {
     pub retry_max_secs: u64,
     pub expire_secs: u64,
     pub expire_report_secs: u64,
+    pub expire_low_priority_secs: u64,
     pub delay_notice_secs: u64,
+    pub lifetime: Vec<Lifetime>,
+}
+
+/// `[[queue.lifetime]]`: how long a message is tried that fails so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lifetime {
+    pub class: String,
+    pub expire_secs: u64,
 }
 
 /// `[store]`: how the store looks after itself.
@@ -524,7 +534,9 @@ impl Default for Queue {
             retry_max_secs: 4 * 3_600,
             expire_secs: 5 * 86_400,
             expire_report_secs: 2 * 86_400,
+            expire_low_priority_secs: 5 * 86_400,
             delay_notice_secs: 4 * 3_600,
+            lifetime: Vec::new(),
         }
     }
 }

@@ -161,6 +161,18 @@ pub fn replies(settings: &Settings) -> Result<Arc<Replies>, Failure> {
     Ok(Arc::new(replies))
 }
 
+/// Whether the failures for which lifetimes are set are known; a misspelt one would never count.
+pub fn check_lifetimes(settings: &Settings, replies: &Replies) -> Result<(), Failure> {
+    let known = |class: &str| replies.classes().any(|known| known.name == class);
+    match settings.queue.lifetime.iter().find(|one| !known(&one.class)) {
+        None => Ok(()),
+        Some(one) => Err(Failure::Settings(format!(
+            "queue.lifetime: class = \"{}\" is no class of failures; `posthaste failures` prints them",
+            one.class
+        ))),
+    }
+}
+
 /// Our own name; the settings have checked it.
 pub fn hostname(settings: &Settings) -> Result<Domain, Failure> {
     Domain::parse(&settings.hostname).map_err(|e| Failure::Settings(format!("hostname: {e}")))
@@ -168,14 +180,23 @@ pub fn hostname(settings: &Settings) -> Result<Domain, Failure> {
 
 fn queue_options(settings: &Settings) -> queue::Options {
     let defaults = queue::Options::default();
+    let lifetimes = settings.queue.lifetime.iter();
+    let by_class = lifetimes.map(|one| (one.class.clone(), Duration::from_secs(one.expire_secs)));
     queue::Options {
         schedule: queue::Schedule {
             first_retry: Duration::from_secs(settings.queue.retry_first_secs),
             max_interval: Duration::from_secs(settings.queue.retry_max_secs),
             expire_after: Duration::from_secs(settings.queue.expire_secs),
             expire_reports_after: Duration::from_secs(settings.queue.expire_report_secs),
-            delay_notice_after: Some(Duration::from_secs(settings.queue.delay_notice_secs)),
+            delay_notice_after: match settings.queue.delay_notice_secs {
+                0 => None,
+                secs => Some(Duration::from_secs(secs)),
+            },
             ..defaults.schedule
+        },
+        lifetimes: queue::Lifetimes {
+            low_priority: Some(Duration::from_secs(settings.queue.expire_low_priority_secs)),
+            by_class: by_class.collect(),
         },
         ..defaults
     }

@@ -35,7 +35,7 @@ pub use record::{
     Body, Deadline, ERRANDS_PER_MESSAGE_MAX, Errand, ErrandState, LastOutcome, Message, NewErrand,
     PREFIX_OCTETS_MAX, REPLY_OCTETS_MAX, Via,
 };
-pub use schedule::{Forecast, Next, Past, Schedule, Span, TRIES_TOLD_MAX};
+pub use schedule::{Forecast, Lifetimes, Next, Past, Schedule, Span, TRIES_TOLD_MAX};
 pub use settle::{Outcome, Settled};
 pub use suspend::{PUT_BACK_FOR, PutBack, SUSPENSIONS_MAX, Suspended, Suspension};
 
@@ -52,6 +52,8 @@ pub const CONFLICT_RETRIES_MAX: usize = 32;
 pub struct Options {
     /// When to try again and when to give up.
     pub schedule: Schedule,
+    /// What is given up earlier. Default nothing.
+    pub lifetimes: Lifetimes,
     /// How long a claim holds unless it is renewed. Default 30 minutes: longer than one attempt may
     /// take by RFC 5321 §4.5.3.2 (greeting, commands and data each have minutes).
     pub lease_for: Duration,
@@ -61,6 +63,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             schedule: Schedule::default(),
+            lifetimes: Lifetimes::default(),
             lease_for: Duration::from_secs(30 * 60),
         }
     }
@@ -107,10 +110,11 @@ impl Queue {
         self.asked_at_once.load(Ordering::Relaxed)
     }
 
-    /// When to try again and when to give up.
+    /// When to try again and when to give up: a message whose last failure is of this class.
     #[must_use]
-    pub fn schedule(&self) -> &Schedule {
-        &self.options.schedule
+    pub fn schedule_for(&self, message: &Message, class: Option<&str>) -> Schedule {
+        let lifetime = self.options.lifetimes.of(message.priority, class);
+        self.options.schedule.of(&message.reverse_path).within(lifetime)
     }
 
     /// Adds a message and its errands to a batch. Errands that are settled in the same batch (a

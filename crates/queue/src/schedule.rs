@@ -4,7 +4,9 @@
 //! come back together. The last attempt falls on the moment of expiry. A [`Forecast`] says what is to
 //! come if every attempt fails for now: times from and to, since the jitter is not known yet.
 
+use mail::delivery::Priority;
 use mail::{ReversePath, Timestamp};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// When to try again and when to give up.
@@ -97,7 +99,39 @@ pub const TRIES_TOLD_MAX: usize = 100;
 /// Tries that a forecast looks ahead at most, against odd settings.
 const TRIES_MAX: usize = 10_000;
 
+/// Lifetimes shorter than the schedule's, for some messages and some failures. A longer one is as long as the
+/// schedule's; of several the shortest counts.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Lifetimes {
+    /// Of messages that their sender gave a priority below 0 (RFC 6710), such as bulk mail. Default `None`:
+    /// as others.
+    pub low_priority: Option<Duration>,
+    /// By the class of the last failure, such as `mailbox-full`: a message that is that old when it fails so
+    /// is given up. Default none.
+    pub by_class: BTreeMap<String, Duration>,
+}
+
+impl Lifetimes {
+    /// How long this message may be tried after a failure of this class; `None`: as long as others.
+    #[must_use]
+    pub fn of(&self, priority: Priority, class: Option<&str>) -> Option<Duration> {
+        let low = self.low_priority.filter(|_| priority < Priority::NORMAL);
+        let by_class = class.and_then(|class| self.by_class.get(class)).copied();
+        low.into_iter().chain(by_class).min()
+    }
+}
+
 impl Schedule {
+    /// The same, which gives up after this long at the latest.
+    #[must_use]
+    pub fn within(&self, lifetime: Option<Duration>) -> Self {
+        let expire_after = lifetime.map_or(self.expire_after, |most| self.expire_after.min(most));
+        Self {
+            expire_after,
+            ..*self
+        }
+    }
+
     /// The schedule for messages of this sender.
     #[must_use]
     pub fn of(&self, sender: &ReversePath) -> Self {
@@ -277,6 +311,33 @@ mod tests {
             ..s
         };
         assert_eq!(short.of(&ReversePath::Null).expires(at(0)), at(60));
+    }
+
+    #[test]
+    fn the_shortest_lifetime_counts() {
+        let hours = |n: u64| Duration::from_secs(n * 3600);
+        let lifetimes = Lifetimes {
+            low_priority: Some(hours(24)),
+            by_class: [("mailbox-full", 48), ("greylisted", 12), ("tls", 10_000)]
+                .map(|(class, n)| (class.to_owned(), hours(n)))
+                .into(),
+        };
+        let low = Priority::new(-1).unwrap();
+        for (priority, class, wanted) in [
+            (Priority::NORMAL, None, 120),
+            (Priority::NORMAL, Some("busy"), 120),
+            (Priority::NORMAL, Some("mailbox-full"), 48),
+            (Priority::NORMAL, Some("tls"), 120),
+            (low, None, 24),
+            (low, Some("mailbox-full"), 24),
+            (low, Some("greylisted"), 12),
+        ] {
+            let schedule = Schedule::default().within(lifetimes.of(priority, class));
+            assert_eq!(schedule.expire_after, hours(wanted), "{priority:?} {class:?}");
+        }
+        // One of no time: the first failure of that class is the last.
+        let at_once = Schedule::default().within(Some(Duration::ZERO));
+        assert_eq!(at_once.next(1, at(0), at(0), 0.5), Next::Expire);
     }
 
     #[test]

@@ -58,10 +58,11 @@ impl Office {
         let now = self.clock.now();
         let suspended = self.suspensions_now().await?;
         let mut shown = row(&listed, &suspended, now);
-        let schedule = self.queue.schedule().of(&listed.message.reverse_path);
         for (row, errand) in shown.errands.iter_mut().zip(&listed.errands) {
             // When what is suspended goes on nobody knows.
             let past = past(errand, &listed.message).filter(|_| row.waits_for.is_none());
+            let class = errand.last.as_ref().and_then(|last| last.class.as_deref());
+            let schedule = self.queue.schedule_for(&listed.message, class);
             row.forecast = past.map(|past| schedule.forecast(&past, now));
         }
         Ok(Response::Message(shown))

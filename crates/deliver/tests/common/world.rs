@@ -10,7 +10,7 @@ use mail::{AccountId, Clock, Domain, EmailAddress, QueueId, ReversePath, Timesta
 use mailbox::{Mailboxes, Role};
 use queue::{Body, IdSource, Listed, Message, NewErrand, Queue};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::{
@@ -62,6 +62,7 @@ pub struct Over {
     pub net: Arc<Net>,
     pub dialer: Arc<dyn Dialer>,
     pub random: Arc<dyn Random>,
+    pub queue: queue::Options,
 }
 
 impl Default for Over {
@@ -71,6 +72,7 @@ impl Default for Over {
             dialer: net.clone(),
             net,
             random: Arc::new(SystemRandom),
+            queue: queue::Options::default(),
         }
     }
 }
@@ -116,7 +118,12 @@ impl World {
         roots: &tls::Roots,
         fetch: Option<Arc<dyn mtasts::Fetch>>,
     ) -> Self {
-        let Over { net, dialer, random } = over;
+        let Over {
+            net,
+            dialer,
+            random,
+            queue,
+        } = over;
         let store = MemoryStore::new();
         let moody = Arc::new(Moody::over(store.clone()));
         let dynamic: Arc<dyn Store> = moody.clone();
@@ -143,7 +150,7 @@ impl World {
         let boxes = mailboxes.clone();
         let add = move |batch: &mut Batch, id| boxes.create_defaults(batch, id, START);
         let alice = directory.add_account(new, START, &add).await.unwrap().id;
-        let queue = Queue::new(dynamic.clone(), queue::Options::default());
+        let queue = Queue::new(dynamic.clone(), queue);
         let journey = Journey::new(dynamic.clone());
         let ids = Arc::new(IdSource::new(clock.clone()));
         let resolver: Arc<dyn dns::Resolver> = Arc::new(resolver);
@@ -348,6 +355,8 @@ pub struct Moody {
     pub refuse_every: AtomicU64,
     /// Asked before each commit whether to refuse it.
     pub refuse_when: Mutex<Option<Refusal>>,
+    /// The next commit panics.
+    pub panics_next: AtomicBool,
     commits: AtomicU64,
 }
 
@@ -360,6 +369,7 @@ impl Moody {
             inner,
             refuse_every: AtomicU64::new(0),
             refuse_when: Mutex::default(),
+            panics_next: AtomicBool::new(false),
             commits: AtomicU64::new(0),
         }
     }
@@ -368,6 +378,7 @@ impl Moody {
 impl Tables for Moody {
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Receipt, CommitError>> {
         let n = self.commits.fetch_add(1, Ordering::Relaxed);
+        assert!(!self.panics_next.swap(false, Ordering::Relaxed), "as ordered");
         if self
             .refuse_when
             .lock()

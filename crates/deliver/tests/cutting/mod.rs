@@ -270,6 +270,7 @@ pub async fn run(seed: u64, tls: &Arc<rustls::ServerConfig>) -> Run {
         net: Arc::default(),
         dialer: Arc::new(CuttingDialer(Arc::clone(&net))),
         random: Arc::new(SeededRandom(Mutex::new(of_service))),
+        queue: queue::Options::default(),
     };
     let (kills, refusals) = (dice.percent(50), [0, 3, 15][dice.below(3) as usize]);
     let sole_worker = dice.percent(70);

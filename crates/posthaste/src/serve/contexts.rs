@@ -165,6 +165,8 @@ pub fn deliver(
         },
         ..deliver::attempt::Options::new(name.as_str())
     };
+    let replies = world::replies(settings)?;
+    world::check_lifetimes(settings, &replies)?;
     let options = deliver::Options {
         listening,
         sources: ways::sources(settings)?,
@@ -173,7 +175,7 @@ pub fn deliver(
         attempt,
         attempts_max: settings.deliver.concurrency_max,
         attempts_per_domain_max: settings.deliver.concurrency_per_domain_max,
-        replies: world::replies(settings)?,
+        replies,
         ..deliver::Options::new(name)
     };
     let office = &world.office;

@@ -394,9 +394,19 @@ const KEYS: &[Key] = &[
         "The same for reports, which have no sender to be returned to: they are given up earlier.",
     ),
     key(
+        "queue.expire_low_priority_secs",
+        "432000",
+        "The same for messages whose sender gave them a priority below 0 (MT-PRIORITY, RFC 6710), such as bulk mail. Never more than `queue.expire_secs`.",
+    ),
+    key(
         "queue.delay_notice_secs",
         "14400",
-        "Seconds after which the sender is told that a message is delayed.",
+        "Seconds after which the sender is told that a message is delayed; 0: never.",
+    ),
+    key(
+        "queue.lifetime",
+        "[]",
+        "Failures after which a message is given up earlier: tables `[[queue.lifetime]]` with `class` (a class of `posthaste failures`, such as `\"mailbox-full\"`) and `expire_secs`. A message that has been here for so long when it fails so is returned to its sender; never later than it would be anyway.",
     ),
     key(
         "mailbox.quota_default_octets",
