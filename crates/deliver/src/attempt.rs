@@ -173,6 +173,8 @@ pub struct UnderWay<'a> {
     deadline: Instant,
     /// What was not dialled yet.
     left: Vec<&'a Hop>,
+    /// What the domain's policy leaves out, whose turn has not come yet.
+    left_out: Vec<&'a Hop>,
     /// By recipient, whether the caller has its fate.
     told: Vec<bool>,
     open: Open,
@@ -191,8 +193,15 @@ impl<'a> UnderWay<'a> {
                 return None;
             }
             match self.next_host() {
-                hops if hops.is_empty() => self.open.close(),
-                hops => self.try_host(&hops).await,
+                hops if hops.is_empty() => {
+                    self.pass_by(|_| true);
+                    self.open.close();
+                }
+                hops => {
+                    let preference = hops.first().and_then(|hop| hop.preference);
+                    self.pass_by(|hop| hop.preference <= preference);
+                    self.try_host(&hops).await;
+                }
             }
         }
     }
@@ -242,6 +251,14 @@ impl<'a> UnderWay<'a> {
     /// What was tried since this was asked last, for the journey, in order.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.open.events)
+    }
+
+    /// The turn of servers has come that the domain's policy leaves out.
+    fn pass_by(&mut self, is_turn: impl Fn(&Hop) -> bool) {
+        let (passed, later): (Vec<&Hop>, Vec<&Hop>) = self.left_out.iter().partition(|hop| is_turn(hop));
+        self.left_out = later;
+        let results = tls_result::of_left_out(self.plan, &passed);
+        self.open.tls_results.extend(results);
     }
 
     /// What the conversations since this was asked last came to as far as TLS goes, in order.
@@ -309,6 +326,7 @@ impl Courier {
             letter,
             deadline: Instant::now() + self.options.attempt_time_max,
             left: plan.hops.iter().collect(),
+            left_out: plan.left_out.iter().collect(),
             told: vec![false; count],
             open: Open {
                 fates: vec![None; count],
@@ -338,10 +356,11 @@ impl Courier {
             return Vec::new();
         };
         // Of one host all addresses are as safe.
-        let level = match plan.security(first, letter.wishes.require_tls) {
+        let level = match plan.judge(first, letter.wishes.require_tls) {
             Ok(decision) => decision.level,
-            Err(failure) => {
-                let held = Held::not_begun(Broken::Unsafe(failure));
+            Err(refused) => {
+                open.tls_results.extend(tls_result::of_refused(first, &refused));
+                let held = Held::not_begun(Broken::Unsafe(refused.failure));
                 open.note(plan, first, letter, &held);
                 open.take(first, held);
                 return hops.to_vec();
@@ -403,7 +422,7 @@ impl Courier {
         if let Err(Broken::Resumption(why)) = &held.result {
             // What was kept of the server is of no use any more; that says nothing of its TLS, and is no
             // reason to go on in clear.
-            tracing::debug!(host = %hop.host, address = %hop.address, why, "a TLS session was not resumed");
+            tracing::debug!(host = %hop.host, address = %hop.address, %why, "a TLS session was not resumed");
             held = self.speak_again(way, hop, how, open).await;
         }
         loop {
@@ -457,10 +476,12 @@ impl Courier {
             Ok(connection) => self.send(way, hop, &manner, connection, open).await,
             Err(held) => *held,
         };
-        // What comes over a connection that is kept counts no more: it is the same conversation.
-        // A session that was not resumed says nothing: the next connection begins without it.
+        // Here alone: a connection that is kept for further messages counts once (RFC 8460 §4.4). A session
+        // that was not resumed says nothing: the next connection begins without it.
         if !matches!(held.result, Err(Broken::Resumption(_))) {
-            open.tls_results.extend(tls_result::of(hop, how.wish, &held));
+            let from = self.dialer.leaves_from(hop.address, manner.source);
+            let result = tls_result::of(way.plan, (hop, from), way.level, how.wish, &held);
+            open.tls_results.extend(result);
         }
         match held.result {
             // What a route requires may be mended there; what the sender requires goes no other way.
@@ -491,9 +512,9 @@ impl Courier {
         if let Ok(outcome) = &result {
             self.chunking.learn(hop.address, outcome);
         }
-        let tls = connection.tls().cloned();
+        let (tls, flaw) = connection.tls();
         self.pool.put(hop.address, connection, Terms::of(hop, manner));
-        Held { tls, result }
+        Held { tls, flaw, result }
     }
 
     fn manner(&self, way: Way<'_>, hop: &Hop, how: How, open: &Open) -> Manner {

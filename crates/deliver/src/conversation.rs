@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 use store::{BlobError, BlobId, Blobs};
-use tls::{Verdict, VerdictHandle, Verification};
+use tls::{Flaw, Verdict, VerdictHandle, Verification};
 use tokio::io::{AsyncRead as _, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout};
 
@@ -48,15 +48,33 @@ struct Sending<'a> {
 pub(crate) enum Broken {
     Connect(io::Error),
     ConnectTimeout(Duration),
-    Handshake(String),
+    Handshake(Unshaken),
     /// The same, when a session was offered for resumption: without one it may do.
-    Resumption(String),
+    Resumption(Unshaken),
     Session(SessionFailure),
     Cannot(CannotSend),
     /// The server may not be used now; no connection was made.
     Unsafe(crate::failure::Failure),
     /// Our own store could not give the message.
     Blob(BlobError),
+}
+
+/// Why a TLS handshake came to nothing, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+pub(crate) struct Unshaken {
+    pub(crate) words: String,
+    /// What is wrong with the certificate, where it was that.
+    pub(crate) flaw: Option<Flaw>,
+}
+
+/// What is wrong with a certificate that was taken all the same, also in words.
+pub(crate) type Flawed = Option<(Flaw, String)>;
+
+/// TLS that stands.
+pub(crate) struct Shaken {
+    pub(crate) tls: journey::TlsUsed,
+    pub(crate) flaw: Flawed,
 }
 
 /// How one conversation is to be held.
@@ -78,6 +96,7 @@ pub(crate) struct Manner {
 /// What a conversation came to, and the TLS that it had.
 pub(crate) struct Held {
     pub(crate) tls: Option<journey::TlsUsed>,
+    pub(crate) flaw: Flawed,
     pub(crate) result: Result<Outcome, Broken>,
 }
 
@@ -86,6 +105,7 @@ impl Held {
     pub(crate) fn not_begun(broken: Broken) -> Self {
         Self {
             tls: None,
+            flaw: None,
             result: Err(broken),
         }
     }
@@ -94,7 +114,7 @@ impl Held {
 /// A connection whose server has greeted us: it takes messages, one after the other.
 pub(crate) struct Connection {
     talk: Talk,
-    tls: Option<journey::TlsUsed>,
+    tls: Option<Shaken>,
     began: Instant,
     messages: usize,
 }
@@ -123,11 +143,17 @@ pub(crate) async fn open(
             began: Instant::now(),
             messages: 0,
         }),
-        Err(broken) => Err(Box::new(Held {
-            tls: used,
-            result: Err(broken),
-        })),
+        Err(broken) => {
+            let (tls, flaw) = parts(used.as_ref());
+            let result = Err(broken);
+            Err(Box::new(Held { tls, flaw, result }))
+        }
     }
+}
+
+fn parts(shaken: Option<&Shaken>) -> (Option<journey::TlsUsed>, Flawed) {
+    let tls = shaken.map(|shaken| shaken.tls.clone());
+    (tls, shaken.and_then(|shaken| shaken.flaw.clone()))
 }
 
 /// A talk that waits for the greeting, and how it turns to TLS.
@@ -161,9 +187,9 @@ impl Connection {
         self.talk.send(outgoing, text).await
     }
 
-    /// The TLS that it has.
-    pub(crate) fn tls(&self) -> Option<&journey::TlsUsed> {
-        self.tls.as_ref()
+    /// The TLS that it has, and what is wrong with the certificate.
+    pub(crate) fn tls(&self) -> (Option<journey::TlsUsed>, Flawed) {
+        parts(self.tls.as_ref())
     }
 
     /// Messages that it was given.
@@ -225,14 +251,13 @@ pub(crate) struct Handshake<'a> {
 }
 
 impl Handshake<'_> {
-    pub(crate) async fn shake(
-        &self,
-        io: Box<dyn Stream>,
-    ) -> Result<(Box<dyn Stream>, journey::TlsUsed), Broken> {
+    pub(crate) async fn shake(&self, io: Box<dyn Stream>) -> Result<(Box<dyn Stream>, Shaken), Broken> {
         let now = Instant::now().into_std();
         let verification = self.verification.clone();
+        let unshaken = |words, flaw| Broken::Handshake(Unshaken { words, flaw });
+        let unresumed = |words| Broken::Resumption(Unshaken { words, flaw: None });
         let meeting = self.tls.meet(verification, &self.host, self.address, now);
-        let meeting = meeting.map_err(|e| Broken::Handshake(e.to_string()))?;
+        let meeting = meeting.map_err(|e| unshaken(e.to_string(), None))?;
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(&meeting.config));
         let connected = timeout(self.within, connector.connect(meeting.name.clone(), io)).await;
         let connected = connected.unwrap_or_else(|_| {
@@ -244,20 +269,26 @@ impl Handshake<'_> {
                 let resumption = meeting.failed(&e);
                 Err(match meeting.verdict.verdict() {
                     Some(Verdict::Unverified(why)) => {
-                        Broken::Handshake(format!("its certificate is not taken: {why}"))
+                        let words = format!("its certificate is not taken: {why}");
+                        unshaken(words, meeting.verdict.flaw())
                     }
-                    _ if resumption => Broken::Resumption(e.to_string()),
-                    _ => Broken::Handshake(e.to_string()),
+                    _ if resumption => unresumed(e.to_string()),
+                    _ => unshaken(e.to_string(), None),
                 })
             }
             Ok(stream) => {
                 let connection = stream.get_ref().1;
                 let resumed = meeting.succeeded(connection);
                 let info = tls::describe(connection);
-                let used = tls_used(&info, &meeting.verdict, self.verified_as, resumed);
-                let verdict = meeting.verdict.verdict().map(|v| v.to_string());
+                let tls = tls_used(&info, &meeting.verdict, self.verified_as, resumed);
+                let verdict = meeting.verdict.verdict();
+                let flaw = match (meeting.verdict.flaw(), &verdict) {
+                    (Some(flaw), Some(Verdict::Unverified(why))) => Some((flaw, why.clone())),
+                    _ => None,
+                };
+                let verdict = verdict.map(|v| v.to_string());
                 tracing::debug!(host = %self.host, tls = %info, verdict, resumed, "TLS");
-                Ok((Box::new(stream), used))
+                Ok((Box::new(stream), Shaken { tls, flaw }))
             }
         }
     }
@@ -283,11 +314,7 @@ fn tls_used(
 
 impl Talk {
     /// Up to the first message.
-    async fn greet(
-        mut self,
-        handshake: &Handshake<'_>,
-        used: &mut Option<journey::TlsUsed>,
-    ) -> Result<Self, Broken> {
+    async fn greet(mut self, handshake: &Handshake<'_>, used: &mut Option<Shaken>) -> Result<Self, Broken> {
         loop {
             match self.step() {
                 Step::Ready => return Ok(self),

@@ -24,6 +24,12 @@ pub trait Dialer: Send + Sync {
         let _ = from;
         self.dial(to)
     }
+
+    /// The address of ours from which [`Dialer::dial_from`] connects; `None`: the system chooses it.
+    fn leaves_from(&self, to: SocketAddr, from: Option<IpAddr>) -> Option<IpAddr> {
+        let _ = to;
+        from
+    }
 }
 
 /// Connections by TCP.
@@ -48,8 +54,12 @@ impl Dialer for TcpDialer {
         self.dial_from(to, None)
     }
 
+    fn leaves_from(&self, to: SocketAddr, from: Option<IpAddr>) -> Option<IpAddr> {
+        from.or_else(|| self.source_for(to))
+    }
+
     fn dial_from(&self, to: SocketAddr, from: Option<IpAddr>) -> Dialing<'_> {
-        let source = from.or_else(|| self.source_for(to));
+        let source = self.leaves_from(to, from);
         Box::pin(async move {
             let stream = match source {
                 None => TcpStream::connect(to).await?,

@@ -10,7 +10,6 @@ use crate::service::Context;
 use crate::settle::{self, Decision};
 use crate::sts;
 use crate::suspended;
-use crate::tls_result;
 use crate::way;
 use crate::work::CLAIM_MARGIN;
 use directory::{Flaw, Forward, Resolution, Spread};
@@ -247,7 +246,8 @@ async fn carry(ctx: &Context, claims: &[Claim], site: &Site, end: &(dyn Fn(Heard
     let letter = letter(claims, &first.message, now);
     let under_way = ctx.courier.begin(&plan, &letter).at(site.clone());
     let mut under_way = under_way.within(time);
-    let tls_tally = ctx.tls_tally(tls_result::policy_domain(&plan, host), &first.message);
+    let tls_tally = ctx.tls_tally(&plan, host, &first.message);
+    tls_tally.count_fault(&plan, now);
     while let Some(decided) = under_way.next().await {
         if under_way.is_over() {
             let (heard, opened) = under_way.heard();

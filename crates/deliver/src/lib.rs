@@ -39,4 +39,4 @@ pub use route::{Action, Login, Origin, Route, RouteFor, ServerName, TlsPolicy};
 pub use service::{Context, Options, Parts, run};
 pub use sites::SiteLimit;
 pub use tls_reports::{Post, TlsReportOptions, TlsReports};
-pub use tls_result::TlsResult;
+pub use tls_result::{TlsResult, Under};

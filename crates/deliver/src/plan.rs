@@ -130,6 +130,9 @@ pub struct Plan {
     pub evidence: Evidence,
     /// What was found of the domain's MTA-STS policy, for the TLS report; likewise.
     pub mta_sts: mtasts::Found,
+    /// Servers that were left out because an enforced MTA-STS policy does not name them, for the TLS
+    /// report; likewise.
+    pub left_out: Vec<Hop>,
     /// Whence connections are made; see [`crate::source::Sources::depart`].
     pub departures: Departures,
     /// What was left out and why, in words.
@@ -142,12 +145,21 @@ impl Plan {
     /// # Errors
     /// Why that server may not be used.
     pub fn security(&self, hop: &Hop, require_tls: bool) -> Result<security::Decision, Failure> {
+        self.judge(hop, require_tls).map_err(|refused| refused.failure)
+    }
+
+    /// The same, with the cause of a refusal.
+    pub(crate) fn judge(
+        &self,
+        hop: &Hop,
+        require_tls: bool,
+    ) -> Result<security::Decision, security::Refused> {
         let asked = Asked {
             policy: self.tls,
             login: self.login.is_some(),
             require_tls,
         };
-        security::decide(hop, asked, &self.evidence)
+        security::judge(hop, asked, &self.evidence)
     }
 
     /// The plan in one line, for the journey.
@@ -462,6 +474,7 @@ pub fn plan(hosts: Hosts, book: &AddressBook, own: &Own) -> Result<Plan, Failure
         login: hosts.login,
         evidence: Evidence::default(),
         mta_sts: mtasts::Found::default(),
+        left_out: Vec::new(),
         departures: Departures::default(),
         notes,
     })

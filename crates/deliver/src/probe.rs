@@ -313,13 +313,13 @@ impl Talk {
                     }
                     notes.begin("TLS handshake");
                     let shaken = handshake.shake(self.io).await;
-                    let (io, tls) = shaken.inspect_err(|e| {
+                    let (io, shaken) = shaken.inspect_err(|e| {
                         if let Broken::Handshake(why) | Broken::Resumption(why) = e {
-                            notes.end(false, why.clone());
+                            notes.end(false, why.to_string());
                         }
                     })?;
-                    notes.end(true, in_words(&tls));
-                    (self.io, *used) = (io, Some(tls));
+                    notes.end(true, in_words(&shaken.tls));
+                    (self.io, *used) = (io, Some(shaken.tls));
                     self.client.tls_started();
                 }
                 Step::Ready => match question.take() {

@@ -164,20 +164,54 @@ pub struct Decision {
     pub why: String,
 }
 
+/// What keeps a server from being used before it is connected to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cause {
+    /// The sender requires TLS, and nothing protects the choice of the server.
+    Unprotected,
+    /// Whether it has TLSA records could not be found out.
+    TlsaUnknown,
+    /// The route asks for DANE, which it has not.
+    DaneRequired,
+    /// The domain's MTA-STS policy is enforced and does not name it.
+    NotNamed,
+}
+
+/// A server that may not be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Refused {
+    /// Why.
+    pub(crate) cause: Cause,
+    /// Why, for the errand: for now, or for good.
+    pub(crate) failure: Failure,
+}
+
+impl Cause {
+    fn so(self, failure: Failure) -> Refused {
+        let cause = self;
+        Refused { cause, failure }
+    }
+}
+
 /// Decides the level for one server.
 ///
 /// # Errors
 /// Why it may not be used: for now, or, where no time can help (REQUIRETLS), for good.
 pub fn decide(hop: &Hop, asked: Asked, evidence: &Evidence) -> Result<Decision, Failure> {
+    judge(hop, asked, evidence).map_err(|refused| refused.failure)
+}
+
+/// The same, with the cause of a refusal.
+pub(crate) fn judge(hop: &Hop, asked: Asked, evidence: &Evidence) -> Result<Decision, Refused> {
     let host = &hop.host;
     if asked.require_tls {
-        may_be_named(host, evidence)?;
+        may_be_named(host, evidence).map_err(|failure| Cause::Unprotected.so(failure))?;
     }
     let checks_domain = !matches!(asked.policy, TlsPolicy::Off | TlsPolicy::Unchecked);
     let mut notes: Vec<String> = Vec::new();
     let mut floor = Level::Opportunistic;
     if checks_domain || asked.require_tls {
-        match by_dane(host, evidence)? {
+        match by_dane(host, evidence).map_err(|failure| Cause::TlsaUnknown.so(failure))? {
             ByDane::Verifies(dane) => {
                 let count = dane.records().len();
                 let why = format!("DANE, by {count} TLSA records of {}", dane.base());
@@ -192,10 +226,10 @@ pub fn decide(hop: &Hop, asked: Asked, evidence: &Evidence) -> Result<Decision, 
             ByDane::Not(why) => notes.push(format!("no DANE: {why}")),
         }
         if asked.policy == TlsPolicy::Dane {
-            return Err(not_now(format!(
+            return Err(Cause::DaneRequired.so(not_now(format!(
                 "the route asks for DANE, and {host} cannot be verified by it ({}); publish TLSA records there or change tls in the route",
                 notes.join("; ")
-            )));
+            ))));
         }
         if let Some(sts) = &evidence.sts {
             match (sts.mode, sts.names(host)) {
@@ -205,10 +239,10 @@ pub fn decide(hop: &Hop, asked: Asked, evidence: &Evidence) -> Result<Decision, 
                 }
                 (StsMode::Enforce, false) => {
                     let domain = of_domain(evidence);
-                    return Err(not_now(format!(
+                    return Err(Cause::NotNamed.so(not_now(format!(
                         "the MTA-STS policy of {domain} does not name {host} among its servers ({}): whoever runs {domain} must add it at https://mta-sts.{domain}/.well-known/mta-sts.txt, or correct the MX records",
                         sts.named
-                    )));
+                    ))));
                 }
                 (StsMode::Testing, true) => notes.push("MTA-STS in mode testing".to_owned()),
                 (StsMode::Testing, false) => {

@@ -9,18 +9,18 @@
 use crate::attempt::{self, Courier};
 use crate::dial::Dialer;
 use crate::explain::Replies;
-use crate::plan::{AddressOrder, Listening, Own};
+use crate::plan::{AddressOrder, Listening, Own, Plan};
 use crate::pool::Pool;
 use crate::route::Route;
 use crate::sites::SiteLimit;
 use crate::source::Sources;
-use crate::tls_result::TlsTally;
+use crate::tls_result::{self, TlsTally};
 use crate::work::{PAUSE, Work};
 use directory::{Directory, Random};
 use dns::Resolver;
 use journey::Journey;
 use letterbox::{Letterbox, Reporter};
-use mail::{Clock, Domain};
+use mail::{Clock, Domain, Host};
 use mailbox::Mailboxes;
 use queue::{IdSource, Queue};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -197,9 +197,9 @@ impl Context {
         self
     }
 
-    /// Where the conversations about one message are counted: for the domain whose servers they are
-    /// with, if they are to be counted at all.
-    pub(crate) fn tls_tally(&self, domain: Option<&Domain>, message: &queue::Message) -> TlsTally<'_> {
+    /// Where the conversations about one message are counted, if they are to be counted at all: for the
+    /// domain whose servers they are with.
+    pub(crate) fn tls_tally(&self, plan: &Plan, host: &Host, message: &queue::Message) -> TlsTally<'_> {
         // RFC 8460 §3: reports are not reported about, or two servers would do so for ever.
         let is_report = message.login.is_none()
             && message.reverse_path.is_null()
@@ -208,7 +208,8 @@ impl Context {
                 .as_deref()
                 .is_some_and(tlsrpt::message::is_ours);
         let collector = self.tls_results.as_deref().filter(|_| !is_report);
-        TlsTally::new(collector, domain)
+        let domain = tls_result::policy_domain(plan, host, &self.routes());
+        TlsTally::new(collector, domain, plan)
     }
 
     /// The way into mailboxes here.

@@ -83,7 +83,7 @@ fn leave_out(plan: &mut Plan, applied: &Applied) {
         "{} left out, because the policy does not name it",
         hosts.join(", ")
     ));
-    plan.hops = used;
+    (plan.hops, plan.left_out) = (used, others);
 }
 
 /// Says of what failed for want of TLS that the receiver's own policy asked for it, and who can mend it.

@@ -61,6 +61,7 @@ impl Stage {
                 login: None,
                 evidence: deliver::security::Evidence::default(),
                 mta_sts: mtasts::Found::default(),
+                left_out: Vec::new(),
                 departures: deliver::source::Departures::default(),
                 notes: Vec::new(),
             },
