@@ -521,7 +521,7 @@ impl Courier {
         let mut manner = manner(&self.options, way.plan, hop, way.level, how.wish);
         manner.client.chunking = !how.by_data && self.chunking.is_allowed(hop.address);
         manner.tap = self.tap.clone();
-        manner.name = format!("{} to {} at {}", way.letter.name, hop.host, hop.address);
+        manner.name = format!("{} to {} at {}", way.letter.name, hop.host, hop.place());
         manner.site = open.site.clone();
         manner
     }
@@ -554,7 +554,7 @@ impl How {
 }
 
 fn helo(options: &Options, plan: &Plan, hop: &Hop) -> String {
-    match plan.departures.to(hop.address) {
+    match plan.departures.to(hop) {
         Some(departure) => departure.helo.clone(),
         None => options.helo.clone(),
     }
@@ -563,17 +563,18 @@ fn helo(options: &Options, plan: &Plan, hop: &Hop) -> String {
 /// How a conversation with a server of the plan is held, unheard by anybody and for no site.
 pub(crate) fn manner(options: &Options, plan: &Plan, hop: &Hop, level: &Level, wish: TlsWish) -> Manner {
     let mut client = smtp::client::Options::new(helo(options, plan, hop));
+    client.lmtp = plan.lmtp;
     client.tls = wish;
     client.timeouts = options.timeouts;
     client.login = plan.login.as_ref().map(|l| (l.user.clone(), l.password.clone()));
     // In clear a password may only go where nobody listens.
-    client.allow_plaintext_auth = *level == Level::Clear && hop.address.ip().is_loopback();
+    client.allow_plaintext_auth = *level == Level::Clear && hop.ip().is_none_or(|ip| ip.is_loopback());
     Manner {
         client,
         verification: level.verification(),
         verified_as: level.label(),
         handshake_timeout: options.handshake_timeout,
-        source: plan.departures.to(hop.address).map(|departure| departure.address),
+        source: plan.departures.to(hop).map(|departure| departure.address),
         tap: None,
         name: String::new(),
         site: None,
@@ -724,12 +725,12 @@ impl Open {
                 None => groups.push((outcome, vec![recipient])),
             }
         }
-        let departure = plan.departures.to(hop.address);
+        let departure = plan.departures.to(hop);
         for (outcome, recipients) in groups {
             self.events.push(Event::Attempt {
                 recipients,
                 host: hop.host.to_string(),
-                ip: Some(hop.address.ip()),
+                ip: hop.ip(),
                 port: hop.address.port(),
                 source: departure.map(|d| d.address),
                 helo: departure.map(|d| d.helo.clone()),

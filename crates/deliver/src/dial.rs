@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 /// What a conversation runs over.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -30,9 +30,15 @@ pub trait Dialer: Send + Sync {
         let _ = to;
         from
     }
+
+    /// Connects to a Unix socket of this machine. A network need not have any.
+    fn dial_socket<'a>(&'a self, path: &'a str) -> Dialing<'a> {
+        let _ = path;
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
 }
 
-/// Connections by TCP.
+/// Connections by TCP, and to sockets of this machine.
 #[derive(Clone, Debug, Default)]
 pub struct TcpDialer {
     /// Addresses of ours to connect from: the first of the right family, or whatever the system
@@ -77,5 +83,9 @@ impl Dialer for TcpDialer {
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
+    }
+
+    fn dial_socket<'a>(&'a self, path: &'a str) -> Dialing<'a> {
+        Box::pin(async move { Ok(Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>) })
     }
 }

@@ -65,7 +65,7 @@ pub(crate) fn session_stage(failure: &SessionFailure) -> Option<Stage> {
 pub(crate) fn session_failure(hop: &Hop, failure: &SessionFailure) -> Failure {
     let host = hop.host.to_string();
     let ours = |subject, detail| {
-        let words = cut(format!("{host} at {}: {failure}", hop.address));
+        let words = cut(format!("{host} at {}: {failure}", hop.place()));
         Failure::ours(451, EnhancedStatus::new(4, subject, detail), words)
     };
     match failure {
@@ -128,7 +128,7 @@ pub(crate) fn failure_of(hop: &Hop, broken: &Broken) -> Failure {
 }
 
 fn in_words(hop: &Hop, broken: &Broken) -> String {
-    let (host, address) = (&hop.host, hop.address);
+    let (host, address) = (&hop.host, hop.place());
     match broken {
         Broken::Connect(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
             format!("connection refused by {host} at {address}")
@@ -161,7 +161,7 @@ pub(crate) fn outcome_of(hop: &Hop, verdict: &Verdict) -> AttemptOutcome {
         }
         Verdict::Unanswered(failure) => AttemptOutcome::Failed {
             stage: session_stage(failure).map_or_else(String::new, |s| s.to_string()),
-            error: cut(format!("{} at {}: {failure}", hop.host, hop.address)),
+            error: cut(format!("{} at {}: {failure}", hop.host, hop.place())),
         },
     }
 }

@@ -5,7 +5,7 @@
 //! delivery to a host of our own or behind it), RFC 7505 (null MX); DNS trouble never bounces.
 
 use crate::failure::Failure;
-use crate::route::{Login, Route, ServerName, Target, TlsPolicy};
+use crate::route::{Action, Login, Route, ServerName, Target, TlsPolicy};
 use crate::security::{self, Asked, Evidence};
 use crate::source::Departures;
 use dns::{DnsError, Mx};
@@ -79,6 +79,9 @@ pub struct Addresses {
     pub v6: Result<Vec<Ipv6Addr>, DnsError>,
 }
 
+/// What stands for the address of a server that is a socket of this machine.
+pub const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 /// Addresses by host name.
 pub type AddressBook = BTreeMap<Domain, Addresses>;
 
@@ -87,7 +90,7 @@ pub type AddressBook = BTreeMap<Domain, Addresses>;
 pub struct Hop {
     /// Its name, for TLS and for people.
     pub host: ServerName,
-    /// Where to connect.
+    /// Where to connect; of a socket [`NO_ADDRESS`].
     pub address: SocketAddr,
     /// Its MX preference, when it was found by MX.
     pub preference: Option<u16>,
@@ -97,6 +100,30 @@ impl Hop {
     /// Whether both are addresses of one server.
     pub(crate) fn is_beside(&self, other: &Hop) -> bool {
         self.host == other.host && self.address.port() == other.address.port()
+    }
+
+    /// The path, where it is a socket of this machine.
+    #[must_use]
+    pub fn socket(&self) -> Option<&str> {
+        match &self.host {
+            ServerName::Socket(path) => Some(path),
+            ServerName::Name(_) | ServerName::Ip(_) => None,
+        }
+    }
+
+    /// Its address; a socket has none.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.socket().is_none().then(|| self.address.ip())
+    }
+
+    /// Where it is, in words: an address and port, or a socket.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self.socket() {
+            Some(_) => "a socket of this machine".to_owned(),
+            None => self.address.to_string(),
+        }
     }
 }
 
@@ -124,6 +151,8 @@ pub struct Plan {
     pub hops: Vec<Hop>,
     /// What is asked of TLS.
     pub tls: TlsPolicy,
+    /// Whether the servers speak LMTP.
+    pub lmtp: bool,
     /// The login there.
     pub login: Option<Login>,
     /// What is known for [`crate::security::decide`]; whoever makes the plan fills it in afterwards.
@@ -170,7 +199,7 @@ impl Plan {
                 .preference
                 .map(|p| format!(" (preference {p})"))
                 .unwrap_or_default();
-            format!("{} at {}{preference}", hop.host, hop.address)
+            format!("{} at {}{preference}", hop.host, hop.place())
         });
         format!("{}: {}", self.reason(), hops.collect::<Vec<_>>().join(", then "))
     }
@@ -183,6 +212,7 @@ impl Plan {
             By::AddressFallback => "no MX records, so the domain's own address".to_owned(),
             By::Literal => "the address that the recipient's address names".to_owned(),
             By::Order => "the operator's order".to_owned(),
+            By::Route(pattern) if self.lmtp => format!("the route for {pattern}, by LMTP"),
             By::Route(pattern) => format!("the route for {pattern}"),
         };
         let mut text = format!("{by}; {}", self.security_in_words());
@@ -225,6 +255,7 @@ pub struct Hosts {
     by: By,
     hosts: Vec<Candidate>,
     tls: TlsPolicy,
+    lmtp: bool,
     login: Option<Login>,
     notes: Vec<String>,
 }
@@ -242,7 +273,7 @@ impl Hosts {
     pub fn names(&self) -> impl Iterator<Item = &Domain> {
         self.hosts.iter().filter_map(|c| match &c.host {
             ServerName::Name(name) => Some(name),
-            ServerName::Ip(_) => None,
+            ServerName::Ip(_) | ServerName::Socket(_) => None,
         })
     }
 }
@@ -263,6 +294,7 @@ pub fn hosts_by_route(route: &Route, targets: &[Target], random: &mut dyn FnMut(
         by: By::Route(route.named()),
         hosts: candidates.collect(),
         tls: route.tls,
+        lmtp: matches!(route.action, Action::Lmtp(_)),
         login: route.login.clone(),
         notes: Vec::new(),
     }
@@ -331,6 +363,7 @@ fn found(by: By, hosts: Vec<(ServerName, Option<u16>)>, own: &Own) -> Hosts {
         by,
         hosts: candidates.collect(),
         tls: TlsPolicy::Opportunistic,
+        lmtp: false,
         login: None,
         notes: Vec::new(),
     }
@@ -438,6 +471,7 @@ pub fn plan(hosts: Hosts, book: &AddressBook, own: &Own) -> Result<Plan, Failure
         let host = &candidate.host;
         let ips = match host {
             ServerName::Ip(ip) => vec![*ip],
+            ServerName::Socket(_) => vec![NO_ADDRESS.ip()],
             ServerName::Name(name) => match host_addresses(book.get(name), own.order) {
                 Ok(ips) => ips,
                 Err(None) => {
@@ -471,6 +505,7 @@ pub fn plan(hosts: Hosts, book: &AddressBook, own: &Own) -> Result<Plan, Failure
         by: hosts.by,
         hops,
         tls: hosts.tls,
+        lmtp: hosts.lmtp,
         login: hosts.login,
         evidence: Evidence::default(),
         mta_sts: mtasts::Found::default(),
@@ -483,7 +518,8 @@ pub fn plan(hosts: Hosts, book: &AddressBook, own: &Own) -> Result<Plan, Failure
 /// Whoever connects to an address at which we listen ourselves gets us again: as where an MX record
 /// names us (RFC 5321 §5.1), only hosts that are preferred to that one may be tried.
 fn cut_at_us(by: &By, hops: &mut Vec<Hop>, own: &Own) -> Result<Option<String>, Failure> {
-    let Some(us) = hops.iter().find(|hop| own.listening.is_us(hop.address)).cloned() else {
+    let is_us = |hop: &&Hop| hop.socket().is_none() && own.listening.is_us(hop.address);
+    let Some(us) = hops.iter().find(is_us).cloned() else {
         return Ok(None);
     };
     hops.retain(|hop| hop.preference < us.preference);

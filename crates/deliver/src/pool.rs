@@ -1,7 +1,7 @@
 //! Connections that ended a message well, kept for the next one.
 //!
 //! Promises: a kept connection is taken up only for the same address, host name, source address,
-//! EHLO name, TLS requirement and login; how many are kept, how long, and for how many messages is bounded; each that is not
+//! EHLO name, protocol, TLS requirement and login; how many are kept, how long, and for how many messages is bounded; each that is not
 //! taken up ends with QUIT.
 //! Never: a connection on which the server said something that was not asked.
 
@@ -51,6 +51,7 @@ pub(crate) struct Terms {
     host: ServerName,
     source: Option<IpAddr>,
     helo: String,
+    lmtp: bool,
     tls: TlsWish,
     verification: Verification,
     verified_as: &'static str,
@@ -66,6 +67,7 @@ impl Terms {
             host: hop.host.clone(),
             source: manner.source,
             helo: manner.client.helo.clone(),
+            lmtp: manner.client.lmtp,
             tls: manner.client.tls,
             verification: manner.verification.clone(),
             verified_as: manner.verified_as,
@@ -88,6 +90,7 @@ impl Terms {
             && self.host == hop.host
             && self.source == manner.source
             && self.helo == client.helo
+            && self.lmtp == client.lmtp
             && self.tls == client.tls
             && self.verification == manner.verification
             && self.verified_as == manner.verified_as

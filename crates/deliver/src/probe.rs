@@ -433,7 +433,7 @@ impl smtp::Tap for Notes {
         let verb = match line.split([' ', ':']).next() {
             Some("MAIL") => "MAIL FROM",
             Some("RCPT") => "RCPT TO",
-            Some(verb @ ("EHLO" | "HELO" | "STARTTLS" | "AUTH" | "RSET" | "QUIT")) => verb,
+            Some(verb @ ("EHLO" | "LHLO" | "HELO" | "STARTTLS" | "AUTH" | "RSET" | "QUIT")) => verb,
             // A login goes on, or a remark about TLS.
             _ => return,
         };

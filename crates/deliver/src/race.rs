@@ -53,8 +53,11 @@ pub(crate) async fn race<'a>(
         // The next one starts when its time has come, or when one before it has failed.
         if let Some(hop) = waiting.next() {
             raced.dialled.push(hop);
-            let from = departures.to(hop.address).map(|departure| departure.address);
-            let dialing = dialer.dial_from(hop.address, from);
+            let from = departures.to(hop).map(|departure| departure.address);
+            let dialing = match hop.socket() {
+                Some(path) => dialer.dial_socket(path),
+                None => dialer.dial_from(hop.address, from),
+            };
             under_way.push(async move { (hop, timeout(within, dialing).await) });
         }
         let ended = tokio::select! {

@@ -7,6 +7,9 @@ use std::net::IpAddr;
 
 /// The port of mail between servers (RFC 5321 §4.5.4.2).
 pub const SMTP_PORT: u16 = 25;
+/// The port of LMTP servers for which a route names none. No port is registered for LMTP; 24, "any
+/// private mail system", is what its servers use. Never 25 (RFC 2033 §5).
+pub const LMTP_PORT: u16 = 24;
 
 /// What is asked of TLS on the way to a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
@@ -122,13 +125,15 @@ impl fmt::Display for RouteFor {
     }
 }
 
-/// A server by name or by address.
+/// A server by name, by address, or by a socket of this machine.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum ServerName {
     /// A name, whose addresses the DNS has.
     Name(Domain),
     /// An address.
     Ip(IpAddr),
+    /// The path of a Unix socket, which begins with a slash. Only LMTP goes there.
+    Socket(String),
 }
 
 impl ServerName {
@@ -153,6 +158,7 @@ impl fmt::Display for ServerName {
         match self {
             ServerName::Name(name) => write!(f, "{name}"),
             ServerName::Ip(ip) => write!(f, "[{ip}]"),
+            ServerName::Socket(path) => f.write_str(path),
         }
     }
 }
@@ -219,6 +225,54 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Reads where an LMTP server is: `box.example.net:24`, `192.0.2.1`, `[2001:db8::1]:24` or
+    /// `/run/dovecot/lmtp`. Postfix's ways to write it (`inet:box.example.net:24`, `unix:/run/lmtp`, both
+    /// also behind `lmtp:`) are understood.
+    ///
+    /// # Errors
+    /// What is wrong with the text, in words.
+    pub fn parse_lmtp(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| {
+            format!(
+                "lmtp \"{text}\": {why}; write it so: /run/dovecot/lmtp, box.example.net or box.example.net:24"
+            )
+        };
+        let place = text.trim();
+        let place = place.strip_prefix("lmtp:").unwrap_or(place);
+        let path = place.strip_prefix("unix:").unwrap_or(place);
+        if path.starts_with('/') {
+            let host = ServerName::Socket(path.to_owned());
+            return Ok(Self {
+                preference: 0,
+                host,
+                port: 0,
+            });
+        }
+        if path.len() != place.len() {
+            return Err(wrong("the path of a socket begins with a slash"));
+        }
+        let place = place.strip_prefix("inet:").unwrap_or(place);
+        if place.contains(' ') {
+            return Err(wrong("it names one server"));
+        }
+        let target = Self::parse(place, LMTP_PORT).map_err(|e| format!("lmtp {e}"))?;
+        match target.port {
+            SMTP_PORT => Err(wrong("LMTP is never spoken on port 25 (RFC 2033)")),
+            _ => Ok(target),
+        }
+    }
+
+    /// `host:port`, or the path of a socket.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.host {
+            ServerName::Socket(path) => path.clone(),
+            host => format!("{host}:{}", self.port),
+        }
+    }
+}
+
 /// The failure that a route stands for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
@@ -276,6 +330,8 @@ impl fmt::Display for Refusal {
 pub enum Action {
     /// It goes to one of these servers.
     Relay(Vec<Target>),
+    /// It goes to this server by LMTP (RFC 2033), with an answer for each recipient.
+    Lmtp(Target),
     /// It goes to the mail exchangers of another domain.
     MxOf {
         /// Which domain.
@@ -303,6 +359,7 @@ impl fmt::Display for Action {
                 }
                 Ok(())
             }
+            Action::Lmtp(target) => write!(f, "by LMTP to {}", target.place()),
             Action::MxOf { domain, port } => write!(f, "to the mail exchangers of {domain}, port {port}"),
             Action::Discard => f.write_str("discard"),
             Action::Fail(refusal) => write!(f, "fail: {refusal}"),
@@ -382,6 +439,8 @@ impl Route {
             Action::Fail(Refusal::parse(text)?)
         } else if spec.discard {
             Action::Discard
+        } else if let Some(place) = &spec.lmtp {
+            Action::Lmtp(Target::parse_lmtp(place)?)
         } else if let Some(name) = &spec.mx {
             let domain = Domain::parse(name).map_err(|e| format!("mx \"{name}\": {e}"))?;
             Action::MxOf { domain, port }
@@ -389,13 +448,19 @@ impl Route {
             let targets = spec.hosts.iter().map(|text| Target::parse(text, port));
             Action::Relay(targets.collect::<Result<_, _>>()?)
         };
+        let is_socket =
+            matches!(&action, Action::Lmtp(target) if matches!(target.host, ServerName::Socket(_)));
+        let tls = match &spec.tls {
+            Some(text) => TlsPolicy::parse(text)?,
+            None => TlsPolicy::default(),
+        };
+        if is_socket && spec.tls.is_some() && tls != TlsPolicy::Off {
+            return Err("a socket of this machine has no TLS: leave tls out".to_owned());
+        }
         Ok(Self {
             for_domains,
             action,
-            tls: match &spec.tls {
-                Some(text) => TlsPolicy::parse(text)?,
-                None => TlsPolicy::default(),
-            },
+            tls: if is_socket { TlsPolicy::Off } else { tls },
             login,
             origin,
         })
@@ -493,6 +558,45 @@ mod tests {
         ] {
             assert!(Target::parse(wrong, 25).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn lmtp_servers() {
+        for (text, shown) in [
+            ("box.example.net:2424", "box.example.net:2424"),
+            ("box.example.net", "box.example.net:24"),
+            ("[2001:db8::1]", "[2001:db8::1]:24"),
+            ("/run/dovecot/lmtp", "/run/dovecot/lmtp"),
+            ("unix:/run/lmtp", "/run/lmtp"),
+            ("lmtp:unix:/run/lmtp", "/run/lmtp"),
+            ("inet:127.0.0.1:24", "[127.0.0.1]:24"),
+            ("lmtp:inet:box.example.net", "box.example.net:24"),
+        ] {
+            assert_eq!(Target::parse_lmtp(text).unwrap().place(), shown, "{text}");
+        }
+        for wrong in [
+            "",
+            "unix:run/lmtp",
+            "box.example.net:25",
+            "10 box.example.net",
+            "a..b",
+        ] {
+            assert!(Target::parse_lmtp(wrong).is_err(), "{wrong}");
+        }
+        let spec = |place: &str, tls: Option<&str>| RouteSpec {
+            lmtp: Some(place.to_owned()),
+            tls: tls.map(str::to_owned),
+            ..RouteSpec::default()
+        };
+        let read = |spec| Route::read("*", &spec, None, Origin::Store);
+        let route = read(spec("/run/lmtp", None)).unwrap();
+        assert_eq!(route.action.to_string(), "by LMTP to /run/lmtp");
+        assert_eq!(route.tls, TlsPolicy::Off);
+        assert_eq!(
+            read(spec("a.example", Some("required"))).unwrap().tls,
+            TlsPolicy::Required
+        );
+        assert!(read(spec("/run/lmtp", Some("required"))).is_err());
     }
 
     #[test]

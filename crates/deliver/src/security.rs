@@ -204,6 +204,12 @@ pub fn decide(hop: &Hop, asked: Asked, evidence: &Evidence) -> Result<Decision, 
 /// The same, with the cause of a refusal.
 pub(crate) fn judge(hop: &Hop, asked: Asked, evidence: &Evidence) -> Result<Decision, Refused> {
     let host = &hop.host;
+    if hop.socket().is_some() {
+        return Ok(decision(
+            Level::Clear,
+            &["no TLS: a socket of this machine".to_owned()],
+        ));
+    }
     if asked.require_tls {
         may_be_named(host, evidence).map_err(|failure| Cause::Unprotected.so(failure))?;
     }

@@ -220,6 +220,7 @@ pub(crate) fn name_of(plan: &Plan) -> Site {
         .iter()
         .map(|hop| match hop.address.port() {
             crate::route::SMTP_PORT => hop.host.to_string(),
+            _ if hop.socket().is_some() => hop.host.to_string(),
             port => format!("{}:{port}", hop.host),
         })
         .collect();
@@ -244,7 +245,7 @@ fn everywhere(options: &Options) -> Limits {
 fn limits_of(options: &Options, host: &Host, plan: &Plan) -> Limits {
     let exchangers = plan.hops.iter().filter_map(|hop| match &hop.host {
         ServerName::Name(name) => Some(name),
-        ServerName::Ip(_) => None,
+        ServerName::Ip(_) | ServerName::Socket(_) => None,
     });
     let names: Vec<Option<&mail::Domain>> = std::iter::once(host.domain())
         .chain(exchangers.map(Some))

@@ -9,10 +9,10 @@
 //! not know.
 
 use crate::failure::Failure;
-use crate::plan::Plan;
+use crate::plan::{Hop, Plan};
 use crate::route::RouteFor;
 use mail::{Domain, EnhancedStatus};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// Source addresses at most.
 pub const SOURCES_MAX: usize = 1_000;
@@ -68,12 +68,13 @@ pub struct Departures {
 }
 
 impl Departures {
-    /// Whence a connection to that address is made.
+    /// Whence a connection to that server is made. To a socket of this machine none leaves from an
+    /// address.
     #[must_use]
-    pub fn to(&self, address: SocketAddr) -> Option<&Departure> {
-        match address {
-            SocketAddr::V4(_) => self.v4.as_ref(),
-            SocketAddr::V6(_) => self.v6.as_ref(),
+    pub fn to(&self, hop: &Hop) -> Option<&Departure> {
+        match hop.ip()? {
+            IpAddr::V4(_) => self.v4.as_ref(),
+            IpAddr::V6(_) => self.v6.as_ref(),
         }
     }
 }
@@ -117,7 +118,7 @@ impl Sources {
         let (kept, left_out): (Vec<_>, Vec<_>) = plan
             .hops
             .into_iter()
-            .partition(|hop| plan.departures.to(hop.address).is_some());
+            .partition(|hop| hop.ip().is_none() || plan.departures.to(hop).is_some());
         let Some(first) = left_out.first() else {
             plan.hops = kept;
             return Ok(plan);

@@ -36,7 +36,7 @@ pub fn apply(plan: &mut Plan, found: Found) {
     if let Some(applied) = &found.applied {
         let hosts = plan.hops.iter().filter_map(|hop| match &hop.host {
             ServerName::Name(name) => Some(name),
-            ServerName::Ip(_) => None,
+            ServerName::Ip(_) | ServerName::Socket(_) => None,
         });
         plan.evidence.sts = Some(Sts {
             mode: match applied.policy.mode {
@@ -71,7 +71,7 @@ fn leave_out(plan: &mut Plan, applied: &Applied) {
             let by_dane = matches!(plan.evidence.hosts.get(name), Some(TlsaFound::Records { .. }));
             by_dane || applied.matches(name)
         }
-        ServerName::Ip(_) => false,
+        ServerName::Ip(_) | ServerName::Socket(_) => false,
     };
     let (used, others): (Vec<Hop>, Vec<Hop>) = plan.hops.iter().cloned().partition(is_used);
     if !applied.is_enforced() || used.is_empty() || others.is_empty() {

@@ -75,6 +75,10 @@ async fn by_route(
 ) -> Result<(Hosts, Option<Dnssec>), Failure> {
     match &route.action {
         Action::Relay(targets) => Ok((plan::hosts_by_route(route, targets, random), None)),
+        Action::Lmtp(target) => Ok((
+            plan::hosts_by_route(route, std::slice::from_ref(target), random),
+            None,
+        )),
         Action::MxOf { domain, port } => {
             let answer = resolver.mx(domain).await;
             let mx = answer.as_ref().ok().map(|answer| answer.dnssec);
@@ -215,11 +219,11 @@ pub fn event(host: &Host, found: &Result<Plan, Failure>) -> Event {
             for hop in &plan.hops {
                 let name = hop.host.to_string();
                 match hosts.iter_mut().find(|h| h.host == name) {
-                    Some(known) => known.addresses.push(hop.address.ip()),
+                    Some(known) => known.addresses.extend(hop.ip()),
                     None => hosts.push(MxHost {
                         host: name,
                         preference: hop.preference.unwrap_or(0),
-                        addresses: vec![hop.address.ip()],
+                        addresses: hop.ip().into_iter().collect(),
                     }),
                 }
             }

@@ -15,7 +15,8 @@ pub const ROUTE_HOSTS_MAX: usize = 20;
 /// Octets of each text of a route at most.
 pub const ROUTE_TEXT_OCTETS_MAX: usize = 512;
 
-/// What an operator wrote of a route. Exactly one of `hosts`, `mx`, `discard` and `fail` is set.
+/// What an operator wrote of a route. Exactly one of `hosts`, `mx`, `lmtp`, `discard` and `fail`
+/// is set.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RouteSpec {
@@ -25,6 +26,9 @@ pub struct RouteSpec {
     /// A domain whose mail exchangers take the mail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mx: Option<String>,
+    /// Where a server is that takes the mail by LMTP: `box.example.net:24` or the path of a socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lmtp: Option<String>,
     /// The port of servers that name none. Default 25.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -54,24 +58,28 @@ impl RouteSpec {
         let actions = [
             !self.hosts.is_empty(),
             self.mx.is_some(),
+            self.lmtp.is_some(),
             self.discard,
             self.fail.is_some(),
         ];
         if actions.into_iter().filter(|is_set| *is_set).count() != 1 {
-            return Err("a route has exactly one of: hosts, mx, discard, fail".to_owned());
+            return Err("a route has exactly one of: hosts, mx, lmtp, discard, fail".to_owned());
         }
         if self.hosts.len() > ROUTE_HOSTS_MAX {
             return Err(format!("a route has {ROUTE_HOSTS_MAX} hosts at most"));
         }
-        let relays = self.mx.is_some() || !self.hosts.is_empty();
+        if self.lmtp.is_some() && self.port.is_some() {
+            return Err("lmtp names the port itself: box.example.net:24".to_owned());
+        }
+        let relays = self.mx.is_some() || self.lmtp.is_some() || !self.hosts.is_empty();
         if !relays && (self.port.is_some() || self.tls.is_some() || self.user.is_some()) {
             return Err("port, tls and a login are for routes that lead to servers".to_owned());
         }
         if self.user.is_some() != self.password_file.is_some() {
             return Err("user and password_file go together".to_owned());
         }
-        let texts = self.hosts.iter().chain(&self.mx).chain(&self.fail);
-        let texts = texts.chain(&self.tls).chain(&self.user);
+        let texts = self.hosts.iter().chain(&self.mx).chain(&self.lmtp);
+        let texts = texts.chain(&self.fail).chain(&self.tls).chain(&self.user);
         for text in texts {
             if text.len() > ROUTE_TEXT_OCTETS_MAX || text.chars().any(char::is_control) {
                 return Err(format!(
@@ -211,6 +219,15 @@ mod tests {
             RouteSpec {
                 port: Some(26),
                 ..fail.clone()
+            },
+            RouteSpec {
+                lmtp: text("box.example.net"),
+                ..mx.clone()
+            },
+            RouteSpec {
+                lmtp: text("box.example.net"),
+                port: Some(24),
+                ..RouteSpec::default()
             },
             RouteSpec {
                 user: text("us"),

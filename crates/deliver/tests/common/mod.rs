@@ -242,6 +242,10 @@ impl Net {
         self.servers.lock().unwrap().remove(&address.parse().unwrap());
     }
 
+    pub fn remove_player(&self, address: &str) {
+        self.players.lock().unwrap().remove(&address.parse().unwrap());
+    }
+
     /// Hears of every connection that is tried.
     pub fn tried(&self) -> watch::Receiver<usize> {
         self.tried.subscribe()
@@ -270,6 +274,11 @@ impl Dialer for Net {
             tokio::spawn(server.serve(Box::new(theirs)));
             Ok(Box::new(ours) as Box<dyn Stream>)
         })
+    }
+
+    /// Every socket leads to what was put at [`deliver::plan::NO_ADDRESS`].
+    fn dial_socket<'a>(&'a self, _: &'a str) -> Dialing<'a> {
+        self.dial(deliver::plan::NO_ADDRESS)
     }
 }
 

@@ -58,6 +58,7 @@ impl Stage {
                     })
                     .into(),
                 tls: TlsPolicy::Opportunistic,
+                lmtp: false,
                 login: None,
                 evidence: deliver::security::Evidence::default(),
                 mta_sts: mtasts::Found::default(),

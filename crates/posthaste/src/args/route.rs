@@ -39,7 +39,7 @@ pub enum Order {
 }
 
 #[derive(ClapArgs, Debug)]
-#[command(group(ArgGroup::new("what").required(true).args(["host", "mx", "discard", "fail"])))]
+#[command(group(ArgGroup::new("what").required(true).args(["host", "mx", "lmtp", "discard", "fail"])))]
 pub struct Add {
     /// example.com, .example.com (all below it, itself not), or * (all that no other route names).
     pub domain: String,
@@ -50,6 +50,10 @@ pub struct Add {
     /// To the mail exchangers of this domain.
     #[arg(long, value_name = "DOMAIN")]
     pub mx: Option<Domain>,
+    /// By LMTP to this server: box.example.net, box.example.net:2424 (without a port: 24), or the path of a
+    /// socket such as /run/dovecot/lmtp.
+    #[arg(long, value_name = "PLACE")]
+    pub lmtp: Option<String>,
     /// Throw the mail away; its journey says so, its sender is not told.
     #[arg(long)]
     pub discard: bool,
@@ -58,7 +62,7 @@ pub struct Add {
     #[arg(long, value_name = "REPLY")]
     pub fail: Option<String>,
     /// The port of servers that name none (default 25).
-    #[arg(long, conflicts_with_all = ["discard", "fail"])]
+    #[arg(long, conflicts_with_all = ["lmtp", "discard", "fail"])]
     pub port: Option<u16>,
     /// How TLS is used, as in the settings (default: opportunistic).
     #[arg(long, value_name = "POLICY", conflicts_with_all = ["discard", "fail"])]

@@ -37,6 +37,7 @@ pub fn run(global: &Global, args: Args) -> Result<ExitCode, Failure> {
 fn add(global: &Global, order: Add) -> Result<ExitCode, Failure> {
     let spec = RouteSpec {
         hosts: order.host,
+        lmtp: order.lmtp,
         mx: order.mx.map(|domain| domain.to_string()),
         port: order.port,
         discard: order.discard,
@@ -121,7 +122,10 @@ fn listed(domain: &str, spec: &RouteSpec, origin: Origin) -> Listed {
     let read = Route::read(domain, spec, None, origin);
     let (what, tls, unused) = match &read {
         Ok(route) => {
-            let relays = matches!(route.action, Action::Relay(_) | Action::MxOf { .. });
+            let relays = matches!(
+                route.action,
+                Action::Relay(_) | Action::Lmtp(_) | Action::MxOf { .. }
+            );
             let tls = relays.then(|| route.tls.to_string());
             (route.action.to_string(), tls, None)
         }
@@ -290,7 +294,7 @@ impl Way {
         let dialer = ways::dialer(settings);
         let mut servers: Vec<Server> = Vec::new();
         for hop in &plan.hops {
-            let departure = plan.departures.to(hop.address);
+            let departure = plan.departures.to(hop);
             let address = Address {
                 ip: hop.address.ip(),
                 port: hop.address.port(),
@@ -310,7 +314,7 @@ impl Way {
             }
         }
         Self {
-            by: by_in_words(&plan.by),
+            by: by_in_words(plan),
             tls: Some(plan.security_in_words()),
             user: plan.login.as_ref().map(|login| login.user.clone()),
             servers,
@@ -363,12 +367,13 @@ impl Way {
     }
 }
 
-fn by_in_words(by: &By) -> String {
-    match by {
+fn by_in_words(plan: &Plan) -> String {
+    match &plan.by {
         By::Mx => "MX records".to_owned(),
         By::AddressFallback => "no MX records, so the domain's own address".to_owned(),
         By::Literal => "the address that the recipient's address names".to_owned(),
         By::Order => "the operator's order".to_owned(),
+        By::Route(route) if plan.lmtp => format!("the route for {route}, by LMTP"),
         By::Route(route) => format!("the route for {route}"),
     }
 }

@@ -197,11 +197,13 @@ impl Client {
             deliver_by: offered.deliver_by.is_some(),
         };
         let pipelining = self.options.pipelining && offered.pipelining;
-        let by_chunks = outgoing.binary || (self.options.chunking && offered.chunking);
+        let lmtp = self.options.lmtp;
+        // By LMTP only what has no other way: RFC 2033 §4.3 says too little about chunks that fail.
+        let by_chunks = outgoing.binary || (self.options.chunking && offered.chunking && !lmtp);
         let by_chunks = by_chunks && !is_question;
         let rested = std::mem::take(&mut self.rested);
         let carriage = match by_chunks {
-            true if pipelining && !rested && transaction::is_small(&outgoing) => Carriage::Together,
+            true if pipelining && !rested && !lmtp && transaction::is_small(&outgoing) => Carriage::Together,
             true => Carriage::Chunks,
             false => Carriage::Data,
         };
@@ -210,6 +212,10 @@ impl Client {
             false => Chunks::of_lines(),
         });
         let transaction = Transaction::new(outgoing, parameters, passed_on, pipelining, carriage);
+        let transaction = match lmtp {
+            true => transaction.into_lmtp(),
+            false => transaction,
+        };
         self.go_on(Box::new(match is_question {
             true => transaction.into_question(),
             false => transaction,
@@ -278,7 +284,9 @@ impl Client {
             }
         }
         if let State::Body(mut transaction) = std::mem::replace(&mut self.state, State::Closed) {
-            transaction.body_sent();
+            let replies = transaction.body_sent();
+            // Each is one that cannot have come yet.
+            self.unsent += replies.saturating_sub(1);
             self.state = State::Transaction(transaction);
         }
     }
@@ -452,7 +460,7 @@ impl Client {
         } else if matches!(reply.code, 500..=504) && self.options.tls == TlsWish::Required && !self.tls {
             // It knows no EHLO, so it has no STARTTLS: that says nothing about the mail.
             self.fail(Failure::TlsNotOffered);
-        } else if reply.is_permanent() && self.options.tls != TlsWish::Required {
+        } else if reply.is_permanent() && self.options.tls != TlsWish::Required && !self.options.lmtp {
             // RFC 5321 §3.2: a server that does not know EHLO gets HELO.
             let line = format!("HELO {}", self.options.helo);
             self.say(&line);
@@ -594,7 +602,9 @@ impl Client {
     }
 
     fn say_ehlo(&mut self) {
-        let line = format!("EHLO {}", self.options.helo);
+        // RFC 2033 §4.1: LHLO in place of EHLO.
+        let verb = if self.options.lmtp { "LHLO" } else { "EHLO" };
+        let line = format!("{verb} {}", self.options.helo);
         self.say(&line);
         self.state = State::Ehlo;
     }

@@ -18,8 +18,11 @@ pub enum TlsWish {
 /// What a client session should do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The name for EHLO.
+    /// The name for EHLO or LHLO.
     pub helo: String,
+    /// Whether the server speaks LMTP (RFC 2033): LHLO, and an answer for each recipient behind the
+    /// message. Default false.
+    pub lmtp: bool,
     /// Default [`TlsWish::IfOffered`].
     pub tls: TlsWish,
     /// Name and password for AUTH; `None` (default) for no login.
@@ -28,8 +31,8 @@ pub struct Options {
     pub allow_plaintext_auth: bool,
     /// Whether PIPELINING is used when it is offered. Default true.
     pub pipelining: bool,
-    /// Whether messages go by BDAT when CHUNKING is offered (RFC 3030); binary ones always do.
-    /// Default true.
+    /// Whether messages go by BDAT when CHUNKING is offered (RFC 3030); binary ones always do, and by
+    /// LMTP no others. Default true.
     pub chunking: bool,
     /// How long the server may take.
     pub timeouts: Timeouts,
@@ -71,6 +74,7 @@ impl Options {
     pub fn new(helo: impl Into<String>) -> Self {
         Self {
             helo: helo.into(),
+            lmtp: false,
             tls: TlsWish::IfOffered,
             login: None,
             allow_plaintext_auth: false,

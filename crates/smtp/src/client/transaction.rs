@@ -52,6 +52,8 @@ enum Sent {
     Chunk,
     /// The end mark, or the last chunk.
     Body,
+    /// The same for one of the recipients that were accepted, by LMTP (RFC 2033 §4.2).
+    BodyFor(usize),
     Reset,
 }
 
@@ -62,7 +64,7 @@ impl Sent {
             Sent::Rcpt(_) => Stage::RcptTo,
             Sent::Data => Stage::Data,
             Sent::Chunk => Stage::Body,
-            Sent::EmptyBody | Sent::Body => Stage::EndOfMessage,
+            Sent::EmptyBody | Sent::Body | Sent::BodyFor(_) => Stage::EndOfMessage,
             Sent::Reset => Stage::Reset,
         }
     }
@@ -112,6 +114,8 @@ pub(super) struct Transaction {
     /// Commands at a time.
     window: usize,
     carriage: Carriage,
+    /// Whether each recipient that was accepted has its own answer to the message.
+    lmtp: bool,
     awaited: VecDeque<Sent>,
     mail_sent: bool,
     rcpts_sent: usize,
@@ -149,6 +153,7 @@ impl Transaction {
             in_body: false,
             cut_short: false,
             mail_refused: false,
+            lmtp: false,
             is_question: false,
             willing: vec![false; count],
             verdicts: vec![None; count],
@@ -162,6 +167,11 @@ impl Transaction {
             is_question: true,
             ..self
         }
+    }
+
+    /// The same by LMTP (RFC 2033).
+    pub(super) fn into_lmtp(self) -> Self {
+        Self { lmtp: true, ..self }
     }
 
     /// Commands that wait for a reply.
@@ -180,7 +190,8 @@ impl Transaction {
 
     /// What was under way if the session ends now.
     pub(super) fn stage_if_lost(&self) -> Stage {
-        match (self.awaited.contains(&Sent::Body), self.cut_short) {
+        let is_sent = |sent: &Sent| matches!(sent, Sent::Body | Sent::BodyFor(_));
+        match (self.awaited.iter().any(is_sent), self.cut_short) {
             (true, false) => Stage::EndOfMessage,
             (true, true) => Stage::Body,
             (false, _) => self.stage(),
@@ -257,7 +268,7 @@ impl Transaction {
             }
             return self.broken(failure);
         };
-        if reply.code == 421 {
+        if reply.code == 421 && !matches!(sent, Sent::BodyFor(_)) {
             let verdict = Verdict::of(sent.stage(), reply.clone());
             self.decide(|_| true, &verdict);
             return Progress::Broken(Failure::Refused {
@@ -295,6 +306,7 @@ impl Transaction {
                 self.decide(|willing| willing, &Verdict::of(Stage::EndOfMessage, reply));
                 return Progress::Over;
             }
+            Sent::BodyFor(i) => return self.answer_for(i, reply),
             Sent::EmptyBody => return Progress::Over,
             Sent::Reset if reply.is_positive() => return Progress::Over,
             Sent::Reset => {
@@ -314,6 +326,11 @@ impl Transaction {
                 self.in_body = true;
                 return Progress::Going;
             }
+            if self.lmtp {
+                // RFC 2033 §4.2: that MUST be 503; an empty message would have no answer at all.
+                let stage = Stage::Data;
+                return self.broken(Failure::Unexpected { stage, reply });
+            }
             // RFC 2920 §3.1: 354 although nobody is left; the message is sent empty.
             self.awaited.push_back(Sent::EmptyBody);
             send(".");
@@ -329,13 +346,32 @@ impl Transaction {
         self.wind_up(&mut send)
     }
 
+    /// RFC 2033 §4.2: the answer for one recipient. Whoever has none when the session ends stays
+    /// unanswered: the server may have taken the message for them (RFC 1047).
+    fn answer_for(&mut self, i: usize, reply: ServerReply) -> Progress {
+        let stage = Stage::EndOfMessage;
+        let is_farewell = reply.code == 421;
+        self.verdicts[i] = Some(Verdict::of(stage, reply.clone()));
+        if is_farewell {
+            return self.broken(Failure::Refused { stage, reply });
+        }
+        match self.awaited.is_empty() {
+            true => Progress::Over,
+            false => Progress::Going,
+        }
+    }
+
     fn chunk_refused(&mut self, stage: Stage, reply: ServerReply, send: &mut impl FnMut(&str)) -> Progress {
         self.in_body = false;
         // A binary message has no other way.
         if !self.outgoing.binary && denies_command(&reply) && self.open_recipients() {
             return self.broken(Failure::ChunkingDenied { reply });
         }
-        self.decide(|willing| willing, &Verdict::of(stage, reply));
+        self.decide(|willing| willing, &Verdict::of(stage, reply.clone()));
+        if self.lmtp {
+            // How many answers the last chunk has after that is not said anywhere.
+            return Progress::Broken(Failure::Refused { stage, reply });
+        }
         self.reset(send)
     }
 
@@ -389,10 +425,19 @@ impl Transaction {
         self.awaited.push_back(Sent::Chunk);
     }
 
-    /// The end mark or the last chunk was sent.
-    pub(super) fn body_sent(&mut self) {
+    /// The end mark or the last chunk was sent. Answers how many replies it has.
+    pub(super) fn body_sent(&mut self) -> usize {
         self.in_body = false;
-        self.awaited.push_back(Sent::Body);
+        let before = self.awaited.len();
+        match self.lmtp {
+            false => self.awaited.push_back(Sent::Body),
+            true => {
+                let open = self.willing.iter().zip(&self.verdicts).enumerate();
+                let open = open.filter(|(_, (willing, verdict))| **willing && verdict.is_none());
+                self.awaited.extend(open.map(|(i, _)| Sent::BodyFor(i)));
+            }
+        }
+        self.awaited.len() - before
     }
 
     /// The session broke: whoever has no verdict stays unanswered.
