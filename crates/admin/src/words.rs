@@ -327,6 +327,13 @@ pub enum SuppressionOrder {
         /// The sender and the address behind which the page begins.
         behind: Option<(String, String)>,
     },
+    /// Show what holds now for one login and one address.
+    Find {
+        /// The login.
+        login: String,
+        /// The address.
+        address: EmailAddress,
+    },
     /// End one.
     Remove {
         /// Which address.

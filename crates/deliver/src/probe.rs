@@ -13,6 +13,7 @@ use crate::heard::{failure_of, of_peer, session_failure, session_stage, told};
 use crate::plan::{Hop, Plan};
 use crate::race;
 use crate::security::Level;
+use crate::sts;
 use journey::{Reply, TlsUsed};
 use mail::{EmailAddress, Recipient, ReversePath};
 use serde::Serialize;
@@ -130,7 +131,10 @@ impl Prober<'_> {
                 Err(Said::Later(failure)) => {
                     deferral.get_or_insert(failure);
                 }
-                Err(Said::Nothing(failure)) => failures.push(failure),
+                Err(Said::Nothing(mut failure)) => {
+                    sts::explain(plan, &level, std::slice::from_mut(&mut failure));
+                    failures.push(failure);
+                }
             }
         }
         Probed {

@@ -25,6 +25,7 @@ mod route;
 pub mod sendmail;
 mod suppression;
 mod tlsrpt;
+pub mod way;
 mod webhook;
 
 pub use failure::Failure;

@@ -244,15 +244,25 @@ pub fn mta_sts(
     world: &World,
     resolver: &Arc<dyn dns::Resolver>,
 ) -> Result<mtasts::Policies, Failure> {
+    policies(
+        settings,
+        world.shared_store(),
+        world.clock.clone(),
+        resolver.clone(),
+    )
+}
+
+/// The same, remembered in another store.
+pub fn policies(
+    settings: &Settings,
+    store: Arc<dyn store::Store>,
+    clock: Arc<dyn Clock>,
+    resolver: Arc<dyn dns::Resolver>,
+) -> Result<mtasts::Policies, Failure> {
     let tls = tls::Client::new(&roots(settings)?).map_err(|e| Failure::Settings(e.to_string()))?;
     let client = web::Client::new(resolver.clone(), Arc::new(tls), "Posthaste");
     let fetcher = web::PolicyFetcher::new(client).at_port(settings.deliver.mta_sts_port);
-    Ok(mtasts::Policies::new(
-        world.shared_store(),
-        resolver.clone(),
-        Arc::new(fetcher),
-        world.clock.clone(),
-    ))
+    Ok(mtasts::Policies::new(store, resolver, Arc::new(fetcher), clock))
 }
 
 /// The authorities by which the certificates of other servers are verified.

@@ -3,7 +3,7 @@
 //! Pure. Promises: a filter that says nothing means everything; what is asked twice must hold twice.
 
 use crate::{Errand, ErrandState, LastOutcome, Message};
-use mail::{Domain, EmailAddress, QueueId, Timestamp};
+use mail::{Domain, EmailAddress, QueueId, ReversePath, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -114,15 +114,19 @@ impl SenderIs {
     /// Whether a message is from there.
     #[must_use]
     pub fn fits(&self, message: &Message) -> bool {
-        let from = message.reverse_path.address();
+        self.fits_path(&message.reverse_path, message.login.as_deref())
+    }
+
+    /// Whether a message with that reverse-path, submitted with that login (`None`: without one), is from
+    /// there.
+    #[must_use]
+    pub fn fits_path(&self, reverse_path: &ReversePath, login: Option<&str>) -> bool {
+        let from = reverse_path.address();
         match self {
             Self::Null => from.is_none(),
             Self::Address(wanted) => from.is_some_and(|a| a.folded() == wanted.folded()),
             Self::Domain(wanted) => from.is_some_and(|a| a.domain() == Some(wanted)),
-            Self::Login(wanted) => message
-                .login
-                .as_ref()
-                .is_some_and(|login| login.eq_ignore_ascii_case(wanted)),
+            Self::Login(wanted) => login.is_some_and(|login| login.eq_ignore_ascii_case(wanted)),
         }
     }
 }

@@ -61,6 +61,10 @@ impl Office {
                 let behind = behind.as_ref().map(|(s, r)| (s.as_str(), r.as_str()));
                 Ok(Response::Suppressed(self.limits.suppressions(behind).await?))
             }
+            SuppressionOrder::Find { login, address } => {
+                let found = self.limits.suppressed(&login, &address, self.clock.now()).await?;
+                Ok(Response::Suppressed(found.into_iter().collect()))
+            }
             SuppressionOrder::Remove { address, sender } => {
                 match self.limits.unsuppress(sender.as_deref(), &address).await? {
                     0 => Err(Refusal::not_found(format!(

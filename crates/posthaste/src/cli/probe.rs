@@ -5,15 +5,15 @@
 
 use super::out::outln;
 use super::route::{self, Trouble, printable};
-use super::{Failure, settings};
+use super::{Failure, settings, way};
 use crate::args::Global;
 use crate::args::route::Probe as Args;
 use crate::serve::ways;
 use crate::settings::Settings;
 use crate::world;
+use deliver::Route;
 use deliver::attempt::Options;
 use deliver::probe::{Probed, Prober, Walk};
-use deliver::{Route, way};
 use serde::Serialize;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,6 +27,8 @@ struct Told {
     here: Option<Vec<String>>,
     /// How the servers were found, what is asked of TLS, and what was left out.
     way: Option<String>,
+    /// Where the MTA-STS policy that counts was had from.
+    policy_from: Option<&'static str>,
     /// The servers that were tried.
     walks: Vec<Walk>,
     /// The answer to RCPT, when it was good.
@@ -42,6 +44,7 @@ pub fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         to: args.to.to_string(),
         here: None,
         way: None,
+        policy_from: None,
         walks: Vec::new(),
         taken: None,
         failure: None,
@@ -52,25 +55,27 @@ pub fn run(global: &Global, args: &Args) -> Result<ExitCode, Failure> {
         return finish(global, &told, taken);
     }
     let routes = route::in_force(&settings)?;
-    if let Some(route) = way::discarding(&routes, args.to.host()) {
+    if let Some(route) = deliver::way::discarding(&routes, args.to.host()) {
         told.way = Some(format!("the route for {} throws it away", route.named()));
         return finish(global, &told, true);
     }
-    world::block_on(walk(&settings, args, &routes, &mut told))?;
+    let remembered = way::remembered(&settings, args.to.host())?;
+    world::block_on(walk(&settings, args, &routes, remembered, &mut told))?;
     let taken = told.taken.is_some();
     finish(global, &told, taken)
 }
 
-async fn walk(settings: &Settings, args: &Args, routes: &[Route], told: &mut Told) -> Result<(), Failure> {
-    let resolver = super::auth::resolver(settings, &args.server)?;
-    let own = route::own(settings)?;
-    let found = way::find(&resolver, routes, &own, args.to.host(), &mut route::random).await;
-    let (sender, sources) = (
-        args.from.address().and_then(|a| a.domain()),
-        ways::sources(settings)?,
-    );
-    let found = found.and_then(|plan| sources.depart(plan, sender, &mut route::random));
-    let plan = match found {
+async fn walk(
+    settings: &Settings,
+    args: &Args,
+    routes: &[Route],
+    remembered: Option<mtasts::Entry>,
+    told: &mut Told,
+) -> Result<(), Failure> {
+    let host = args.to.host();
+    let found = way::find(settings, &args.server, routes, &args.from, host, remembered).await?;
+    told.policy_from = found.policy_from;
+    let plan = match found.plan {
         Ok(plan) => plan,
         Err(failure) => {
             told.failure = Some(Trouble::of(&failure, settings)?);
@@ -134,6 +139,9 @@ fn print(told: &Told) {
     }
     if let Some(way) = &told.way {
         outln!("way: {way}");
+    }
+    if let Some(from) = told.policy_from {
+        outln!("note: {from}");
     }
     for walk in &told.walks {
         let preference = walk.preference.map(|p| format!(", preference {p}"));

@@ -4,6 +4,7 @@
 //! Exit code 0: the mail would leave or is for here; 1: it would not, which is then said.
 
 use super::out::outln;
+use super::way::{self, HeldUp};
 use super::{Failure, office, print, settings};
 use crate::args::route::{Add, Order, Route as Args};
 use crate::args::{DnsServer, Global};
@@ -14,7 +15,7 @@ use admin::addresses::ExplanationView;
 use admin::words::{RouteOrder, RouteRow};
 use admin::{Request, Response};
 use deliver::plan::{AddressOrder, By, Own, Plan};
-use deliver::{Action, Origin, Route, way};
+use deliver::{Action, Origin, Route};
 use directory::{Random as _, RouteSpec, SystemRandom};
 use mail::{EmailAddress, EnhancedStatus, ReversePath};
 use serde::Serialize;
@@ -222,6 +223,8 @@ struct Decision {
     here: Option<ExplanationView>,
     /// How it leaves; none when it is for here.
     way: Option<Way>,
+    /// What would hold it up before a server is asked.
+    held_up: Vec<HeldUp>,
 }
 
 /// How a message leaves, or why it does not.
@@ -235,8 +238,10 @@ pub struct Way {
     user: Option<String>,
     /// The servers, in the order in which they are tried.
     servers: Vec<Server>,
-    /// What was left out and why.
+    /// What was left out and why, and what else is to be known.
     left_out: Vec<String>,
+    /// Where the MTA-STS policy that counts was had from.
+    policy_from: Option<&'static str>,
     /// Why it does not leave.
     failure: Option<Trouble>,
 }
@@ -245,6 +250,11 @@ pub struct Way {
 struct Server {
     host: String,
     preference: Option<u16>,
+    /// The TLS that the connection must have: `none`, `opportunistic`, `encrypted`, `verified` or `dane`; none
+    /// when the server may not be used now.
+    level: Option<&'static str>,
+    /// Why.
+    tls: String,
     /// In the order in which they are dialled.
     addresses: Vec<Address>,
 }
@@ -290,9 +300,10 @@ impl Trouble {
 }
 
 impl Way {
-    fn of(plan: &Plan, settings: &Settings) -> Self {
+    fn of(plan: &Plan, policy_from: Option<&'static str>, settings: &Settings) -> Result<Self, Failure> {
         let dialer = ways::dialer(settings);
         let mut servers: Vec<Server> = Vec::new();
+        let mut unusable = None;
         for hop in &plan.hops {
             let departure = plan.departures.to(hop);
             let address = Address {
@@ -306,21 +317,36 @@ impl Way {
             let host = hop.host.to_string();
             match servers.last_mut().filter(|server| server.host == host) {
                 Some(server) => server.addresses.push(address),
-                None => servers.push(Server {
-                    host,
-                    preference: hop.preference,
-                    addresses: vec![address],
-                }),
+                None => {
+                    let (level, tls) = match plan.security(hop, false) {
+                        Ok(decision) => (Some(way::level_name(&decision.level)), decision.why),
+                        Err(failure) => {
+                            let words = format!("not to be used now: {}", failure.words);
+                            unusable = Some(failure);
+                            (None, words)
+                        }
+                    };
+                    servers.push(Server {
+                        host,
+                        preference: hop.preference,
+                        level,
+                        tls,
+                        addresses: vec![address],
+                    });
+                }
             }
         }
-        Self {
+        let none_left = servers.iter().all(|server| server.level.is_none());
+        let failure = unusable.filter(|_| none_left);
+        Ok(Self {
             by: by_in_words(plan),
             tls: Some(plan.security_in_words()),
             user: plan.login.as_ref().map(|login| login.user.clone()),
             servers,
             left_out: plan.notes.clone(),
-            failure: None,
-        }
+            policy_from,
+            failure: failure.map(|f| Trouble::of(&f, settings)).transpose()?,
+        })
     }
 
     fn none(by: String, failure: Option<Trouble>) -> Self {
@@ -330,21 +356,20 @@ impl Way {
             user: None,
             servers: Vec::new(),
             left_out: Vec::new(),
+            policy_from: None,
             failure,
         }
     }
 
     fn print(&self) {
         outln!("way: {}", self.by);
-        if let Some(tls) = &self.tls {
-            outln!("TLS: {tls}");
-        }
         if let Some(user) = &self.user {
             outln!("login: {user}");
         }
         for (i, server) in self.servers.iter().enumerate() {
             let preference = server.preference.map(|p| format!(", preference {p}"));
             outln!("{}. {}{}", i + 1, server.host, preference.unwrap_or_default());
+            outln!("   TLS: {}", printable(&server.tls));
             for address in &server.addresses {
                 let source = address
                     .source
@@ -359,6 +384,9 @@ impl Way {
         }
         for note in &self.left_out {
             outln!("note: {note}");
+        }
+        if let Some(from) = self.policy_from {
+            outln!("note: {from}");
         }
         if let Some(failure) = &self.failure {
             outln!("it does not leave:");
@@ -391,6 +419,11 @@ fn tell(
         None => Some(find(&settings, from, to, server)?),
     };
     let leaves = way.as_ref().is_none_or(|way| way.failure.is_none());
+    let held_up = match &here {
+        Some(_) => Vec::new(),
+        None => way::held_up(&settings, from, to)?,
+    };
+    let leaves = leaves && held_up.is_empty();
     let goes_somewhere = |view: &ExplanationView| !(view.accounts.is_empty() && view.forwards.is_empty());
     let good = leaves && here.as_ref().is_none_or(goes_somewhere);
     let decision = Decision {
@@ -398,6 +431,7 @@ fn tell(
         to: to.clone(),
         here,
         way,
+        held_up,
     };
     if global.json {
         outln!(
@@ -414,6 +448,7 @@ fn tell(
             }
         }
         decision.way.iter().for_each(Way::print);
+        decision.held_up.iter().for_each(HeldUp::print);
     }
     Ok(if good {
         ExitCode::SUCCESS
@@ -431,22 +466,16 @@ fn find(
 ) -> Result<Way, Failure> {
     let routes = in_force(settings)?;
     let host = to.host();
-    if let Some(route) = way::discarding(&routes, host) {
+    if let Some(route) = deliver::way::discarding(&routes, host) {
         return Ok(Way::none(
             format!("the route for {} throws it away", route.named()),
             None,
         ));
     }
-    let own = own(settings)?;
-    let found = world::block_on(async {
-        let resolver = super::auth::resolver(settings, server)?;
-        Ok(way::find(&resolver, &routes, &own, host, &mut random).await)
-    })?;
-    let sender = from.address().and_then(EmailAddress::domain);
-    let sources = ways::sources(settings)?;
-    let found = found.and_then(|plan| sources.depart(plan, sender, &mut random));
-    Ok(match found {
-        Ok(plan) => Way::of(&plan, settings),
+    let remembered = way::remembered(settings, host)?;
+    let found = world::block_on(way::find(settings, server, &routes, from, host, remembered))?;
+    Ok(match found.plan {
+        Ok(plan) => Way::of(&plan, found.policy_from, settings)?,
         Err(failure) => {
             let route = deliver::route::route_for(&routes, host.domain());
             let by = match route {

@@ -166,3 +166,36 @@ async fn a_policy_goes_from_one_server_to_the_other_and_outlives_a_restart() {
     assert_eq!(blocked.entry.fault().unwrap().kind, mtasts::FaultKind::Fetch);
     gmail.shutdown().await;
 }
+
+/// `posthaste route` and `posthaste probe` find what a delivery would.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_that_is_told_heeds_the_policy() {
+    use crate::cli::way::{find, level_name};
+    let lab = Lab::new().await;
+    publish(&lab.example, &lab.dns, MtaStsMode::Enforce).await;
+    let bob = mail::EmailAddress::parse("bob@example.com").unwrap();
+    let server = crate::args::DnsServer { dns: Vec::new() };
+    let nobody = mail::ReversePath::Null;
+    let told = |remembered| find(&lab.gmail, &server, &[], &nobody, bob.host(), remembered);
+    let level = |plan: &deliver::plan::Plan| {
+        let decision = plan.security(&plan.hops[0], false).unwrap();
+        assert!(decision.why.contains("MTA-STS"), "{}", decision.why);
+        level_name(&decision.level)
+    };
+    let fetched = told(None).await.unwrap();
+    assert!(fetched.policy_from.unwrap().contains("fetched just now"));
+    assert_eq!(level(&fetched.plan.unwrap()), "verified");
+    // What the server remembers holds on when the policy can't be had any more.
+    let gmail = Server::start(&lab.gmail, Hooks::default()).await.unwrap();
+    let entry = refresh(&gmail, "example.com").await.unwrap().entry;
+    gmail.shutdown().await;
+    lab.example.shutdown().await;
+    let remembered = told(Some(entry)).await.unwrap();
+    assert!(remembered.policy_from.unwrap().contains("the server remembers"));
+    assert_eq!(level(&remembered.plan.unwrap()), "verified");
+    assert_eq!(
+        told(None).await.unwrap().policy_from,
+        None,
+        "nothing was remembered of the first answer"
+    );
+}
