@@ -123,7 +123,7 @@ fn under(plan: &Plan, hop: &Hop, level: &Level) -> Under {
         ServerName::Name(name) => {
             matches!(plan.evidence.hosts.get(name), Some(TlsaFound::Records { .. }))
         }
-        ServerName::Ip(_) => false,
+        ServerName::Ip(_) | ServerName::Socket(_) => false,
     };
     match level {
         Level::Dane(_) => Under::Tlsa,
