@@ -43,6 +43,8 @@ pub struct Evidence {
     pub hosts: BTreeMap<Domain, TlsaFound>,
     /// The domain's MTA-STS policy, if it has one.
     pub sts: Option<Sts>,
+    /// Why it could not be found out what policy the domain has now, if that is so.
+    pub sts_unknown: Option<String>,
 }
 
 /// What is known of a host's TLSA records.
@@ -287,17 +289,27 @@ fn may_be_named(host: &ServerName, evidence: &Evidence) -> Result<(), Failure> {
         .sts
         .as_ref()
         .is_some_and(|sts| sts.mode != StsMode::None && sts.names(host));
-    match evidence.mx {
-        Some(Dnssec::Insecure) if !named_by_policy => Err(Failure::ours(
-            550,
-            EnhancedStatus::new(5, 7, 10),
-            format!(
-                "the sender requires TLS all the way, and nothing protects which server takes the mail of {}: its MX records are not signed (DNSSEC), and no MTA-STS policy names {host}",
-                of_domain(evidence)
-            ),
-        )),
-        _ => Ok(()),
+    if evidence.mx != Some(Dnssec::Insecure) || named_by_policy {
+        return Ok(());
     }
+    let domain = of_domain(evidence);
+    // A question that failed is no answer: it is asked again.
+    if let Some(why) = &evidence.sts_unknown {
+        return Err(Failure::ours(
+            451,
+            EnhancedStatus::new(4, 7, 10),
+            format!(
+                "the sender requires TLS all the way, and whether an MTA-STS policy of {domain} names {host} could not be found out, so the mail waits: {why}"
+            ),
+        ));
+    }
+    Err(Failure::ours(
+        550,
+        EnhancedStatus::new(5, 7, 10),
+        format!(
+            "the sender requires TLS all the way, and nothing protects which server takes the mail of {domain}: its MX records are not signed (DNSSEC), and no MTA-STS policy names {host}"
+        ),
+    ))
 }
 
 enum ByDane {
@@ -403,6 +415,7 @@ mod tests {
             domain: Some(d("example.com")),
             hosts: BTreeMap::from([(d(MX), found)]),
             sts,
+            sts_unknown: None,
         }
     }
 
@@ -566,6 +579,13 @@ mod tests {
             };
             let decided = decide(&hop(), require_tls, &evidence);
             assert_eq!(short(&decided), wanted, "{mx:?} {sts:?}");
+            // Where it could not be asked, nothing is for good.
+            let unknown = Evidence {
+                sts_unknown: Some("no answer".to_owned()),
+                ..evidence
+            };
+            let decided = decide(&hop(), require_tls, &unknown);
+            assert_eq!(short(&decided), wanted.replace("5.7", "4.7"), "{mx:?} {sts:?}");
         }
     }
 }

@@ -33,6 +33,7 @@ pub async fn look_up(policies: &Policies, plan: &mut Plan, host: &Host) -> Resul
 
 /// Puts what was found into a plan: evidence, and notes for the journey.
 pub fn apply(plan: &mut Plan, found: Found) {
+    plan.evidence.sts_unknown = found.uncertain();
     if let Some(applied) = &found.applied {
         let hosts = plan.hops.iter().filter_map(|hop| match &hop.host {
             ServerName::Name(name) => Some(name),

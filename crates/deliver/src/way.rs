@@ -50,6 +50,7 @@ pub async fn find(
         domain: host.domain().filter(|_| route.is_none() && mx.is_some()).cloned(),
         hosts: tlsa_of_hosts(resolver, &plan, mx, &safe).await,
         sts: None,
+        sts_unknown: None,
     };
     Ok(plan)
 }

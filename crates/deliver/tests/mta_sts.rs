@@ -48,16 +48,17 @@ struct Scene {
 }
 
 impl Scene {
-    /// With these texts at `_mta-sts.example.com`, and this answer of the policy host.
+    /// With these texts at `_mta-sts.example.com` (an empty one: the DNS gives no answer), and this answer of the policy host.
     async fn new(texts: &[&str], answer: Result<&str, Fault>) -> Self {
         let zone = TableResolver::new()
             .with_mx("example.com", 10, Some(domain("mx.example.com")))
             .with_mx("example.com", 20, Some(domain("mx2.example.com")))
             .with_address("mx.example.com", Ipv4Addr::new(192, 0, 2, 1))
             .with_address("mx2.example.com", Ipv4Addr::new(192, 0, 2, 2));
-        let zone = texts
-            .iter()
-            .fold(zone, |zone, text| zone.with_txt("_mta-sts.example.com", text));
+        let zone = texts.iter().fold(zone, |zone, text| match *text {
+            "" => zone.with_timeout("_mta-sts.example.com"),
+            text => zone.with_txt("_mta-sts.example.com", text),
+        });
         let (good, bad) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let certificate = certificates(good.path());
         let roots = tls::Roots::public()
@@ -321,4 +322,31 @@ async fn mail_that_no_good_server_takes_comes_back_with_the_reason() {
     let inbox = scene.world.inbox().await;
     let report = inbox.last().unwrap();
     has(report, &["bob@example.com", "MTA-STS"]);
+}
+
+/// REQUIRETLS wants the policy to name the server. As long as the policy cannot be had that is no "no": the
+/// message waits, and does not come back.
+#[tokio::test(start_paused = true)]
+async fn requiretls_waits_for_a_policy_that_cannot_be_had() {
+    for texts in [[""], ["v=STSv1; id=1;"]] {
+        let scene = Scene::new(&texts, Err(Fault::fetch("connection refused"))).await;
+        let ask = |message: &mut queue::Message, _: &mut Vec<_>| message.require_tls = true;
+        let to = ["bob@example.com"];
+        let id = scene
+            .world
+            .submit_asking("alice@gmail.com", &to, "Hi\r\n", ask)
+            .await;
+        assert_eq!(scene.stopped(id).await.0, "4.7.10", "{texts:?}");
+        scene.heard_no_mail();
+    }
+    // A domain that has no policy for certain.
+    let scene = Scene::new(&[], Err(Fault::fetch("not asked"))).await;
+    let ask = |message: &mut queue::Message, _: &mut Vec<_>| message.require_tls = true;
+    let to = ["bob@example.com"];
+    let id = scene
+        .world
+        .submit_asking("alice@gmail.com", &to, "Hi\r\n", ask)
+        .await;
+    scene.world.until_gone(id).await;
+    assert!(scene.world.names(id).await.contains(&"bounced"));
 }

@@ -51,6 +51,7 @@ fn evidence(records: Vec<Tlsa>) -> Evidence {
         domain: Some(domain("example.com")),
         hosts: BTreeMap::from([(host, found)]),
         sts: None,
+        sts_unknown: None,
     }
 }
 

@@ -481,7 +481,11 @@ fn take_ptr(data: &RData) -> Option<Domain> {
 
 impl Resolver for HickoryResolver {
     fn mx<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Mx>> {
-        Box::pin(self.ask_checked(name.as_str(), RecordType::MX, take_mx))
+        Box::pin(async move {
+            let each = |data: &RData| matches!(data, RData::MX(_)).then(|| take_mx(data));
+            let answer = self.ask_checked(name.as_str(), RecordType::MX, each).await?;
+            crate::usable(name, answer)
+        })
     }
     fn txt<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Vec<u8>>> {
         Box::pin(self.ask(name.as_str(), RecordType::TXT, take_txt))

@@ -136,6 +136,20 @@ impl NamedMx {
     }
 }
 
+/// The exchangers that can be hosts. Records of which none can be are not "no records": the domain's own
+/// address does not stand in for them (RFC 5321 §5.1).
+fn usable(name: &Domain, answer: Answer<Option<Mx>>) -> Result<Mx> {
+    let has_records = !answer.records.is_empty();
+    let answer = answer.filter_map(|mx| mx);
+    if has_records && answer.records.is_empty() {
+        return Err(DnsError::Unavailable {
+            name: name.to_string(),
+            reason: "its MX records name nothing that can be a host".to_owned(),
+        });
+    }
+    Ok(answer)
+}
+
 /// An answer to one question.
 pub type Result<T> = std::result::Result<Answer<T>, DnsError>;
 

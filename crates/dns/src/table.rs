@@ -195,7 +195,8 @@ impl TableResolver {
 impl Resolver for TableResolver {
     fn mx<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Mx>> {
         let answer = self.ask(name.as_str(), |n| &n.mx);
-        Box::pin(ready(answer.map(|a| a.filter_map(|mx| mx.to_mx()))))
+        let answer = answer.map(|a| a.filter_map(|mx| Some(mx.to_mx())));
+        Box::pin(ready(answer.and_then(|a| crate::usable(name, a))))
     }
     fn txt<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, Result<Vec<u8>>> {
         Box::pin(ready(self.ask(name.as_str(), |n| &n.txt)))
@@ -235,6 +236,14 @@ mod tests {
         future.now_or_never().expect("a table answers at once")
     }
 
+    /// A name that the DNS can hold and no host can have.
+    fn odd_mx() -> NamedMx {
+        NamedMx {
+            preference: 10,
+            exchange: Name::parse("-mx-.example").ok(),
+        }
+    }
+
     #[test]
     fn none_nothing_and_unknown_stay_apart() {
         let ip: Ipv4Addr = "192.0.2.1".parse().unwrap();
@@ -244,6 +253,9 @@ mod tests {
             .with_cname("alias.example.com", "host.example.com")
             .with_cname("loop.example.com", "loop.example.com")
             .with_mx("null.example", 0, None)
+            .with_named_mx("odd.example", odd_mx())
+            .with_named_mx("half.example", odd_mx())
+            .with_mx("half.example", 20, Some(d("mx.example")))
             .with_ptr(ip, d("host.example.com"))
             .with_timeout("slow.example.com");
         assert_eq!(now(table.a(&d("host.example.com"))).unwrap().records, vec![ip]);
@@ -263,6 +275,9 @@ mod tests {
             now(table.mx(&d("null.example"))).unwrap().records[0].exchange,
             None
         );
+        // RFC 5321 §5.1: what cannot be used is not what is not there.
+        assert!(now(table.mx(&d("odd.example"))).unwrap_err().is_temporary());
+        assert_eq!(now(table.mx(&d("half.example"))).unwrap().records.len(), 1);
         assert_eq!(
             now(table.ptr(ip.into())).unwrap().records,
             vec![d("host.example.com")]

@@ -69,6 +69,20 @@ pub struct Found {
     /// What is wrong with the domain's policy, for the TLS report (RFC 8460) and the journey. Mail
     /// goes all the same.
     pub fault: Option<Fault>,
+    /// Whether the DNS could not say if the domain has a policy, and none that was fetched before holds.
+    pub is_unknown: bool,
+}
+
+impl Found {
+    /// Why it is not known for certain what policy the domain has now, in words.
+    #[must_use]
+    pub fn uncertain(&self) -> Option<String> {
+        match (&self.fault, self.is_unknown) {
+            (Some(fault), _) => Some(fault.to_string()),
+            (None, true) => Some("the DNS gives no answer about its record".to_owned()),
+            (None, false) => None,
+        }
+    }
 }
 
 /// The policies of other domains. Cheap to clone; clones share what is under way.
@@ -129,7 +143,10 @@ impl Policies {
             }
         };
         let Some(mut entry) = entry else {
-            return Ok(Found::default());
+            return Ok(Found {
+                is_unknown: seen == Seen::Unknown,
+                ..Found::default()
+            });
         };
         if entry.used.plus(USE_GRAIN) <= now {
             entry.used = now;
@@ -249,6 +266,7 @@ fn found(entry: &Entry, seen: &Seen, now: Timestamp) -> Found {
     // A fault of long ago, of a record that is gone, is nobody's concern any more.
     let is_told = matches!(seen, Seen::Id(_)) || applied.is_some();
     Found {
+        is_unknown: *seen == Seen::Unknown && entry.holding(now).is_none(),
         applied: applied.map(|held| Applied {
             domain: entry.domain.clone(),
             id: held.id.clone(),
