@@ -99,28 +99,30 @@ struct Sender {
 /// Writes results down and reports them until `shutdown` turns true. What is counted after that is
 /// left to whoever flushes the collector last.
 pub async fn run(reports: TlsReports, mut shutdown: watch::Receiver<bool>) {
-    let mut tries = HashMap::new();
-    let mut look_at = tokio::time::Instant::now() + LOOK_EVERY;
+    // Side by side: a host that takes its time with a report does not keep results in memory.
+    tokio::select! {
+        () = write_down(&reports.collector) => {}
+        () = report(&reports) => {}
+        _ = shutdown.wait_for(|stop| *stop) => {}
+    }
+}
+
+async fn write_down(collector: &Collector) {
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(FLUSH_EVERY) => {}
-            _ = shutdown.wait_for(|stop| *stop) => return,
-        }
-        if let Err(error) = reports.collector.flush().await {
+        tokio::time::sleep(FLUSH_EVERY).await;
+        if let Err(error) = collector.flush().await {
             tracing::warn!(%error, "results of TLS could not be written down; they stay in memory");
         }
-        if tokio::time::Instant::now() < look_at {
-            continue;
+    }
+}
+
+async fn report(reports: &TlsReports) {
+    let mut tries = HashMap::new();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Err(error) = reports.report_what_is_due(&mut tries).await {
+            tracing::warn!(%error, "TLS reports wait: the store failed");
         }
-        tokio::select! {
-            done = reports.report_what_is_due(&mut tries) => {
-                if let Err(error) = done {
-                    tracing::warn!(%error, "TLS reports wait: the store failed");
-                }
-            }
-            _ = shutdown.wait_for(|stop| *stop) => return,
-        }
-        look_at = tokio::time::Instant::now() + LOOK_EVERY;
     }
 }
 

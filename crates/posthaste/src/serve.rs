@@ -3,6 +3,7 @@
 mod contexts;
 pub mod doors;
 mod scrub;
+mod tls_reports;
 #[cfg(test)]
 mod two_servers;
 mod upkeep;

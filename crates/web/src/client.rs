@@ -115,6 +115,7 @@ pub struct Client {
     resolver: Arc<dyn Resolver>,
     tls: Arc<tls::Client>,
     name: Arc<str>,
+    public_only: bool,
 }
 
 impl Client {
@@ -126,7 +127,16 @@ impl Client {
             resolver,
             tls,
             name: name.into(),
+            public_only: false,
         }
+    }
+
+    /// The same, which connects to public addresses only: for hosts that strangers name, who could mean
+    /// what only we reach.
+    #[must_use]
+    pub fn public_only(mut self) -> Self {
+        self.public_only = true;
+        self
     }
 
     /// Asks, and waits for the whole answer.
@@ -237,11 +247,44 @@ impl Client {
             Err(e) if e.is_temporary() => trouble = Some(e),
             Err(_) => {}
         }
+        if self.public_only {
+            let before = found.len();
+            found.retain(|ip| is_public(*ip));
+            if found.is_empty() && before > 0 {
+                return Err(AskError::Dns(format!("{host} has no public address")));
+            }
+        }
         found.truncate(ADDRESSES_MAX);
         match trouble {
             Some(e) if found.is_empty() => Err(AskError::Dns(e.to_string())),
             None if found.is_empty() => Err(AskError::Dns(format!("{host} has no address"))),
             _ => Ok(found),
+        }
+    }
+}
+
+/// Whether an address is one of the Internet's: none of those that RFC 6890 and its registries set aside for
+/// a host, a network or a purpose, and none that stands for another address.
+#[must_use]
+pub fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            let shared = a == 100 && b & 0xc0 == 64;
+            let special = a == 0 || a >= 240 || (a, b, c) == (192, 0, 0) || (a == 198 && b & 0xfe == 18);
+            !(ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_documentation()
+                || shared
+                || special)
+        }
+        IpAddr::V6(ip) => {
+            let [a, b, ..] = ip.segments();
+            // Global unicast, without Teredo and its neighbours, documentation, and 6to4.
+            let set_aside = a == 0x2001 && (b < 0x200 || b == 0xdb8) || a == 0x2002 || a == 0x3fff;
+            a & 0xe000 == 0x2000 && !set_aside
         }
     }
 }
@@ -268,4 +311,29 @@ async fn whole(answer: hyper::Response<hyper::body::Incoming>, ask: &Ask) -> Res
         location: told(hyper::header::LOCATION).map(str::to_owned),
         body: body.to_bytes().to_vec(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_addresses_are_public() {
+        for (public, addresses) in [
+            (
+                true,
+                "8.8.8.8 100.128.0.1 172.32.0.1 192.0.1.1 2606:4700::1111 2a00:1450:4001::1",
+            ),
+            (
+                false,
+                "0.0.0.0 10.1.2.3 100.64.0.1 127.0.0.1 169.254.169.254 172.16.0.1 192.0.0.8 192.0.2.1 \
+                 192.168.0.1 198.18.0.1 198.51.100.1 224.0.0.1 255.255.255.255 :: ::1 ::ffff:127.0.0.1 \
+                 64:ff9b::7f00:1 fc00::1 fd00::1 fe80::1 ff02::1 2001::1 2001:db8::1 2002:7f00:1::1",
+            ),
+        ] {
+            for address in addresses.split_whitespace() {
+                assert_eq!(is_public(address.parse().unwrap()), public, "{address}");
+            }
+        }
+    }
 }

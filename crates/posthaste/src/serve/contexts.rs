@@ -212,7 +212,10 @@ pub fn tls_reports(
         deliver: deliver.clone(),
         collector: world.tls_results.clone(),
         options: settings.tls_reports.options().map_err(Failure::Settings)?,
-        post: None,
+        post: Some(Arc::new(super::tls_reports::Poster::new(
+            world::web_client(settings)?,
+            settings.tls_reports.post_anywhere,
+        ))),
     })
 }
 

@@ -13,6 +13,7 @@ pub struct TlsReports {
     pub organization: String,
     pub contact: String,
     pub from: String,
+    pub post_anywhere: bool,
 }
 
 impl Default for TlsReports {
@@ -23,6 +24,7 @@ impl Default for TlsReports {
             organization: String::new(),
             contact: String::new(),
             from: String::new(),
+            post_anywhere: false,
         }
     }
 }
@@ -77,6 +79,11 @@ pub const KEYS: &[Key] = &[
         "tls_reports.from",
         "\"\"",
         "The address that our reports come from. Its domain must be served here, because its DKIM keys sign them. Empty: `tlsrpt-noreply` of the domain that is served longest.",
+    ),
+    key(
+        "tls_reports.post_anywhere",
+        "false",
+        "Whether reports are also posted (`rua=https:`) to hosts at private and loopback addresses. For laboratories: the URI is named by strangers, who could mean a host that only this server reaches.",
     ),
 ];
 
