@@ -6,7 +6,7 @@
 //! ([`Client::meet`]). What a session that was resumed gives on carries the first verdict and its time on, so
 //! that nothing is believed for longer than [`KEPT_FOR`] without a certificate being seen.
 //!
-//! Two things keep other requirements apart: they have another [`Line`], and rustls itself resumes a session
+//! Two things keep other requirements apart: they have another `Line`, and rustls itself resumes a session
 //! only under the very verifier that it began under. Promises: bounded by [`LINES_MAX`] and
 //! [`TICKETS_MAX`]; a ticket goes out once (RFC 8446 §C.4). Never: a session on disk.
 
