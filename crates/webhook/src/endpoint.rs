@@ -63,7 +63,7 @@ impl Kind {
 pub struct Url {
     /// Whether the request goes over TLS.
     pub tls: bool,
-    /// A name, or an address in digits.
+    /// A name; without TLS also an address in digits.
     pub host: String,
     /// The port.
     pub port: u16,
@@ -120,6 +120,11 @@ impl Url {
         let is_here = host == "localhost" || ip.is_some_and(|ip| ip.is_loopback());
         if !tls && !is_here {
             return Err(wrong("http:// goes to this machine only; write https://"));
+        }
+        if tls && ip.is_some() {
+            return Err(wrong(
+                "https:// goes to a name, for which a certificate can be checked",
+            ));
         }
         Ok(Self {
             tls,
@@ -199,6 +204,8 @@ mod tests {
             ("ftp://a.example/", "https://"),
             ("http://a.example/", "this machine"),
             ("http://192.0.2.1/", "this machine"),
+            ("https://192.0.2.1/", "goes to a name"),
+            ("https://[::1]/", "goes to a name"),
             ("https://u:p@a.example/", "password"),
             ("https://a.example/#x", "fragment"),
             ("https://a.example:0/", "port"),

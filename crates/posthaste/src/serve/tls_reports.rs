@@ -4,6 +4,7 @@
 
 use deliver::tls_reports::Post;
 use mail::Domain;
+use std::net::IpAddr;
 use std::time::Duration;
 use store::BoxFuture;
 use web::{Ask, AskError, Client};
@@ -49,8 +50,12 @@ impl Post for Poster {
 fn ask(uri: &str, content_type: &str, body: Vec<u8>) -> Result<Ask, String> {
     let uri: hyper::Uri = uri.parse().map_err(|e| format!("{uri} is no URI: {e}"))?;
     let host = uri.host().unwrap_or_default();
+    if host.parse::<IpAddr>().is_ok() {
+        return Err(format!(
+            "\"{host}\" is an address; a certificate is checked for a name"
+        ));
+    }
     Ok(Ask {
-        // A certificate is checked for a name; nobody has one for an address.
         host: Domain::parse(host).map_err(|e| format!("\"{host}\" is no host name: {e}"))?,
         port: uri.port_u16().unwrap_or(web::client::HTTPS_PORT),
         path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
