@@ -8,6 +8,7 @@ import smtplib
 import unittest
 from email.utils import parsedate_to_datetime
 
+from by_hand import ByHand
 from world import PASSWORD, World, message, wait_until
 
 #: RFC 3464 §2.2 and §2.3: the fields that must be there.
@@ -133,6 +134,19 @@ class Dsn(unittest.TestCase):
         self.submit("all", ("all@gmail.com",), mail_options=["ENVID=x"], rcpt_options=["NOTIFY=SUCCESS"])
         _, _, [r], _, _ = self.report("Original-Envelope-Id: x\r\n")
         self.assertEqual((r["Action"], r["Final-Recipient"]), ("expanded", "rfc822; all@gmail.com"))
+
+    def test_relayed_to_a_server_that_makes_no_reports(self):
+        """RFC 3461 §5.2.2: then the report is ours; "delivered" where the other side is a mailbox (LMTP)."""
+        server = ByHand("127.0.3.1")
+        self.addCleanup(server.close)
+        for how, action in (("--host", "relayed"), ("--lmtp", "delivered")):
+            self.gmail.cli("route", "add", "example.com", how, f"127.0.3.1:{server.port}")
+            self.submit(action, mail_options=[f"ENVID={action}"], rcpt_options=["NOTIFY=SUCCESS"])
+            _, _, [r], _, _ = self.report(f"Original-Envelope-Id: {action}\r\n")
+            self.assertEqual((r["Action"], r["Status"]), (action, "2.0.0"))
+            self.assertEqual(r["Remote-MTA"], "dns; [127.0.3.1]")
+            self.gmail.cli("route", "remove", "example.com")
+        self.assertEqual(len(server.messages), 2)
 
     # --- beyond ASCII ---
 

@@ -2,49 +2,10 @@
 change where mail goes while the server runs; and mail by LMTP to another server's listener and socket."""
 
 import json
-import socketserver
-import threading
 import unittest
 
+from by_hand import ByHand
 from world import World, free_port, message, wait_until
-
-
-class Server(socketserver.ThreadingTCPServer):
-    """An SMTP server by hand. With `breaks_tls` it offers STARTTLS and closes where TLS would begin."""
-
-    allow_reuse_address, daemon_threads = True, True
-
-    def __init__(self, address, breaks_tls=False):
-        super().__init__((address, 0), Session)
-        self.port, self.breaks_tls, self.messages = self.server_address[1], breaks_tls, []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.shutdown()
-        self.server_close()
-
-
-class Session(socketserver.StreamRequestHandler):
-    def say(self, text):
-        self.wfile.write(f"{text}\r\n".encode())
-
-    def handle(self):
-        self.say("220 by.hand ESMTP")
-        while line := self.rfile.readline().decode().strip():
-            verb = line.split(":")[0].split()[0].upper()
-            if verb == "EHLO" and self.server.breaks_tls:
-                self.say("250-by.hand\r\n250 STARTTLS")
-            elif verb == "STARTTLS":
-                return self.say("220 go ahead")
-            elif verb == "DATA":
-                self.say("354 go on")
-                text = b"".join(iter(self.rfile.readline, b".\r\n"))
-                self.server.messages.append(text)
-                self.say("250 2.0.0 taken by hand")
-            elif verb == "QUIT":
-                return self.say("221 bye")
-            else:
-                self.say("250 ok")
 
 
 class Routes(unittest.TestCase):
@@ -127,7 +88,7 @@ class Routes(unittest.TestCase):
         self.assertEqual(told["failure"]["status"], "4.4.1")
 
     def test_a_starttls_that_fails(self):
-        server = Server("127.0.3.1", breaks_tls=True)
+        server = ByHand("127.0.3.1", breaks_tls=True)
         self.addCleanup(server.close)
         self.route("tls.example", "--host", f"127.0.3.1:{server.port}")
         told = self.ask("probe", "bob@tls.example")
@@ -141,7 +102,7 @@ class Routes(unittest.TestCase):
     # --- routes in a running server ---
 
     def test_a_route_changes_where_mail_goes_at_once(self):
-        server = Server("127.0.3.1")
+        server = ByHand("127.0.3.1")
         self.addCleanup(server.close)
         self.route("example.com", "--host", f"127.0.3.1:{server.port}")
         self.gmail.submit(message("the other way"), ["bob@example.com"])

@@ -133,6 +133,8 @@ pub struct Taken {
     pub reply: Reply,
     /// What of the sender's wishes it takes care of now.
     pub passed_on: PassedOn,
+    /// Whether it took the message into a mailbox, as a server that speaks LMTP does (RFC 2033 §1).
+    pub by_lmtp: bool,
 }
 
 /// What became of one recipient.
@@ -161,6 +163,9 @@ struct Open {
     site: Option<Site>,
     /// Connections that were opened.
     opened: usize,
+    /// Whether the last server failed for what its name asks of TLS.
+    is_by_name: bool,
+    by_lmtp: bool,
     health: Health,
 }
 
@@ -282,9 +287,14 @@ impl<'a> UnderWay<'a> {
             .courier
             .try_host(self.plan, hops, self.letter, &mut self.open);
         match timeout_at(self.deadline, tried).await {
-            Ok(dialled) => self
-                .left
-                .retain(|hop| !dialled.iter().any(|d| d.address == hop.address)),
+            Ok(used) => {
+                // Under another name the same machine may do, where it failed for its name's sake.
+                let by_name = self.open.is_by_name;
+                let is_used = |hop: &Hop, used: &Hop| {
+                    hop.address == used.address && (hop.host == used.host || !by_name)
+                };
+                self.left.retain(|hop| !used.iter().any(|u| is_used(hop, u)));
+            }
             Err(_) => {
                 let words = format!(
                     "{} took too long; the attempt was given up after {} minutes",
@@ -338,6 +348,8 @@ impl Courier {
                 began: Instant::now(),
                 site: None,
                 opened: 0,
+                is_by_name: false,
+                by_lmtp: plan.lmtp,
                 health: Health::default(),
             },
         }
@@ -657,6 +669,7 @@ impl Open {
     /// Draws the conclusions from a conversation.
     fn take(&mut self, hop: &Hop, held: Held) {
         let host = hop.host.to_string();
+        self.is_by_name = matches!(held.result, Err(Broken::Handshake(_) | Broken::Unsafe(_)));
         let (verdicts, passed_on) = match held.result {
             Ok(outcome) => (outcome.recipients, outcome.passed_on),
             Err(broken) => return self.failures.push(failure_of(hop, &broken)),
@@ -671,6 +684,7 @@ impl Open {
                         host: host.clone(),
                         reply: told(&reply),
                         passed_on,
+                        by_lmtp: self.by_lmtp,
                     }));
                 }
                 Verdict::Permanent { reply, .. } => {

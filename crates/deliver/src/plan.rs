@@ -10,7 +10,7 @@ use crate::security::{self, Asked, Evidence};
 use crate::source::Departures;
 use dns::{DnsError, Mx};
 use mail::{Domain, EnhancedStatus};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Mail exchangers whose addresses are looked up at most; less preferred ones are left out.
@@ -487,13 +487,20 @@ pub fn plan(hosts: Hosts, book: &AddressBook, own: &Own) -> Result<Plan, Failure
         };
         for ip in ips {
             let address = SocketAddr::new(ip, candidate.port);
-            // Two names of one machine are one hop.
-            if hops.len() < ADDRESSES_MAX && !hops.iter().any(|h| h.address == address) {
-                hops.push(Hop {
-                    host: host.clone(),
-                    address,
-                    preference: candidate.preference,
-                });
+            let hop = Hop {
+                host: host.clone(),
+                address,
+                preference: candidate.preference,
+            };
+            // Two names of one machine may differ in what is asked of TLS. They count as one address, and the
+            // second is tried only where the first fails for its name's sake.
+            let is_another = |h: &Hop| h.address != address;
+            let others: BTreeSet<SocketAddr> =
+                hops.iter().filter(|h| is_another(h)).map(|h| h.address).collect();
+            if others.len() < ADDRESSES_MAX
+                && !hops.iter().any(|h| h.host == hop.host && h.address == address)
+            {
+                hops.push(hop);
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::race;
 use crate::security::Level;
 use crate::sts;
 use journey::{Reply, TlsUsed};
-use mail::{EmailAddress, Recipient, ReversePath};
+use mail::{EmailAddress, EnhancedStatus, Recipient, ReversePath};
 use serde::Serialize;
 use smtp::client::{Failure as SessionFailure, Outcome, Outgoing, Stage, TlsWish, Verdict, Wishes};
 use std::net::SocketAddr;
@@ -25,6 +25,8 @@ use tokio::time::Instant;
 
 /// Octets that the message would have, for servers that are told sizes.
 const SIZE_OCTETS: u64 = 1_024;
+/// A TLS handshake that failed.
+const TLS_FAILED: EnhancedStatus = EnhancedStatus::new(4, 7, 5);
 /// Lines of one conversation that are kept at most.
 const LINES_MAX: usize = 1_000;
 
@@ -108,13 +110,16 @@ impl Prober<'_> {
             };
             let (stagger, within) = (self.options.stagger, self.options.connect_timeout);
             let raced = race::race(self.dialer, &of_host, &plan.departures, stagger, within).await;
-            left.retain(|hop| !raced.dialled.iter().any(|d| d.address == hop.address));
             for (hop, broken) in &raced.failed {
                 let failure = failure_of(hop, broken);
                 walks.push(unreached(hop, began, &failure));
                 failures.push(failure);
             }
-            let Some((hop, io)) = raced.won else { continue };
+            let is_used = |hop: &Hop| raced.dialled.iter().any(|d| d.address == hop.address);
+            let Some((hop, io)) = raced.won else {
+                left.retain(|hop| !is_used(hop));
+                continue;
+            };
             let connect = step("connect", began, true, Vec::new());
             match self
                 .ask(plan, hop, io, connect, &question, &level, &mut walks)
@@ -130,8 +135,12 @@ impl Prober<'_> {
                 }
                 Err(Said::Later(failure)) => {
                     deferral.get_or_insert(failure);
+                    left.retain(|hop| !is_used(hop));
                 }
                 Err(Said::Nothing(mut failure)) => {
+                    // Under another name the same machine may do, where it failed for its name's sake.
+                    let by_name = failure.status == TLS_FAILED;
+                    left.retain(|hop| !is_used(hop) || (by_name && hop.host != first.host));
                     sts::explain(plan, &level, std::slice::from_mut(&mut failure));
                     failures.push(failure);
                 }

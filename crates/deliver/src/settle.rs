@@ -137,7 +137,11 @@ fn relayed(taken: &Taken, errand: &Errand, message: &Message, now: Timestamp) ->
             reply: taken.reply.clone(),
         },
         report: (tell && !message.reverse_path.is_null()).then_some(Told {
-            kind: Kind::Relayed,
+            // RFC 3464 §2.3.3: "delivered" is for a mailbox, "relayed" for a server that goes on.
+            kind: match taken.by_lmtp {
+                true => Kind::Delivered,
+                false => Kind::Relayed,
+            },
             failure: None,
         }),
     }

@@ -322,3 +322,34 @@ async fn without_ehlo_there_is_no_tls_and_no_bounce() {
         assert_eq!(fates(&attempted), ["4.7.10"], "{:?}", tries(&attempted));
     }
 }
+
+/// Two names of one machine: its certificate is for the second. The first fails, the second does not.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_fails_under_one_name_is_tried_under_the_other() {
+    let mut stage = Stage::new(&["bob@example.com"]).await;
+    let roots = tls::Roots::public()
+        .with_file(&stage.dir.path().join("certificate.pem"))
+        .unwrap();
+    stage.courier.tls = tls::Client::new(&roots).unwrap();
+    stage.plan.tls = TlsPolicy::Required;
+    stage.plan.hops[1].address = stage.plan.hops[0].address;
+    stage.plan.hops.reverse();
+    let script = Script {
+        starttls: stage.tls(),
+        ..Script::default()
+    };
+    let server = stage.net.put(FIRST, script.clone());
+    let attempted = stage.attempt().await;
+    assert_eq!(
+        tries(&attempted),
+        [
+            "mx2.example.com clear failed at TLS handshake",
+            "mx.example.com TLS accepted 250"
+        ]
+    );
+    // What is not its name's fault is not better under another one.
+    let greeting = "421 4.3.2 not now";
+    *server.script.lock().unwrap() = Script { greeting, ..script };
+    let attempted = stage.attempt().await;
+    assert_eq!(tries(&attempted).len(), 1, "{:?}", tries(&attempted));
+}

@@ -107,6 +107,7 @@ async fn outcome_and_report_by_fate_age_and_wish() {
                 host: "mx.example.com".to_owned(),
                 reply: Reply::default(),
                 passed_on: PassedOn::default(),
+                by_lmtp: false,
             }),
             code => refused(code),
         };
@@ -211,7 +212,7 @@ async fn who_tells_of_a_hand_over() {
     };
     let (notifies, returns) = (deadline(ByMode::Notify, false), deadline(ByMode::Return, false));
     let traced = deadline(ByMode::Return, true);
-    for (notify, by, (dsn, deliver_by), told) in [
+    let cases = [
         (Some("SUCCESS"), None, (true, false), false),
         (Some("SUCCESS,FAILURE"), None, (false, false), true),
         (Some("FAILURE"), None, (false, false), false),
@@ -222,13 +223,16 @@ async fn who_tells_of_a_hand_over() {
         (None, returns, (true, true), false),
         (None, traced, (true, true), true),
         (Some("NEVER"), traced, (true, true), false),
-    ] {
+    ];
+    let each = |case| [(case, false), (case, true)];
+    for ((notify, by, (dsn, deliver_by), told), by_lmtp) in cases.into_iter().flat_map(each) {
         let (errand, mut message) = errand(notify).await;
         message.deliver_by = by;
         let fate = Ok(Taken {
             host: "mx.example.com".to_owned(),
             reply: Reply::default(),
             passed_on: PassedOn { dsn, deliver_by },
+            by_lmtp,
         });
         let decision = decide(
             &fate,
@@ -238,12 +242,10 @@ async fn who_tells_of_a_hand_over() {
             &replies(),
             (START, 0.5),
         );
-        let relayed = Told {
-            kind: Kind::Relayed,
-            failure: None,
-        };
-        let what = format!("{notify:?}, {by:?}, {dsn}, {deliver_by}");
-        assert_eq!(decision.report, told.then_some(relayed), "{what}");
+        let kind = if by_lmtp { Kind::Delivered } else { Kind::Relayed };
+        let report = Told { kind, failure: None };
+        let what = format!("{notify:?}, {by:?}, {dsn}, {deliver_by}, {by_lmtp}");
+        assert_eq!(decision.report, told.then_some(report), "{what}");
         message.reverse_path = ReversePath::Null;
         let decision = decide(
             &fate,

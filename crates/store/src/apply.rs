@@ -40,6 +40,8 @@ pub(crate) struct Resolved {
     pub(crate) receipt: Receipt,
     /// Rows to set (`Some`) or remove (`None`), each key once, in key order.
     pub(crate) writes: Vec<(Bytes, Option<Bytes>)>,
+    /// Which of them are set and certainly not there before, in key order.
+    pub(crate) new: Vec<Bytes>,
     /// Blobs outside the log that nothing refers to any more.
     pub(crate) dropped: Vec<BlobId>,
     /// Staged blobs that became part of the store.
@@ -78,6 +80,7 @@ pub(crate) fn apply<V: View + ?Sized>(
         return Ok(Resolved {
             receipt,
             writes: Vec::new(),
+            new: Vec::new(),
             dropped: Vec::new(),
             taken: Vec::new(),
             repeated: true,
@@ -174,23 +177,44 @@ fn patch(bytes: &mut [u8], patches: &[Patch], allocated: &[u64]) -> Result<(), C
     Ok(())
 }
 
+/// The blobs that an entry refers to; none when there is no such entry. A damaged one is
+/// [`CommitError::Invalid`].
+fn refs_in(row: Option<Bytes>) -> Result<Vec<BlobId>, CommitError> {
+    match row {
+        Some(row) => Ok(Entry::decode(&row).ok_or(DAMAGED)?.refs),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// What becomes of a row.
+struct Change {
+    row: Option<Bytes>,
+    /// Whether nothing stood there before the batch.
+    is_new: bool,
+}
+
 /// The state during one batch: the view, with the batch's own changes above it.
 struct Work<'a, V: View + ?Sized> {
     view: &'a V,
-    changed: BTreeMap<Vec<u8>, Option<Bytes>>,
+    changed: BTreeMap<Vec<u8>, Change>,
     /// By how much the number of references to each blob changes.
     refs: BTreeMap<BlobId, i64>,
 }
 
 impl<V: View + ?Sized> Work<'_, V> {
     fn row(&self, row_key: &[u8]) -> Result<Option<Bytes>, CommitError> {
-        if let Some(row) = self.changed.get(row_key) {
-            return Ok(row.clone());
+        if let Some(change) = self.changed.get(row_key) {
+            return Ok(change.row.clone());
         }
         self.view.row(row_key).map_err(|error| match error {
             ReadError::Corrupt(_) => DAMAGED,
             ReadError::Io(_) => CommitError::Busy,
         })
+    }
+
+    fn set(&mut self, row_key: Vec<u8>, row: Option<Bytes>) {
+        let is_new = self.changed.get(&row_key).is_some_and(|before| before.is_new);
+        self.changed.insert(row_key, Change { row, is_new });
     }
 
     fn entry(&self, key: &Key) -> Result<Option<Entry>, CommitError> {
@@ -207,7 +231,7 @@ impl<V: View + ?Sized> Work<'_, V> {
 
     fn set_counter(&mut self, key: &Key, n: i64) {
         let row = (n != 0).then(|| rows::encode_counter(n));
-        self.changed.insert(rows::counter_key(key), row);
+        self.set(rows::counter_key(key), row);
     }
 
     /// Whether a precondition holds before the batch. `AtMost` is looked at after it.
@@ -251,10 +275,15 @@ impl<V: View + ?Sized> Work<'_, V> {
                 // The row key has one octet before the caller's key.
                 patch(&mut row_key[1..], key_patches, allocated)?;
                 // What this batch put there itself is always known.
-                if !fresh || self.changed.contains_key(&row_key) {
-                    let refs = self.refs_of(&row_key)?;
-                    self.drop_refs(refs)?;
-                }
+                let known = self.changed.get(&row_key).map(|before| before.is_new);
+                let is_new = if *fresh && known.is_none() {
+                    true
+                } else {
+                    let before = self.row(&row_key)?;
+                    let is_absent = before.is_none();
+                    self.drop_refs(refs_in(before)?)?;
+                    known.unwrap_or(is_absent)
+                };
                 for id in refs {
                     *self.refs.entry(*id).or_default() += 1;
                 }
@@ -265,11 +294,12 @@ impl<V: View + ?Sized> Work<'_, V> {
                     patch(&mut value, value_patches, allocated)?;
                     Entry::encode(seq.0, refs, &value)
                 };
-                self.changed.insert(row_key, Some(row));
+                let row = Some(row);
+                self.changed.insert(row_key, Change { row, is_new });
             }
             Op::Delete(key) => {
                 let row_key = rows::entry_key(key);
-                let refs = match self.refs_of(&row_key) {
+                let refs = match self.row(&row_key).and_then(refs_in) {
                     // It must be possible to get rid of it. What it referred to is unknown and stays:
                     // a blob that is kept too long costs room, one that goes too early is lost.
                     Err(CommitError::Invalid(_)) => {
@@ -282,8 +312,11 @@ impl<V: View + ?Sized> Work<'_, V> {
                     refs => refs?,
                 };
                 self.drop_refs(refs)?;
-                self.changed.insert(row_key, None);
-                self.changed.insert(rows::counter_key(key), None);
+                self.set(row_key, None);
+                let counter = rows::counter_key(key);
+                if self.row(&counter)?.is_some() {
+                    self.set(counter, None);
+                }
             }
             Op::Add(key, n) => {
                 let sum = self.counter(key)?.checked_add(*n).ok_or(OVERFLOW)?;
@@ -291,15 +324,6 @@ impl<V: View + ?Sized> Work<'_, V> {
             }
         }
         Ok(())
-    }
-
-    /// The blobs that an entry refers to; none when there is no such entry. A damaged one is
-    /// [`CommitError::Invalid`].
-    fn refs_of(&self, row_key: &[u8]) -> Result<Vec<BlobId>, CommitError> {
-        match self.row(row_key)? {
-            Some(row) => Ok(Entry::decode(&row).ok_or(DAMAGED)?.refs),
-            None => Ok(Vec::new()),
-        }
     }
 
     /// Gives back the references of the entry that is about to go.
@@ -370,20 +394,24 @@ impl<V: View + ?Sized> Work<'_, V> {
                 check,
                 place,
             };
-            self.changed
-                .insert(rows::blob_key(staged.id), Some(blob.encode()));
+            self.set(rows::blob_key(staged.id), Some(blob.encode()));
         }
         if let Some(key) = segment_key.filter(|_| in_log) {
-            self.changed.insert(key, Some(figures.encode()));
+            self.set(key, Some(figures.encode()));
         }
-        let writes = self
-            .changed
-            .into_iter()
-            .map(|(k, v)| (Bytes::from(k), v))
-            .collect();
+        let mut writes = Vec::with_capacity(self.changed.len());
+        let mut new = Vec::new();
+        for (key, change) in self.changed {
+            let key = Bytes::from(key);
+            if change.is_new && change.row.is_some() {
+                new.push(key.clone());
+            }
+            writes.push((key, change.row));
+        }
         Ok(Resolved {
             receipt,
             writes,
+            new,
             dropped,
             taken,
             repeated: false,
@@ -411,10 +439,10 @@ impl<V: View + ?Sized> Work<'_, V> {
             return Ok(None);
         }
         if blob.refs > 0 {
-            self.changed.insert(row_key, Some(blob.encode()));
+            self.set(row_key, Some(blob.encode()));
             return Ok(None);
         }
-        self.changed.insert(row_key, None);
+        self.set(row_key, None);
         match blob.place {
             Place::Own => Ok(Some(id)),
             Place::Log { segment, .. } => {
@@ -423,7 +451,7 @@ impl<V: View + ?Sized> Work<'_, V> {
                 figures.blobs = figures.blobs.saturating_sub(1);
                 figures.octets = figures.octets.saturating_sub(blob.len);
                 let row = (figures.blobs > 0).then(|| figures.encode());
-                self.changed.insert(segment_key, row);
+                self.set(segment_key, row);
                 Ok(None)
             }
         }
@@ -439,16 +467,13 @@ impl<V: View + ?Sized> Work<'_, V> {
         if let Some(old) = self.row(&rows::ring_key(slot))? {
             let old: [u8; 16] = old.as_ref().try_into().map_err(|_| DAMAGED)?;
             let old = crate::CommitId(u128::from_be_bytes(old));
-            self.changed.insert(rows::receipt_key(old), None);
+            self.set(rows::receipt_key(old), None);
         }
         let name = Bytes::copy_from_slice(&id.0.to_be_bytes());
-        self.changed.insert(rows::ring_key(slot), Some(name));
-        self.changed.insert(
-            rows::ring_next_key(),
-            Some(rows::encode_counter(next.wrapping_add(1))),
-        );
-        self.changed
-            .insert(rows::receipt_key(id), Some(rows::encode_receipt(receipt)));
+        self.set(rows::ring_key(slot), Some(name));
+        let next = rows::encode_counter(next.wrapping_add(1));
+        self.set(rows::ring_next_key(), Some(next));
+        self.set(rows::receipt_key(id), Some(rows::encode_receipt(receipt)));
         Ok(())
     }
 }

@@ -180,8 +180,8 @@ impl Batch {
 
     /// Sets a value under a key that was never used: it holds a number that is given out once. What
     /// stands under the key is not looked up, which spares the committer a read of the index for
-    /// every new row. If something stood there after all, it is replaced, and blobs that it refers
-    /// to are never reclaimed.
+    /// every new row. If something stood there after all, it is replaced, blobs that it refers to are
+    /// never reclaimed, and it may be there again when the new row goes.
     pub fn put_fresh(&mut self, key: Key, value: Vec<u8>) {
         self.ops.push(Op::Put {
             key,

@@ -85,6 +85,7 @@ pub(crate) fn relocate<V: View + ?Sized>(
             allocated: Vec::new(),
         },
         writes: writes.into_iter().map(|(k, v)| (Bytes::from(k), v)).collect(),
+        new: Vec::new(),
         dropped: Vec::new(),
         taken: Vec::new(),
         repeated: false,

@@ -62,6 +62,41 @@ fn reopening_shows_everything() {
     }
 }
 
+/// Rows that come and go before the index hears of them leave nothing to hide; those of which it knows must stay
+/// hidden. `+` puts, `-` deletes, `.` opens anew, with all before it in the index.
+#[test]
+fn a_row_is_as_the_last_batch_left_it_whoever_knows_of_it() {
+    let all = store::KeyRange {
+        start: key(0),
+        end: key(100),
+    };
+    let tales = [
+        "+-", "+-.", "+-+", "+-+-.", "+.-", "+.-+-", "+.-+-.", "+.-.+-", "+-.+-+.", "+.-+.-",
+    ];
+    for tale in tales {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = open(folder.path(), lazy());
+        let mut is_there = false;
+        for op in tale.chars() {
+            let mut batch = Batch::new();
+            match op {
+                '+' => batch.put(key(1), vec![7]),
+                '-' => batch.delete(key(1)),
+                _ => {
+                    store.close();
+                    store = open(folder.path(), lazy());
+                }
+            }
+            if op != '.' {
+                commit(&*store, batch).unwrap();
+                is_there = op == '+';
+            }
+            assert_eq!(get(&*store, &key(1)).is_some(), is_there, "{op} in {tale}");
+            assert_eq!(scan(&*store, &all).len(), usize::from(is_there), "{op} in {tale}");
+        }
+    }
+}
+
 #[test]
 fn a_second_opening_is_refused() {
     let folder = tempfile::tempdir().unwrap();

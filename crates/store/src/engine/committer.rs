@@ -17,7 +17,8 @@ use crate::overlay::Overlay;
 use crate::relocate;
 use crate::rows::Place;
 use crate::tables::{CommitError, Receipt, Seq};
-use std::collections::VecDeque;
+use bytes::Bytes;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub(crate) struct Committer {
     work: State,
     active_octets: usize,
     active_since: Option<Instant>,
+    /// Active rows of which no layer below knows.
+    born: HashSet<Bytes>,
     /// The applier could not do its last work and is trying again.
     applier_fails: bool,
     buffers: Buffers,
@@ -72,6 +75,7 @@ impl Committer {
             work,
             active_octets: 0,
             active_since: None,
+            born: HashSet::new(),
             applier_fails: false,
             buffers: Buffers::default(),
         }
@@ -247,6 +251,7 @@ impl Committer {
         }
         let rows = std::mem::replace(&mut self.work.active, Overlay::new_sync());
         (self.active_octets, self.active_since) = (0, None);
+        self.born.clear();
         self.work.frozen = Some(rows.clone());
         self.shared.publish(self.work.clone());
         let position = self.log.position();
@@ -316,6 +321,7 @@ impl Committer {
         self.buffers.shrink();
         if let Err(error) = appended {
             (self.work.active, self.active_octets) = before;
+            self.born.clear();
             return self.failed(error, group.into_iter().map(|(job, _)| job).collect());
         }
         if let Some(next) = self.log.wants() {
@@ -360,11 +366,29 @@ impl Committer {
             return Ok(resolved);
         }
         builder.batch(&resolved.writes);
-        for (key, row) in std::mem::take(&mut resolved.writes) {
-            self.active_octets += key.len() + row.as_ref().map_or(0, |row| row.len()) + ROW_OVERHEAD;
+        let writes = std::mem::take(&mut resolved.writes);
+        self.take_in(writes, &std::mem::take(&mut resolved.new));
+        Ok(resolved)
+    }
+
+    /// Takes rows into the active ones. Those that come and go again before they are handed over
+    /// leave no trace: nothing has to be hidden from readers, and the index never hears of them.
+    fn take_in(&mut self, writes: Vec<(Bytes, Option<Bytes>)>, new: &[Bytes]) {
+        let mut new = new.iter().peekable();
+        for (key, row) in writes {
+            if row.is_none() && self.born.remove(&key) {
+                let gone = self.work.active.get(&key).map_or(0, |row| octets_of(&key, row));
+                self.active_octets = self.active_octets.saturating_sub(gone);
+                self.work.active.remove_mut(&key);
+                continue;
+            }
+            // What was removed since the last hand-over may still be in the index.
+            if new.next_if(|new| **new == key).is_some() && !self.work.active.contains_key(&key) {
+                self.born.insert(key.clone());
+            }
+            self.active_octets += octets_of(&key, &row);
             self.work.active.insert_mut(key, row);
         }
-        Ok(resolved)
     }
 
     fn publish_group(&mut self, end: Position, octets: usize) {
@@ -403,6 +427,11 @@ impl Committer {
             let _ = job.reply.send(answer);
         }
     }
+}
+
+/// What a row costs in memory, about.
+fn octets_of(key: &Bytes, row: &Option<Bytes>) -> usize {
+    key.len() + row.as_ref().map_or(0, Bytes::len) + ROW_OVERHEAD
 }
 
 /// Answers `Full` to batches that bring blobs; gives the others back.
