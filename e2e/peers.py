@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Postfix, Exim and OpenSMTPD of Debian, each in a root folder of its own, as senders to us and receivers
-from us; and aiosmtpd of PyPI as a receiver, in this process.
+from us; Dovecot of Debian as a receiver by LMTP; and aiosmtpd of PyPI as a receiver, in this process.
 
 As packages they exclude each other, so they are unpacked, not installed: `python3 e2e/peers.py` puts
 them into target/e2e-peers. Each runs by `chroot` in a mount and process namespace of its own, with its
@@ -28,10 +28,14 @@ PACKAGES = {
     "postfix": (("postfix",), "usr/lib/postfix/sbin/master"),
     "exim": (("exim4-daemon-light", "exim4-base"), "usr/sbin/exim4"),
     "opensmtpd": (("opensmtpd",), "usr/sbin/smtpd"),
+    "dovecot": (("dovecot-core", "dovecot-lmtpd"), "usr/sbin/dovecot"),
 }
 #: Shared libraries that those link to.
-LIBRARIES = ("libdb5.3", "libevent-2.1-7", "libgnutls-dane0", "libicu72", "libidn12", "libnsl2", "libpam0g",
-             "libpcre2-8-0", "libsasl2-2", "libssl3")
+LIBRARIES = ("libapparmor1", "libdb5.3", "libevent-2.1-7", "libexttextcat-2.0-0", "libgnutls-dane0", "libicu72",
+             "libidn12", "liblua5.4-0", "libnsl2", "libpam0g", "libpcre2-8-0", "libsasl2-2", "libsodium23", "libssl3",
+             "libstemmer0d", "libtirpc3", "libunwind8", "libwrap0")
+#: Those that come with the packages themselves.
+OWN = ("libpostfix", "libdovecot")
 
 USERS = ("root:x:0:0::/root:/bin/sh\n"
          "mail:x:8:8::/var/mail:/usr/sbin/nologin\n"
@@ -59,13 +63,13 @@ def missing(name):
     if not path.exists():
         return f"{name} is absent (Debian's {' and '.join(packages)}): {how}"
     linked = subprocess.run(["ldd", path], capture_output=True, text=True).stdout
-    if lost := [line.split()[0] for line in linked.splitlines() if "not found" in line and "postfix" not in line]:
+    if lost := [x for line in linked.splitlines() if "not found" in line and not (x := line.split()[0]).startswith(OWN)]:
         return f"{name} lacks {', '.join(lost)} (Debian's {', '.join(LIBRARIES)}): {how}"
     return None
 
 
 def fetch():
-    """Unpacks the three from Debian's archive; installs nothing but shared libraries."""
+    """Unpacks them from Debian's archive; installs nothing but shared libraries."""
     lost = [x for x in LIBRARIES if subprocess.run(["dpkg", "-s", x], capture_output=True).returncode != 0]
     if lost:
         subprocess.run(["apt-get", "install", "-y", "-qq", *lost], check=True,
@@ -86,13 +90,16 @@ def fetch():
 
 
 class Peer:
-    """One mail server that we did not write, for `domain` at `address`, port 25."""
+    """One mail server that we did not write, for `domain` at `address` and `port`."""
 
     name = None
+    port = 25
     #: The program's arguments; it stays in the foreground.
     command = ()
     #: Where its package keeps shared libraries of its own.
     libraries = None
+    #: A folder of its package in /usr/lib that must be there under its name.
+    in_lib = None
 
     def __init__(self, folder, domain, address, authority):
         self.domain, self.address, self.authority = domain, address, authority
@@ -152,7 +159,15 @@ class Peer:
 
     def start(self):
         root, unpacked = shlex.quote(str(self.root)), shlex.quote(str(STORE / self.name))
-        binds = [("/dev", "dev"), ("/usr/bin", "usr/bin"), ("/usr/lib", "usr/lib"), ("/usr/share", "usr/share"),
+        lib = "usr/lib"
+        if self.in_lib:
+            lib = "machine-lib"
+            (self.root / lib).mkdir()
+            for name in os.listdir("/usr/lib"):
+                (self.root / "usr/lib" / name).symlink_to(f"/{lib}/{name}")
+            (self.root / "usr/lib" / self.in_lib).unlink(missing_ok=True)
+            (self.root / "usr/lib" / self.in_lib).symlink_to(f"/peer/usr/lib/{self.in_lib}")
+        binds = [("/dev", "dev"), ("/usr/bin", "usr/bin"), ("/usr/lib", lib), ("/usr/share", "usr/share"),
                  (unpacked, "peer"), (f"{unpacked}/usr/sbin", "usr/sbin")]
         if pathlib.Path("/usr/lib64").exists():
             binds.append(("/usr/lib64", "usr/lib64"))
@@ -179,7 +194,7 @@ class Peer:
         if self.process.poll() is not None:
             raise AssertionError(f"{self.name} ended with {self.process.returncode}: {self.said()[-3000:]}")
         try:
-            with socket.create_connection((self.address, 25), timeout=10) as s:
+            with socket.create_connection((self.address, self.port), timeout=10) as s:
                 return s.recv(4) == b"220 " or None
         except OSError:
             return None
@@ -389,6 +404,56 @@ match from any for any action "far"
 """)
 
 
+class Dovecot(Peer):
+    """Mailboxes behind LMTP, at a port and at a socket."""
+
+    name = "dovecot"
+    port = 24
+    # As dovecot starts itself, but for the folder of doveconf.
+    command = ("/peer/usr/bin/doveconf", "-f", "service=master", "-c", "/etc/dovecot/dovecot.conf", "-m", "master",
+               "-e", "/usr/sbin/dovecot", "-F")
+    in_lib = "dovecot"
+
+    @property
+    def socket(self):
+        return self.root / "run/dovecot/lmtp"
+
+    def settings(self):
+        users = ["alice", *(f"alice{n}" for n in range(NAMED))]
+        self.write("etc/dovecot/users", "".join(f"{x}:{{PLAIN}}x:{ALICE}:{ALICE}::/var/alice::\n" for x in users))
+        self.write("etc/dovecot/dovecot.conf", f"""
+protocols = lmtp
+base_dir = /run/dovecot
+log_path = /dev/stderr
+hostname = {self.hostname}
+default_login_user = nobody
+default_internal_user = nobody
+default_internal_group = nogroup
+auth_username_format = %Ln
+mail_location = maildir:{MAILDIR}
+ssl = yes
+ssl_cert = </etc/tls/cert.pem
+ssl_key = </etc/tls/key.pem
+passdb {{
+  driver = passwd-file
+  args = /etc/dovecot/users
+}}
+userdb {{
+  driver = passwd-file
+  args = /etc/dovecot/users
+}}
+service lmtp {{
+  inet_listener lmtp {{
+    address = {self.address}
+    port = {self.port}
+  }}
+  unix_listener lmtp {{
+    mode = 0666
+  }}
+}}
+""")
+
+
 class AioSmtpd:
     """aiosmtpd of PyPI, which speaks SMTP and no more: a receiver that offers neither DSN nor CHUNKING."""
 
@@ -439,7 +504,7 @@ class AioSmtpd:
     wait_for = Peer.wait_for
 
 
-KINDS = {kind.name: kind for kind in (Postfix, Exim, OpenSmtpd, AioSmtpd)}
+KINDS = {kind.name: kind for kind in (Postfix, Exim, OpenSmtpd, Dovecot, AioSmtpd)}
 
 if __name__ == "__main__":
     sys.exit(fetch())

@@ -3,6 +3,7 @@ delivered, relayed, expanded; and who gets none."""
 
 import email
 import email.policy
+import json
 import re
 import smtplib
 import unittest
@@ -206,6 +207,11 @@ class Dsn(unittest.TestCase):
         listed = self.gmail.cli("suppression", "list").stdout
         self.assertIn("There is no nobody@example.com here", listed)
         self.assertIn("@gmail.com", listed)
+        told = self.gmail.cli("--json", "route", ALICE, "nobody@example.com", check=False)
+        [held_up] = json.loads(told.stdout)["held_up"]
+        self.assertEqual((told.returncode, held_up["what"]), (1, "refuse"))
+        self.assertIn("There is no nobody@example.com here", held_up["why"])
+        self.assertEqual(held_up["remedy"], "posthaste suppression remove nobody@example.com")
         self.gmail.cli("suppression", "remove", "nobody@example.com")
         self.submit("third", ("nobody@example.com",), mail_options=["ENVID=third"])
         self.report("Original-Envelope-Id: third")

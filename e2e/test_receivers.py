@@ -1,4 +1,5 @@
-"""Postfix, Exim, OpenSMTPD and aiosmtpd get mail from us: by their MX record, port 25, STARTTLS.
+"""Postfix, Exim, OpenSMTPD and aiosmtpd get mail from us: by their MX record, port 25, STARTTLS. Dovecot gets it by
+LMTP, as a route says.
 
 Each test asks the receiver: what it stored, what it wrote into its log or its Received field, what it reports.
 """
@@ -12,7 +13,8 @@ import unittest
 import network
 from peers import KINDS, NAMED, missing
 
-STRANGERS = {"postfix": "127.0.3.1", "exim": "127.0.4.1", "opensmtpd": "127.0.5.1", "aiosmtpd": "127.0.6.1"}
+STRANGERS = {"postfix": "127.0.3.1", "exim": "127.0.4.1", "opensmtpd": "127.0.5.1", "aiosmtpd": "127.0.6.1",
+             "dovecot": "127.0.7.1"}
 US = "mail.example.com"
 BOB = "bob@example.com"
 
@@ -52,6 +54,8 @@ class Receives:
     unknown = None
     utf8 = True
     dsn = True
+    #: How many answers it gives to a message for twenty, and what names the transaction in them.
+    answers, transaction = 1, "it was accepted"
 
     @classmethod
     def setUpClass(cls):
@@ -135,7 +139,8 @@ class Receives:
         self.arrived("several")
         told = network.wait_until(
             lambda: (text := self.journey("several")).count("was handed to") == NAMED and text, "all of them")
-        self.assertEqual(told.count("was attempted: it was accepted"), 1, told)
+        self.assertEqual(told.count("was attempted: it was accepted"), self.answers, told)
+        self.assertEqual(len(set(re.findall(self.transaction, told))), 1, told)
 
     def test_an_unknown_recipient_comes_back(self):
         nobody = f"nobody@{domain(self.name)}"
@@ -260,6 +265,32 @@ class AioSmtpdReceives(Receives, unittest.TestCase):
         self.assertEqual(session["helo"], US)
         self.assertEqual(session["from"], BOB)
         self.assertEqual(session["to"], [self.alice()])
+
+
+class DovecotReceives(Receives, unittest.TestCase):
+    """By LMTP: what it offers is not what the others do, so of their tests it has only those that fit."""
+
+    name = "dovecot"
+    unknown = r"smtp; 550 5\.1\.1 <nobody@dovecot\.example> User doesn't exist: nobody"
+    answers, transaction = NAMED, r"dovecot\.example> (\S+:T\d+)\S* Saved"
+    test_smtputf8 = test_dsn = None
+
+    def setUp(self):
+        self.go_by(f"mail.{domain(self.name)}:{self.peer.port}")
+
+    def go_by(self, place):
+        self.server.cli("route", "add", domain(self.name), "--lmtp", place)
+
+    def test_starttls(self):
+        self.submit("tls")
+        self.assertRegex(self.arrived("tls"), rb"by mail\.dovecot\.example with LMTPS")
+        self.assertIn("by LMTP", self.journey("tls"))
+
+    def test_its_socket(self):
+        self.go_by(str(self.peer.socket))
+        self.submit("socket", rcpt_options=["NOTIFY=SUCCESS"])
+        self.assertRegex(self.arrived("socket"), rb"by mail\.dovecot\.example with LMTP\r\n")
+        self.report("Action: delivered", "alice@dovecot.example")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@
 //! for an hour; if it was a mere cut, that costs a round trip each. Promises: what is remembered is
 //! bounded. Never: a way for a binary message, which knows none but BDAT.
 
+use crate::memory::Memory;
 use smtp::client::Outcome;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// How long a server that refused BDAT gets DATA.
 pub const DENIED_FOR: Duration = Duration::from_secs(24 * 3_600);
@@ -20,17 +19,24 @@ pub const BROKEN_FOR: Duration = Duration::from_secs(3_600);
 pub const REMEMBERED_MAX: usize = 10_000;
 
 /// Servers that get no BDAT.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Chunking {
-    not_before: Mutex<HashMap<SocketAddr, Instant>>,
+    denied: Mutex<Memory<SocketAddr>>,
+}
+
+impl Default for Chunking {
+    fn default() -> Self {
+        let denied = Mutex::new(Memory::new(REMEMBERED_MAX));
+        Self { denied }
+    }
 }
 
 impl Chunking {
     /// Whether messages may go to this server by BDAT.
     #[must_use]
     pub fn is_allowed(&self, server: SocketAddr) -> bool {
-        let not_before = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
-        not_before.get(&server).is_none_or(|at| *at <= Instant::now())
+        let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        !denied.holds(&server)
     }
 
     /// Learns from what became of a message.
@@ -40,14 +46,8 @@ impl Chunking {
             None if outcome.broke_in_chunks() => BROKEN_FOR,
             None => return,
         };
-        let now = Instant::now();
-        let mut not_before = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
-        if not_before.len() >= REMEMBERED_MAX {
-            not_before.retain(|_, at| *at > now);
-        }
-        if not_before.len() < REMEMBERED_MAX {
-            not_before.insert(server, now + wait);
-        }
+        let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        denied.learn(server, wait);
     }
 }
 
@@ -85,9 +85,5 @@ mod tests {
         assert_eq!(allowed(), [false, true, true]);
         tokio::time::advance(DENIED_FOR).await;
         assert_eq!(allowed(), [true; 3]);
-        for n in 0..=u16::MAX {
-            chunking.learn(server(n), &outcome(lost.clone(), true));
-        }
-        assert_eq!(chunking.not_before.lock().unwrap().len(), REMEMBERED_MAX);
     }
 }

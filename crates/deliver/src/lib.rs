@@ -15,6 +15,7 @@ mod errand;
 mod health;
 mod heard;
 mod lanes;
+mod memory;
 pub mod plan;
 pub mod pool;
 pub mod probe;

@@ -7,14 +7,14 @@
 
 use crate::conversation::Broken;
 use crate::dial::{Dialer, Stream};
+use crate::memory::Memory;
 use crate::plan::Hop;
 use crate::route::ServerName;
 use crate::source::Departures;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 /// How long an address has before the next one of the same host is dialled beside it (RFC 8305 §5,
 /// "Connection Attempt Delay": 250 milliseconds).
@@ -82,9 +82,16 @@ type Family = (ServerName, bool);
 
 /// Families that did not answer at a host while the other one did, for some minutes: the other one is
 /// dialled first meanwhile.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Families {
-    late: Mutex<HashMap<Family, Instant>>,
+    late: Mutex<Memory<Family>>,
+}
+
+impl Default for Families {
+    fn default() -> Self {
+        let late = Mutex::new(Memory::new(REMEMBERED_MAX));
+        Self { late }
+    }
 }
 
 fn family(hop: &Hop) -> Family {
@@ -94,9 +101,8 @@ fn family(hop: &Hop) -> Family {
 impl Families {
     /// The addresses of one host in the order in which they are to be dialled.
     pub(crate) fn in_order<'a>(&self, hops: &[&'a Hop]) -> Vec<&'a Hop> {
-        let now = Instant::now();
         let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_late = |hop: &&Hop| late.get(&family(hop)).is_some_and(|until| *until > now);
+        let is_late = |hop: &&Hop| late.holds(&family(hop));
         let (late, good): (Vec<&Hop>, Vec<&Hop>) = hops.iter().copied().partition(is_late);
         good.into_iter().chain(late).collect()
     }
@@ -104,17 +110,11 @@ impl Families {
     /// Learns from a race: who was dialled and lost against the other family is late.
     pub(crate) fn learn(&self, raced: &Raced<'_>) {
         let Some((winner, _)) = &raced.won else { return };
-        let now = Instant::now();
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        late.remove(&family(winner));
+        late.forget(&family(winner));
         let lost = raced.dialled.iter().map(|hop| family(hop));
         for family in lost.filter(|(_, v6)| *v6 != winner.address.is_ipv6()) {
-            if late.len() >= REMEMBERED_MAX {
-                late.retain(|_, until| *until > now);
-            }
-            if late.len() < REMEMBERED_MAX {
-                late.insert(family, now + REMEMBERED);
-            }
+            late.learn(family, REMEMBERED);
         }
     }
 }
